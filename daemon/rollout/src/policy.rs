@@ -1,0 +1,181 @@
+//! What the machine needs of a policy, resolved and checked: parsed once at the edge, trusted here.
+
+use std::time::Duration;
+
+use crate::{GateId, Weight};
+
+/// A weight and how long it is watched at least and at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub weight: Weight,
+    /// Least closed windows' time before the step may be left: counted, not elapsed.
+    pub min: Duration,
+    /// Wall time after which `on_deadline` holds.
+    pub max: Duration,
+    /// Gates that must say yes before the weight is raised to this step.
+    pub gates: Vec<GateSpec>,
+    /// Wait for a person after the step has passed.
+    pub pause: bool,
+}
+
+/// Something that must say yes first. What it is and how it is asked is the edge's matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateSpec {
+    pub id: GateId,
+    /// How long it may stay unanswered before on-call is told.
+    pub patience: Duration,
+}
+
+/// The last watch before the old version is replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bake {
+    /// 100 % less the holdback, or 100 % for a flip.
+    pub weight: Weight,
+    /// Closed windows' time: counted, not elapsed.
+    pub length: Duration,
+    /// Wall time after which on-call is told that the bake does not come to its end.
+    pub max: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDeadline {
+    Hold,
+    Pause,
+    Abort,
+}
+
+/// What `undecided`, `no-data` and `source-down` do while they last. None of them advances or aborts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnTrouble {
+    Hold,
+    Alert,
+    Pause,
+}
+
+/// A target changed from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDrift {
+    /// Put right, at most three times in five minutes; then paused and told.
+    Correct,
+    /// Paused and told at once.
+    Report,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promote {
+    /// The canary's template goes to stable, the traffic returns, the canary goes to zero.
+    CopyTemplate,
+    /// The two versions change roles: traffic stays at 100 % and the old version goes to zero.
+    Swap,
+    /// Somebody else replaces stable; Sluice waits until it is so, then behaves as after `CopyTemplate`.
+    External,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// How long the canary may take to become available.
+    pub prepare: Duration,
+    /// How long a written weight may take to be read back.
+    pub shift: Duration,
+    pub promote: Duration,
+    pub on_deadline: OnDeadline,
+    pub on_undecided: OnTrouble,
+    pub on_no_data: OnTrouble,
+    pub on_source_down: OnTrouble,
+    /// How long trouble may last before its alert.
+    pub trouble_after: Duration,
+    /// How long the drain is watched after an abort.
+    pub drain: Duration,
+    /// How long the old pods stay after promotion.
+    pub scale_down_delay: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Before anything is done.
+    pub gates: Vec<GateSpec>,
+    pub steps: Vec<Step>,
+    pub bake: Option<Bake>,
+    /// Before the old version is replaced.
+    pub promote_gates: Vec<GateSpec>,
+    pub limits: Limits,
+    pub on_drift: OnDrift,
+    pub promote: Promote,
+    /// A selector flip: 0 or 100 %, nothing runs beside the canary.
+    pub flip: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    #[error("no steps: give at least one, for example steps: [{{weight: 5}}, {{weight: 50}}]")]
+    NoSteps,
+    #[error("step {step} has weight {weight}, not above {before} of the step before it: weights must rise")]
+    StepsFall { step: usize, weight: Weight, before: Weight },
+    #[error("step {step} has weight 0 %: a step opens traffic, so give it more than 0")]
+    ZeroStep { step: usize },
+    #[error("step {step} has weight 100 %: that is promotion and no judged step, since nothing would run beside the canary; end the steps below 100 % and let bake and promotion follow")]
+    FullStep { step: usize },
+    #[error("step {step} has min {min:?} above its max {max:?}")]
+    MinAboveMax { step: usize, min: Duration, max: Duration },
+    #[error("{count} steps are more than {most}")]
+    TooManySteps { count: usize, most: usize },
+    #[error("the bake's weight {bake} is not above the last step's {last}: make the holdback smaller")]
+    BakeBelowSteps { bake: Weight, last: Weight },
+    #[error("a selector flip has no steps between 0 and 100 %: leave `steps` out, its bake is judged against the limit frozen before the flip")]
+    FlipWithSteps,
+}
+
+const MOST_STEPS: usize = 64;
+
+impl Policy {
+    /// Checks what the types alone cannot say. Step numbers in errors count from 1.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        if self.flip {
+            return if self.steps.is_empty() { Ok(()) } else { Err(PolicyError::FlipWithSteps) };
+        }
+        if self.steps.is_empty() {
+            return Err(PolicyError::NoSteps);
+        }
+        if self.steps.len() > MOST_STEPS {
+            return Err(PolicyError::TooManySteps { count: self.steps.len(), most: MOST_STEPS });
+        }
+        let mut before = Weight::ZERO;
+        for (index, step) in self.steps.iter().enumerate() {
+            step.check(index + 1, before)?;
+            before = step.weight;
+        }
+        match &self.bake {
+            Some(bake) if bake.weight <= before => {
+                Err(PolicyError::BakeBelowSteps { bake: bake.weight, last: before })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The highest weight that observation `step` may have (0-based; the bake is the step after the last).
+    pub fn weight_of(&self, step: usize) -> Weight {
+        match (self.steps.get(step), &self.bake) {
+            (Some(step), _) => step.weight,
+            (None, Some(bake)) => bake.weight,
+            (None, None) => Weight::FULL,
+        }
+    }
+}
+
+impl Step {
+    fn check(&self, step: usize, before: Weight) -> Result<(), PolicyError> {
+        if self.weight.is_zero() {
+            return Err(PolicyError::ZeroStep { step });
+        }
+        if self.weight == Weight::FULL {
+            return Err(PolicyError::FullStep { step });
+        }
+        if self.weight <= before {
+            return Err(PolicyError::StepsFall { step, weight: self.weight, before });
+        }
+        if self.min > self.max {
+            return Err(PolicyError::MinAboveMax { step, min: self.min, max: self.max });
+        }
+        Ok(())
+    }
+}

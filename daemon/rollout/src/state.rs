@@ -1,0 +1,221 @@
+//! One rollout's state: a phase with its data, and what is outstanding. Small enough to be saved at every transition.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Effect, EffectId, GateId, Numbered, Reason, RolloutId, TimerId, Timestamp, Verdict, Weight};
+
+/// How a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Promoted,
+    /// The canary had traffic and it was taken away again.
+    Reverted,
+    /// It ended before the canary had any traffic.
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromoteStage {
+    /// Gates before the old version is replaced.
+    Gated,
+    /// All traffic to the canary, while stable is replaced.
+    Raising,
+    /// Stable takes the new template; the canary carries the traffic.
+    Replacing,
+    /// The traffic goes back to stable, which is the new version now.
+    Returning,
+    /// What is no longer needed goes to zero after its delay.
+    Retiring,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevertStage {
+    /// Stable's template first, when it was already being replaced; traffic stays where pods are available.
+    Restoring,
+    /// Weight 0, until it has been read back.
+    Closing,
+}
+
+/// Where a rollout stands. Illegal mixes cannot be written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "phase")]
+pub enum Phase {
+    /// Waits for the gates before `next` (0-based step), in their order; those before `gate` have said yes.
+    Gated { next: usize, gate: usize },
+    /// The canary is scaled up and the service measured, for the weight of step `next`.
+    Preparing { next: usize, measured: bool },
+    /// Step `step`'s weight was asked for and has not been read back.
+    Shifting { step: usize },
+    /// Step `step` is watched.
+    Observing { step: usize, watch: Watch },
+    /// Somebody, or the policy, said stop. Metrics are read on: a bad canary is aborted here too.
+    Paused { step: usize, watch: Watch, why: PauseReason },
+    /// The last watch.
+    Baking { watch: Watch },
+    Promoting { stage: PromoteStage, gate: usize },
+    Reverting { stage: RevertStage, reason: Reason },
+    Done { outcome: Outcome, reason: Reason },
+}
+
+/// What a person has to know of a pause, and where it goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PauseReason {
+    Person { actor: String, reason: String },
+    /// The step says `pause: true` and has passed.
+    Policy,
+    Deadline,
+    Drift,
+    Trouble,
+    /// A weight set by hand: resume goes back to the step's own.
+    ManualWeight,
+}
+
+/// The watch of one step or the bake.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Watch {
+    pub since: Timestamp,
+    /// Closed windows' time so far, in milliseconds: counted, not elapsed.
+    pub counted_ms: u64,
+    pub verdict: Option<Verdict>,
+    /// When the present verdict began to be reported without a break.
+    pub verdict_since: Timestamp,
+    /// Whether on-call has been told of the present trouble.
+    pub told: bool,
+    pub deadline: Timestamp,
+    pub words: String,
+}
+
+/// The first answer to a message, for repeats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    pub key: String,
+    pub accepted: bool,
+    pub revision: u64,
+    pub reason: Reason,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub id: RolloutId,
+    /// Counts transitions, not saves.
+    pub revision: u64,
+    /// The number of the last effect: never repeats, and is the fence's second half.
+    pub seq: u64,
+    /// The latest time seen; an earlier one counts as equal.
+    pub now: Timestamp,
+    pub started: Timestamp,
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// The weight that is wanted now.
+    pub weight: Weight,
+    /// The weight last read back from the target.
+    pub read_back: Option<Weight>,
+    /// Whether the canary ever had traffic in this rollout.
+    pub had_traffic: bool,
+    /// Whether stable's template may have been touched, so that an abort has to restore it.
+    pub stable_touched: bool,
+    pub canary_available: u32,
+    /// How many pods the canary was reported to want.
+    pub canary_wanted: u32,
+    pub outstanding: Vec<Numbered>,
+    /// Alerts that are up.
+    pub alerts: Vec<crate::AlertKind>,
+    /// Times of the last corrections of drift.
+    pub drifts: VecDeque<Timestamp>,
+    pub answered: VecDeque<Answered>,
+}
+
+/// How many first answers are kept in the state itself; older ones stand in the answers bucket.
+pub(crate) const MOST_ANSWERS: usize = 16;
+
+impl State {
+    /// Before anything happened. The first event is `Requested`.
+    pub fn new(id: RolloutId, now: Timestamp) -> State {
+        State {
+            id,
+            revision: 0,
+            seq: 0,
+            now,
+            started: now,
+            phase: Phase::Gated { next: 0, gate: 0 },
+            weight: Weight::ZERO,
+            read_back: None,
+            had_traffic: false,
+            stable_touched: false,
+            canary_available: 0,
+            canary_wanted: 0,
+            outstanding: Vec::new(),
+            alerts: Vec::new(),
+            drifts: VecDeque::new(),
+            answered: VecDeque::new(),
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done { .. })
+    }
+
+    /// Whether everything that this rollout asked for has come about, too.
+    pub fn is_settled(&self) -> bool {
+        self.is_done() && self.outstanding.is_empty()
+    }
+
+    pub fn is_aborting(&self) -> bool {
+        matches!(self.phase, Phase::Reverting { .. })
+    }
+
+    /// The step (0-based) that is watched or being reached; the bake is the step after the last.
+    pub fn step(&self) -> Option<usize> {
+        match &self.phase {
+            Phase::Gated { next, .. } | Phase::Preparing { next, .. } => Some(*next),
+            Phase::Shifting { step } | Phase::Observing { step, .. } | Phase::Paused { step, .. } => Some(*step),
+            Phase::Baking { .. } | Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. } => None,
+        }
+    }
+
+    /// The outstanding effect with this id, if it has not been overtaken.
+    pub fn outstanding(&self, id: EffectId) -> Option<&Effect> {
+        self.outstanding.iter().find(|numbered| numbered.id == id).map(|numbered| &numbered.effect)
+    }
+
+    /// The gate that is asked now.
+    pub fn asked_gate(&self) -> Option<&GateId> {
+        self.outstanding.iter().find_map(|numbered| match &numbered.effect {
+            Effect::AskGate { gate } => Some(gate),
+            _ => None,
+        })
+    }
+
+    /// When `timer` will fire, if it is set.
+    pub fn timer(&self, timer: TimerId) -> Option<Timestamp> {
+        self.outstanding.iter().find_map(|numbered| match &numbered.effect {
+            Effect::WakeAt { timer: set, at } if *set == timer => Some(*at),
+            _ => None,
+        })
+    }
+}
+
+impl Phase {
+    /// One word for people, messages and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Gated { .. } => "gated",
+            Phase::Preparing { .. } => "preparing",
+            Phase::Shifting { .. } => "shifting",
+            Phase::Observing { .. } => "observing",
+            Phase::Paused { .. } => "paused",
+            Phase::Baking { .. } => "baking",
+            Phase::Promoting { .. } => "promoting",
+            Phase::Reverting { .. } => "reverting",
+            Phase::Done { outcome: Outcome::Promoted, .. } => "promoted",
+            Phase::Done { outcome: Outcome::Reverted, .. } => "reverted",
+            Phase::Done { outcome: Outcome::Failed, .. } => "failed",
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Traffic targets and workloads: one file each, all alike. Adding one touches its file and the list in `target.rs`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use sluice_rollout::{Fence, RolloutId, Weight};
+
+/// The target as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// The canary's share.
+    pub canary: Weight,
+    /// The weights as the object has them, for people: `5/95`.
+    pub written: String,
+    pub fence: Option<Fence>,
+    /// Our annotation on an aborted target: rollout and reason.
+    pub abort: Option<AbortMark>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbortMark {
+    pub rollout: String,
+    pub reason: String,
+}
+
+/// What is to stand there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    pub rollout: RolloutId,
+    pub weight: Weight,
+    /// What this write is numbered; the target refuses it if a higher one stands there.
+    pub fence: Fence,
+    /// With weight 0 on an abort: the reason, kept in our annotation on the target.
+    pub abort: Option<String>,
+    /// Going up, an object changed since `observe` is refused; going down nothing stands in the way.
+    pub rising: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TargetError {
+    /// Names the object, the field and the `kubectl` line that would show it.
+    #[error("{0}")]
+    NotAsNeeded(String),
+    #[error("refused: {0}")]
+    Refused(String),
+    /// A later owner or a later effect has written: read the record again.
+    #[error("fenced off: {found} stands there, {ours} is ours")]
+    Fenced { found: Fence, ours: Fence },
+    /// The object changed under us; observe and try again.
+    #[error("changed meanwhile: {0}")]
+    Changed(String),
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("{asked} is finer than this target can express; the finest is {finest}")]
+    TooFine { asked: Weight, finest: String },
+}
+
+impl TargetError {
+    /// Whether trying the same again can help.
+    pub fn retryable(&self) -> bool {
+        match self {
+            TargetError::Changed(_) | TargetError::Unreachable(_) | TargetError::Timeout(_) => true,
+            TargetError::NotAsNeeded(_)
+            | TargetError::Refused(_)
+            | TargetError::Fenced { .. }
+            | TargetError::TooFine { .. } => false,
+        }
+    }
+}
+
+/// What carries the traffic. Every call ends within its own time limit.
+#[async_trait]
+pub trait Target: Send + Sync + std::fmt::Debug {
+    /// For people and metrics: `httproute shop/checkout`.
+    fn name(&self) -> String;
+    /// Identifies the object: one rollout per target object.
+    fn key(&self) -> String;
+    /// Refuses a weight that the target cannot express, with the finest that it can.
+    async fn check(&self, weights: &[Weight]) -> Result<(), TargetError>;
+    async fn observe(&self) -> Result<Observed, TargetError>;
+    /// Writes the two weights, our annotations and nothing else; the answer is what was read back.
+    async fn apply(&self, wanted: &Wanted) -> Result<Observed, TargetError>;
+    /// Takes our marks away (all but the fence) and restores what weights alone do not say.
+    async fn release(&self, fence: Fence) -> Result<Observed, TargetError>;
+    /// Every state that the target takes from now on, whoever caused it; errors while it cannot be seen. Endless.
+    fn watch(&self) -> BoxStream<'static, Result<Observed, TargetError>>;
+}
+
+/// Replicas as the cluster reports them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    pub wanted: u32,
+    pub available: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizes {
+    pub stable: Size,
+    pub canary: Size,
+}
+
+/// What stood there before the rollout, kept in the record so that any owner can put it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct AtStart {
+    pub stable: u32,
+    pub canary: u32,
+    /// The autoscaler's own minimum, if stable has one.
+    pub stable_min: Option<u32>,
+}
+
+/// How both versions are run. Every wish can be repeated without harm.
+#[async_trait]
+pub trait Workloads: Send + Sync + std::fmt::Debug {
+    fn name(&self) -> String;
+    /// Refuses what cannot work (a missing Deployment, promotion by copy under GitOps, …), saying what to do.
+    async fn check(&self) -> Result<(), TargetError>;
+    /// Sizes at the start, remembered on the objects too (annotation), so that a second call answers alike.
+    async fn at_start(&self, rollout: &RolloutId, fence: Fence) -> Result<AtStart, TargetError>;
+    async fn observe(&self) -> Result<Sizes, TargetError>;
+    /// At least so many canary pods; an autoscaler's higher number stays.
+    async fn raise_canary(&self, at_least: u32, fence: Fence) -> Result<(), TargetError>;
+    /// Stable's floor: its autoscaler's minimum, or its replicas.
+    async fn hold_stable(&self, floor: u32, fence: Fence) -> Result<(), TargetError>;
+    /// Stable's floor is let go: what stood there before (`at_start`).
+    async fn release_stable(&self, start: AtStart, fence: Fence) -> Result<(), TargetError>;
+    async fn set_canary(&self, replicas: u32, fence: Fence) -> Result<(), TargetError>;
+    async fn set_stable(&self, replicas: u32, fence: Fence) -> Result<(), TargetError>;
+    /// Asks for the policy's promotion; ends when the new stable's pods are available. Cancel-safe.
+    async fn promote(&self, fence: Fence) -> Result<(), TargetError>;
+    /// Puts stable's template back from its saved revision; ends when its pods are available. Cancel-safe.
+    async fn restore(&self, fence: Fence) -> Result<(), TargetError>;
+    /// Sizes on every change. Endless.
+    fn watch(&self) -> BoxStream<'static, Result<Sizes, TargetError>>;
+    /// The canary's ready endpoints on every change (EndpointSlices); `None`: cannot be known here. Endless.
+    fn canary_endpoints(&self) -> Option<BoxStream<'static, Result<u32, TargetError>>>;
+}

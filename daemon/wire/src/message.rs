@@ -1,0 +1,171 @@
+//! Bodies of messages: what a team announces, what a person commands, what is answered and told.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sluice_rollout::{Action, Outcome, RolloutId, Weight};
+
+use crate::units::Span;
+
+/// Types of the events that start a rollout; CDEvents' are matched without their version.
+pub const ANNOUNCED: &str = "dev.sluice.release.announced";
+pub const CDEVENTS: [&str; 2] = ["dev.cdevents.service.deployed", "dev.cdevents.service.upgraded"];
+/// Prefix of the types of our own events, followed by the notice's name.
+pub const TOLD: &str = "dev.sluice.rollout.";
+
+/// The data of a release announcement. All of it may be left out: subject and policy say the rest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Announcement {
+    /// What is released, for people: `v2`, an image digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// A name for the attempt; made from the event's source and id if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+    /// A whole policy, in place of a stored one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The body of an override, on either door. The action stands in the subject.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Command {
+    /// Recognises repeats; the message's own id if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Who asks, where it differs from the subject's user (a chat bot, say).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    pub reason: String,
+    /// The revision that the person saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The attempt that is meant; refused if it is no longer the current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+    /// For `set-weight`: percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>")]
+    pub weight: Option<Weight>,
+    /// For `skip`: the step to go to, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<usize>,
+    /// For `extend`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Span>,
+    /// With `_all`: only rollouts whose policy has these labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub selector: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    #[error("action {0:?} is unknown; it is one of promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend")]
+    Unknown(String),
+    #[error("{action} needs {field} in its body, for example {example}")]
+    Needs { action: &'static str, field: &'static str, example: &'static str },
+    #[error("a reason of {0} characters is too long; 500 are enough")]
+    ReasonTooLong(usize),
+}
+
+impl Command {
+    /// The action of the subject with its details from the body.
+    pub fn action(&self, name: &str) -> Result<Action, CommandError> {
+        let length = self.reason.chars().count();
+        if length > 500 {
+            return Err(CommandError::ReasonTooLong(length));
+        }
+        Ok(match name {
+            "promote" => Action::Promote,
+            "promote-full" => Action::PromoteFull,
+            "pause" => Action::Pause,
+            "resume" => Action::Resume,
+            "abort" => Action::Abort,
+            "retry" => Action::Retry,
+            "skip" => Action::Skip { to: self.to },
+            "set-weight" => Action::SetWeight {
+                weight: self.weight.ok_or(CommandError::Needs {
+                    action: "set-weight",
+                    field: "weight",
+                    example: r#"{"weight": 5}"#,
+                })?,
+            },
+            "extend" => Action::Extend {
+                by: self.by.map(|span| span.0).ok_or(CommandError::Needs {
+                    action: "extend",
+                    field: "by",
+                    example: r#"{"by": "30m"}"#,
+                })?,
+            },
+            other => return Err(CommandError::Unknown(other.chars().take(60).collect())),
+        })
+    }
+}
+
+/// What a command or announcement came to: what will happen now, or why it was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    pub accepted: bool,
+    /// For people: what will happen now, or why not.
+    pub message: String,
+    #[schemars(with = "Option<String>")]
+    pub rollout: Option<RolloutId>,
+    pub revision: Option<u64>,
+    pub phase: Option<String>,
+    #[schemars(with = "Option<f64>")]
+    pub weight: Option<Weight>,
+    /// With `_all`: one answer a rollout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub each: Vec<Answer>,
+}
+
+impl Answer {
+    pub fn refused(message: impl Into<String>) -> Answer {
+        Answer { accepted: false, message: message.into(), rollout: None, revision: None, phase: None, weight: None, each: Vec::new() }
+    }
+}
+
+/// The data of an event of ours: `sluice.out.<namespace>.<rollout>.<kind>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    #[schemars(with = "String")]
+    pub rollout: RolloutId,
+    pub revision: u64,
+    pub phase: String,
+    #[schemars(with = "f64")]
+    pub weight: Weight,
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Only with `finished`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub outcome: Option<Outcome>,
+    /// The notice's own details and, where there is any, the evidence in words and figures.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub details: Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_takes_its_details_from_the_body() {
+        let command: Command = serde_json::from_str(r#"{"reason":"look","weight":2.5}"#).unwrap();
+        assert_eq!(command.action("set-weight"), Ok(Action::SetWeight { weight: Weight::from_percent(2.5).unwrap() }));
+        assert!(command.action("extend").unwrap_err().to_string().contains("30m"));
+        assert!(command.action("explode").unwrap_err().to_string().contains("promote-full"));
+        assert!(serde_json::from_str::<Command>(r#"{"resaon":"x"}"#).is_err());
+    }
+}

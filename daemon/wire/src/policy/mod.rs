@@ -1,0 +1,201 @@
+//! The policy: what a team writes. A file, a custom resource, or inlined in a message: one schema.
+//!
+//! [`Policy::parse`] answers with everything checked, or with file, line and field of what is wrong.
+
+mod alerts;
+mod gates;
+mod metrics;
+mod resolve;
+mod target;
+mod workloads;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sluice_rollout::Weight;
+
+pub use alerts::{AlertSink, AlertWebhook, Alertmanager, Slack};
+pub use gates::{Day, Freeze, Gate, GateKind};
+pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
+pub use resolve::PolicyFault;
+pub use target::{Haproxy, HttpRoute, ServiceFlip, Target, VirtualService, Webhook};
+pub use workloads::{PromoteBy, Workload, Workloads};
+
+use crate::{analysis::Analysis, units::{Percent, Span}};
+
+/// A whole policy document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policy {
+    /// `sluice.dev/v1alpha1`
+    pub api_version: String,
+    /// `RolloutPolicy`
+    pub kind: String,
+    pub metadata: Metadata,
+    pub spec: Spec,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    pub name: String,
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// For `_all` commands narrowed by a label selector.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Everything but target, metrics and steps has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    pub target: Target,
+    #[serde(default)]
+    pub workloads: Workloads,
+    pub metrics: Metrics,
+    #[serde(default)]
+    pub analysis: Analysis,
+    /// Rising weights. Left out only where the target flips.
+    #[serde(default)]
+    pub steps: Vec<StepSpec>,
+    #[serde(default)]
+    pub limits: LimitsSpec,
+    #[serde(default)]
+    pub bake: BakeSpec,
+    /// Before anything is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gate>,
+    /// Before the old version is replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub promote_gates: Vec<Gate>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<AlertSink>,
+    #[serde(default)]
+    pub on_new_release: OnNewRelease,
+    #[serde(default)]
+    pub on_drift: OnDriftSpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StepSpec {
+    /// Percent of the traffic to the canary.
+    #[schemars(with = "f64", range(min = 0.01, max = 99.99))]
+    pub weight: Weight,
+    /// In place of `limits.step.min` and `max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Span>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gate>,
+    /// Wait for a person once the step has passed.
+    #[serde(default)]
+    pub pause: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LimitsSpec {
+    pub step: StepLimits,
+    pub on_deadline: OnDeadlineSpec,
+    pub on_undecided: OnTroubleSpec,
+    pub on_no_data: OnTroubleSpec,
+    pub on_source_down: OnTroubleSpec,
+    /// How long such trouble lasts before its alert.
+    pub trouble_after: Span,
+    /// How long the canary may take to become available.
+    pub prepare: Span,
+    /// How long a written weight may take to be read back.
+    pub shift: Span,
+    pub promote: Span,
+    /// How long the drain is watched after an abort.
+    pub drain: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct StepLimits {
+    /// Least time of closed windows: counted, not elapsed.
+    pub min: Span,
+    /// Wall time.
+    pub max: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BakeSpec {
+    /// Time of closed windows; 0 leaves the bake out.
+    #[serde(rename = "for")]
+    pub length: Span,
+    /// Stable's share while the bake lasts.
+    pub holdback: Percent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnDeadlineSpec {
+    #[default]
+    Hold,
+    Pause,
+    Abort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnTroubleSpec {
+    Hold,
+    Alert,
+    Pause,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnNewRelease {
+    /// Revert the running one, then start the newest.
+    #[default]
+    Supersede,
+    Queue,
+    Refuse,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnDriftSpec {
+    #[default]
+    Correct,
+    Report,
+}
+
+fn default_namespace() -> String {
+    "default".to_owned()
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        LimitsSpec {
+            step: StepLimits::default(),
+            on_deadline: OnDeadlineSpec::Hold,
+            on_undecided: OnTroubleSpec::Hold,
+            on_no_data: OnTroubleSpec::Alert,
+            on_source_down: OnTroubleSpec::Alert,
+            trouble_after: Span::from_secs(60),
+            prepare: Span::from_secs(600),
+            shift: Span::from_secs(60),
+            promote: Span::from_secs(600),
+            drain: Span::from_secs(60),
+        }
+    }
+}
+
+impl Default for StepLimits {
+    fn default() -> Self {
+        StepLimits { min: Span::from_secs(60), max: Span::from_secs(45 * 60) }
+    }
+}
+
+impl Default for BakeSpec {
+    fn default() -> Self {
+        BakeSpec { length: Span::from_secs(600), holdback: Percent(0.05) }
+    }
+}

@@ -1,0 +1,55 @@
+//! `workloads:` how the two versions are run.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units::Span;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Workloads {
+    #[serde(default)]
+    pub stable: Workload,
+    #[serde(default)]
+    pub canary: Workload,
+    /// Who makes the canary's version the stable one.
+    #[serde(default)]
+    pub promote: PromoteBy,
+    /// How long the old pods stay after promotion.
+    #[serde(default = "thirty_seconds")]
+    pub scale_down_delay: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Workload {
+    /// Name of an `apps/v1` Deployment in the policy's namespace.
+    Deployment(String),
+    /// Somebody else runs it; Sluice neither scales nor replaces it.
+    #[default]
+    External,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PromoteBy {
+    #[default]
+    CopyTemplate,
+    Swap,
+    External,
+}
+
+impl Default for Workloads {
+    fn default() -> Self {
+        Workloads {
+            stable: Workload::External,
+            canary: Workload::External,
+            promote: PromoteBy::Swap,
+            scale_down_delay: thirty_seconds(),
+        }
+    }
+}
+
+fn thirty_seconds() -> Span {
+    Span::from_secs(30)
+}

@@ -1,0 +1,87 @@
+//! What is kept of a rollout. Two keys and a stream: `state` at every transition, `evidence` when the verdict changes,
+//! and the history. Records carry a version; an unknown newer one is left alone and reported.
+
+use serde::{Deserialize, Serialize};
+use sluice_rollout::{Event, RolloutId, State, Timestamp};
+
+/// The version of the records that this Sluice writes.
+pub const VERSION: u32 = 1;
+
+/// What does not change while a rollout lives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Charter {
+    pub version: u32,
+    pub id: RolloutId,
+    /// The release's name for people.
+    pub release: Option<String>,
+    pub actor: Option<String>,
+    /// `source` and `id` of the announcement.
+    pub key: String,
+    /// The resolved policy's bytes (JSON) and their SHA-256.
+    pub policy: String,
+    pub policy_hash: String,
+    pub announced: Timestamp,
+}
+
+/// Who acts on a rollout. Taken by compare-and-swap with `epoch + 1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub daemon: String,
+    pub incarnation: String,
+    pub epoch: u64,
+}
+
+/// Saved with compare-and-swap before anything is acknowledged or executed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Saved {
+    pub version: u32,
+    pub owner: Owner,
+    pub state: State,
+}
+
+/// One line of the history: one transition that changed something, or one refused command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryLine {
+    pub rollout: RolloutId,
+    pub at: Timestamp,
+    pub revision: u64,
+    pub phase: String,
+    pub weight: f64,
+    /// What caused it, one word.
+    pub event: String,
+    /// Why, for people; `code` for programs.
+    pub reason: String,
+    pub code: String,
+    /// Who, where it was a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<bool>,
+    /// What was asked for, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<String>,
+}
+
+/// The event's one word in the history.
+pub fn event_name(event: &Event) -> &'static str {
+    match event {
+        Event::Requested => "requested",
+        Event::GateAnswered { .. } => "gate-answered",
+        Event::BaselineMeasured(_) => "baseline-measured",
+        Event::WorkloadObserved { .. } => "workload-observed",
+        Event::WorkloadReady { .. } => "workload-ready",
+        Event::TrafficObserved(_) => "traffic-observed",
+        Event::Evidence { .. } => "evidence",
+        Event::CanaryVanished => "canary-vanished",
+        Event::Drained(_) => "drained",
+        Event::EffectDone { .. } => "effect-done",
+        Event::EffectFailed { .. } => "effect-failed",
+        Event::TimerFired { .. } => "timer-fired",
+        Event::Override(_) => "override",
+        Event::Superseded { .. } => "superseded",
+        Event::Recovered { .. } => "recovered",
+    }
+}

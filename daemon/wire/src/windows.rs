@@ -1,0 +1,1 @@
+//! A line of WINDOWS.jsonl, and the answer of `judge`. (Being written.)
