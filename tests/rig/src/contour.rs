@@ -1,0 +1,2 @@
+pub struct Contour;
+pub struct ContourOptions;

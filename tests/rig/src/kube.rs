@@ -1,0 +1,195 @@
+//! A whole Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and kwok, which
+//! plays one node and its pods. Real are the API, its validation and permissions, the controllers' work and the audit
+//! log; pods are only objects whose status moves (see [`stages`] for those that never or slowly become ready).
+//!
+//! It is ready in about three seconds and takes about 520 MB, so the tests of one binary share one
+//! ([`Kube::shared`]) and take a namespace each ([`Kube::namespace`]).
+
+mod audit;
+mod plane;
+pub mod stages;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::folder::Folder;
+use crate::server::{Server, output};
+use crate::{binaries, http};
+
+pub use audit::{Audit, Mark, Write};
+pub use plane::POD_CIDR;
+pub use watch::{Seen, Watch};
+
+/// Groups of CRDs that `tests/servers/install` has copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crds {
+    /// Gateway API's standard channel: HTTPRoute, GRPCRoute, Gateway, GatewayClass, …
+    GatewayStandard,
+    /// Gateway API's experimental channel, which has the same kinds with more fields. One channel per control plane.
+    GatewayExperimental,
+    /// VirtualService, DestinationRule and the rest of Istio.
+    Istio,
+    /// HTTPProxy and the rest of Contour.
+    Contour,
+}
+
+impl Crds {
+    fn path(self) -> &'static str {
+        match self {
+            Self::GatewayStandard => "crds/gateway-api-standard",
+            Self::GatewayExperimental => "crds/gateway-api-experimental",
+            Self::Istio => "crds/istio.yaml",
+            Self::Contour => "crds/contour.yaml",
+        }
+    }
+}
+
+/// How to start it.
+#[derive(Debug, Clone)]
+pub struct KubeOptions {
+    /// Users beside `admin`. They may do nothing until a test gives them a role: [`Kube::allow_everything`], or RBAC
+    /// objects of its own. Each has a kubeconfig ([`Kube::kubeconfig`]) and stands in the audit log under its name.
+    pub users: Vec<String>,
+    /// Installed before `start` comes back.
+    pub crds: Vec<Crds>,
+}
+
+impl Default for KubeOptions {
+    fn default() -> Self {
+        Self { users: ["sluice", "gitops", "person"].map(String::from).to_vec(), crds: Vec::new() }
+    }
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Kube {
+    pub etcd: Server,
+    /// kube-apiserver; killed and started again it keeps its port.
+    pub api: Server,
+    pub controllers: Server,
+    pub scheduler: Server,
+    /// kwok, the fake kubelet.
+    pub kubelet: Server,
+    /// Which writes were asked for, by whom, and what came of them.
+    pub audit: Audit,
+    url: String,
+    kubectl: PathBuf,
+    folder: Folder,
+    namespaces: AtomicU32,
+    _ports: plane::Ports,
+}
+
+impl Kube {
+    /// The user whose kubeconfig this crate uses itself; may do everything.
+    pub const ADMIN: &'static str = "admin";
+
+    /// Starts all of it, makes the node, installs the CRDs.
+    pub async fn start(options: KubeOptions) -> Result<Self> {
+        let kube = plane::start(&options).await?;
+        for crds in options.crds {
+            kube.install(crds).await?;
+        }
+        Ok(kube)
+    }
+
+    /// The one control plane of this test binary, with the default users and the CRDs of Gateway API (standard), Istio
+    /// and Contour. It ends with the process.
+    pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<Kube> = OnceCell::const_new();
+        SHARED
+            .get_or_try_init(|| {
+                let crds = vec![Crds::GatewayStandard, Crds::Istio, Crds::Contour];
+                Self::start(KubeOptions { crds, ..KubeOptions::default() })
+            })
+            .await
+    }
+
+    /// `https://127.0.0.1:<port>`
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The kubeconfig of a user: `admin` or one of [`KubeOptions::users`].
+    pub fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.folder.path().join(plane::kubeconfig_name(user))
+    }
+
+    /// The bearer token of a user.
+    pub fn token(&self, user: &str) -> String {
+        plane::token(user)
+    }
+
+    /// Makes a namespace that no other test has; its name begins with `label`.
+    pub async fn namespace(&self, label: &str) -> Result<String> {
+        let name = format!("{label}-{}", self.namespaces.fetch_add(1, Ordering::Relaxed));
+        self.kubectl(&["create", "namespace", &name]).await?;
+        Ok(name)
+    }
+
+    /// Runs kubectl as `admin` and gives what it wrote.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_as(Self::ADMIN, args, None).await
+    }
+
+    /// Runs kubectl as somebody, with something on its standard input.
+    pub async fn kubectl_as(&self, user: &str, args: &[&str], input: Option<&str>) -> Result<String> {
+        let config = format!("--kubeconfig={}", self.kubeconfig(user).display());
+        let cache = format!("--cache-dir={}", self.folder.path().join("kubectl-cache").display());
+        let all: Vec<&str> = [config.as_str(), cache.as_str()].into_iter().chain(args.iter().copied()).collect();
+        output(&self.kubectl, &all, input).await
+    }
+
+    /// Applies YAML (one document or several) as `admin`; objects that name no namespace go to this one.
+    pub async fn apply(&self, namespace: &str, yaml: &str) -> Result<()> {
+        self.apply_as(Self::ADMIN, namespace, yaml).await
+    }
+
+    /// The same as somebody else, for instance a GitOps tool.
+    pub async fn apply_as(&self, user: &str, namespace: &str, yaml: &str) -> Result<()> {
+        let args = ["apply", "--namespace", namespace, "--filename=-"];
+        self.kubectl_as(user, &args, Some(yaml)).await.map(drop)
+    }
+
+    /// One object; `what` is like `deployment/checkout`.
+    pub async fn get(&self, namespace: &str, what: &str) -> Result<Value> {
+        let text = self.kubectl(&["get", what, "--namespace", namespace, "--output=json"]).await?;
+        serde_json::from_str(&text).context("kubectl wrote no JSON")
+    }
+
+    /// Waits for what `kubectl wait --for` understands: `condition=Available`, `delete`, `jsonpath={.a.b}=c`.
+    pub async fn wait(&self, namespace: &str, what: &str, condition: &str, limit: Duration) -> Result<()> {
+        let (condition, limit) = (format!("--for={condition}"), format!("--timeout={}ms", limit.as_millis()));
+        self.kubectl(&["wait", what, "--namespace", namespace, &condition, &limit]).await.map(drop)
+    }
+
+    /// Installs CRDs and waits until the API serves them.
+    pub async fn install(&self, crds: Crds) -> Result<()> {
+        let path = binaries::manifest(crds.path())?;
+        let file = format!("--filename={}", path.display());
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", &file]).await?;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &file]).await.map(drop)
+    }
+
+    /// Lets a user do everything, as a cluster admin. (RBAC takes it up at once: no restart, no cache to wait for.)
+    pub async fn allow_everything(&self, user: &str) -> Result<()> {
+        let binding = format!(
+            "{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: all-{user}}}, \
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}, \
+             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {user}}}]}}"
+        );
+        self.apply("default", &binding).await
+    }
+
+    /// Keeps what the API server reports about the objects under a path, such as
+    /// `/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes`, from now until dropped.
+    pub async fn watch(&self, path: &str) -> Result<Watch> {
+        http::install_crypto();
+        Watch::start(format!("{}{path}", self.url), self.token(Self::ADMIN)).await
+    }
+}

@@ -1,0 +1,141 @@
+//! Prometheus: scrapes what it is told, answers queries, and can go away and come back on the same port and data.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::binaries;
+use crate::folder::Folder;
+use crate::http;
+use crate::ports::Port;
+use crate::server::{Ready, Recipe, Server};
+use crate::wait;
+
+/// One thing to scrape, at `/metrics`, and the labels that its samples get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub labels: Vec<(String, String)>,
+}
+
+impl Target {
+    /// A target with labels of its own.
+    pub fn new(address: SocketAddr, labels: &[(&str, &str)]) -> Self {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { address, labels }
+    }
+
+    /// A pod, with the labels that Kubernetes' service discovery is usually told to give.
+    pub fn pod(address: SocketAddr, namespace: &str, app: &str, pod: &str) -> Self {
+        Self::new(address, &[("namespace", namespace), ("app", app), ("pod", pod)])
+    }
+}
+
+/// How to start it.
+#[derive(Debug, Clone)]
+pub struct PrometheusOptions {
+    /// From 100 ms up.
+    pub scrape_interval: Duration,
+    pub targets: Vec<Target>,
+    /// Alertmanagers that its own rules would tell.
+    pub rules: Option<String>,
+    /// More lines of its configuration, verbatim (for instance `alerting:`).
+    pub more: String,
+}
+
+impl Default for PrometheusOptions {
+    fn default() -> Self {
+        Self { scrape_interval: Duration::from_secs(1), targets: Vec::new(), rules: None, more: String::new() }
+    }
+}
+
+/// A running Prometheus.
+#[derive(Debug)]
+pub struct Prometheus {
+    /// The process: stop, kill, freeze, start again.
+    pub server: Server,
+    client: reqwest::Client,
+    port: Port,
+    folder: Folder,
+}
+
+impl Prometheus {
+    /// Starts it and waits for `/-/ready`.
+    pub async fn start(options: PrometheusOptions) -> Result<Self> {
+        let (folder, port) = (Folder::new("prometheus")?, Port::free()?);
+        folder.write("targets.json", targets_file(&options.targets))?;
+        folder.write("rules.yml", options.rules.as_deref().unwrap_or("groups: []\n"))?;
+        folder.write("prometheus.yml", config(&options))?;
+        let ready = Ready::Http(format!("http://{}/-/ready", port.address()));
+        let server = Recipe::new("prometheus", binaries::packaged("prometheus")?, folder.path(), ready)
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--storage.tsdb.retention.time=1d"])
+            .args([format!("--web.listen-address={}", port.address())])
+            .start()
+            .await?;
+        Ok(Self { server, client: http::client()?, port, folder })
+    }
+
+    /// `http://127.0.0.1:<port>`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    /// Scrapes these from now on, and no others. Prometheus sees the change at once, without a restart.
+    pub fn set_targets(&self, targets: &[Target]) -> Result<()> {
+        self.folder.replace("targets.json", targets_file(targets)).map(drop)
+    }
+
+    /// An instant query; gives `data` of the answer.
+    pub async fn query(&self, promql: &str) -> Result<Value> {
+        let url = format!("{}/api/v1/query", self.url());
+        let text = http::answer(&url, self.client.post(&url).form(&[("query", promql)]).send().await).await?;
+        let mut answer: Value = serde_json::from_str(&text)?;
+        Ok(answer["data"].take())
+    }
+
+    /// The value of a query whose answer is one series; `None` if it is none.
+    pub async fn value(&self, promql: &str) -> Result<Option<f64>> {
+        let data = self.query(promql).await?;
+        let result = data["result"].as_array().with_context(|| format!("no vector: {data}"))?;
+        match result.as_slice() {
+            [] => Ok(None),
+            [one] => one["value"][1].as_str().context("no value")?.parse().map(Some).context("no number"),
+            many => bail!("{promql} gives {} series, not one", many.len()),
+        }
+    }
+
+    /// Waits until a query of one series gives what `holds` accepts.
+    pub async fn wait_for(&self, promql: &str, limit: Duration, holds: impl Fn(f64) -> bool) -> Result<f64> {
+        wait::until(promql, limit, || async {
+            let value = self.value(promql).await?;
+            if value.is_some_and(&holds) { Ok(value) } else { bail!("it is {value:?}") }
+        })
+        .await
+    }
+
+    /// Waits until `count` targets have been scraped well.
+    pub async fn wait_until_up(&self, count: usize, limit: Duration) -> Result<()> {
+        self.wait_for("count(up == 1)", limit, |up| (up - count as f64).abs() < 0.5).await.map(drop)
+    }
+}
+
+fn config(options: &PrometheusOptions) -> String {
+    let interval = options.scrape_interval.as_millis();
+    format!(
+        "global: {{scrape_interval: {interval}ms, scrape_timeout: {interval}ms, evaluation_interval: {interval}ms}}\n\
+         rule_files: [rules.yml]\n\
+         scrape_configs:\n- job_name: pods\n  file_sd_configs: [{{files: [targets.json], refresh_interval: 1s}}]\n{}",
+        options.more
+    )
+}
+
+fn targets_file(targets: &[Target]) -> String {
+    let group = |target: &Target| {
+        let labels: serde_json::Map<_, _> =
+            target.labels.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
+        json!({"targets": [target.address.to_string()], "labels": labels})
+    };
+    Value::from_iter(targets.iter().map(group)).to_string()
+}
