@@ -1,0 +1,91 @@
+//! How much more counts scatter between pods than independent requests would.
+//!
+//! `phi = max(1, sum (x - e)^2 / sum e (1 - share) (1 - rate))`, a ratio of sums over stable's pods and windows: e is a
+//! pod's share of the window's events, by its share of the requests. Evidence divided by phi stays valid by Jensen's
+//! inequality. A mean of per-window ratios would be biased low. Frozen before the rollout wherever there is history.
+
+use crate::rate_ratio::Count;
+use serde::{Deserialize, Serialize};
+
+/// What stands in for history while there is none: phi begins at 5 and needs evidence to come down.
+const PRIOR_SQUARES: f64 = 100.0;
+const PRIOR_VARIANCE: f64 = 20.0;
+
+/// Sums over pods are kept in fixed point: the order of the pods must not show in the last bit.
+const FIXED_POINT: f64 = 4_294_967_296.0;
+
+fn fixed(value: f64) -> u128 {
+    (value * FIXED_POINT) as u128
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Dispersion {
+    squares: f64,
+    variance: f64,
+}
+
+impl Dispersion {
+    /// One window's pods of one version; fewer than two pods, or no events, say nothing.
+    pub fn add(&mut self, pods: impl Iterator<Item = Count> + Clone) {
+        let mut total = Count::default();
+        pods.clone().for_each(|pod| total.add(pod));
+        let Some(rate) = total.rate().filter(|rate| *rate > 0.0) else { return };
+        let (mut squares, mut variance) = (0u128, 0u128);
+        let mut seen = 0u64;
+        for pod in pods.filter(|pod| pod.n > 0) {
+            let share = pod.n as f64 / total.n as f64;
+            let expected = total.x as f64 * share;
+            let off = pod.x as f64 - expected;
+            squares = squares.saturating_add(fixed(off * off));
+            variance = variance.saturating_add(fixed(expected * (1.0 - share) * (1.0 - rate)));
+            seen += 1;
+        }
+        if seen > 1 {
+            self.squares += squares as f64 / FIXED_POINT;
+            self.variance += variance as f64 / FIXED_POINT;
+        }
+    }
+
+    /// phi from history alone; 1 without any.
+    pub fn phi(&self) -> f64 {
+        if self.variance > 0.0 { (self.squares / self.variance).max(1.0) } else { 1.0 }
+    }
+
+    /// phi of a rollout without history, for the abort direction.
+    pub fn phi_without_history(&self) -> f64 {
+        ((self.squares + PRIOR_SQUARES) / (self.variance + PRIOR_VARIANCE)).max(1.0)
+    }
+
+    /// phi of a rollout without history, for the pass direction, where caution would only mean waiting.
+    pub fn phi_for_pass(&self) -> f64 {
+        ((self.squares + 1.0) / (self.variance + 1.0)).max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_pods_are_not_dispersed_and_bursts_are() {
+        let mut even = Dispersion::default();
+        even.add([Count::new(100, 5), Count::new(100, 5)].into_iter());
+        assert_eq!(even.phi(), 1.0);
+        let mut burst = Dispersion::default();
+        burst.add([Count::new(100, 10), Count::new(100, 0)].into_iter());
+        assert!((burst.phi() - 50.0 / (5.0 * 0.95)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn without_history_caution_comes_first() {
+        assert_eq!(Dispersion::default().phi_without_history(), 5.0);
+        assert_eq!(Dispersion::default().phi(), 1.0);
+    }
+
+    #[test]
+    fn a_single_pod_says_nothing() {
+        let mut one = Dispersion::default();
+        one.add([Count::new(100, 50)].into_iter());
+        assert_eq!(one, Dispersion::default());
+    }
+}

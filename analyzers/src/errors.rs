@@ -1,0 +1,143 @@
+//! The errors analyzer: formula 1 in both directions on failed requests.
+
+use crate::curve::Curve;
+use crate::dispersion::Dispersion;
+use crate::mixture::RestartMix;
+use crate::plan::{ErrorsPlan, Pods, alternatives};
+use crate::proof::Proof;
+use crate::rate_ratio::{Alternative, Count, Pair, increment};
+use crate::window::{Arm, PodWindow, Window};
+use serde::{Deserialize, Serialize};
+
+/// Everything that the errors metric remembers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorsEvidence {
+    r: f64,
+    plus: f64,
+    grid: Vec<Alternative>,
+    mix: RestartMix,
+    pub(crate) proof: Proof,
+    pub(crate) curve: Curve,
+    pub(crate) totals: Pair,
+    /// Both versions' counts of the last window, for what is missing.
+    pub(crate) last: Pair,
+    running: Dispersion,
+}
+
+/// What the evidence of one window is divided by, in each direction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Phi {
+    pub abort: f64,
+    pub pass: f64,
+}
+
+impl Phi {
+    pub const NONE: Phi = Phi { abort: 1.0, pass: 1.0 };
+
+    /// Frozen where history gave it, running otherwise.
+    pub fn of(pods: Pods, frozen: Option<f64>, running: &Dispersion) -> Self {
+        match (pods, frozen) {
+            (Pods::Ignore, _) => Self::NONE,
+            (Pods::Dispersion | Pods::RandomEffect, Some(phi)) => Self { abort: phi, pass: phi },
+            (Pods::Dispersion | Pods::RandomEffect, None) => {
+                Self { abort: running.phi_without_history(), pass: running.phi_for_pass() }
+            }
+        }
+    }
+}
+
+impl ErrorsEvidence {
+    pub fn new(plan: &ErrorsPlan) -> Self {
+        let r = plan.worse_by.ratio;
+        let grid: Vec<Alternative> = alternatives(&plan.alternatives, r).collect();
+        Self {
+            r,
+            plus: plan.worse_by.plus,
+            mix: RestartMix::new(grid.len()),
+            grid,
+            proof: Proof::new(r, alternatives(&plan.pass_alternatives, r)),
+            curve: Curve::default(),
+            totals: Pair::default(),
+            last: Pair::default(),
+            running: Dispersion::default(),
+        }
+    }
+
+    pub fn start(&mut self, share: f64) {
+        self.mix.start(share);
+    }
+
+    /// Counts one window, stratum by stratum; a stratum with one version only says nothing.
+    pub fn add(&mut self, pods: Pods, plan: &ErrorsPlan, window: &Window) {
+        let phi = Phi::of(pods, plan.dispersion, &self.running);
+        self.last = Pair::default();
+        for stratum in strata(window) {
+            let pair = count(window, stratum);
+            self.last.add(pair);
+            self.add_pair(pair, phi);
+            let pods = move |pod: &&PodWindow| pod.stratum == stratum;
+            let stable = window.of(Arm::Stable).filter(pods);
+            self.running.add(stable.map(|pod| Count::new(pod.requests, pod.errors)));
+        }
+        self.totals.add(self.last);
+    }
+
+    /// The update itself; no allocation, one logarithm an alternative.
+    pub fn add_pair(&mut self, pair: Pair, phi: Phi) {
+        if !pair.has_both() {
+            return;
+        }
+        for (at, alternative) in self.grid.iter().enumerate() {
+            let step = increment(self.r, alternative, pair);
+            self.mix.multiply(at, (step.s1 + self.plus * step.s2) / phi.abort);
+        }
+        self.proof.add(pair, phi.pass);
+        self.curve.add(pair, phi.abort);
+    }
+
+    pub fn log_abort(&self) -> f64 {
+        self.mix.log_e(self.grid.iter().map(|alternative| alternative.log_weight))
+    }
+
+    /// Evidence for `p_c <= r p_s + plus + d`.
+    pub fn log_advance(&self, d: f64) -> f64 {
+        self.proof.log_e(self.plus + d)
+    }
+
+    /// The abort evidence if `times` more windows like `like` came.
+    pub fn log_abort_after(&self, times: f64, like: Pair, phi: f64) -> f64 {
+        let mut ahead = self.mix.clone();
+        for (at, alternative) in self.grid.iter().enumerate() {
+            let step = increment(self.r, alternative, like);
+            ahead.multiply(at, times * (step.s1 + self.plus * step.s2) / phi);
+        }
+        ahead.log_e(self.grid.iter().map(|alternative| alternative.log_weight))
+    }
+
+    pub fn phi(&self, pods: Pods, plan: &ErrorsPlan) -> Phi {
+        Phi::of(pods, plan.dispersion, &self.running)
+    }
+}
+
+/// The window's strata in a fixed order, whatever the order of its pods.
+pub fn strata(window: &Window) -> impl Iterator<Item = &str> {
+    let next = move |after: Option<&str>| {
+        let names = window.pods.iter().map(|pod| pod.stratum.as_str());
+        names.filter(|name| after.is_none_or(|after| *name > after)).min()
+    };
+    std::iter::successors(next(None), move |last| next(Some(last)))
+}
+
+/// Requests and errors of both versions in one stratum.
+fn count(window: &Window, stratum: &str) -> Pair {
+    let mut pair = Pair::default();
+    for pod in window.pods.iter().filter(|pod| pod.stratum == stratum) {
+        let counted = Count::new(pod.requests, pod.errors);
+        match pod.arm {
+            Arm::Canary => pair.canary.add(counted),
+            Arm::Stable => pair.stable.add(counted),
+        }
+    }
+    pair
+}

@@ -1,0 +1,152 @@
+//! What the analyzers make of all windows so far: everything that a decision rests on, and nothing else.
+//!
+//! Promises: serialized and read back it is the same to the last bit (JSON needs `serde_json`'s `float_roundtrip`); no
+//! number in it is infinite or NaN. Its size is bounded: it does not grow with the number of windows.
+
+use crate::errors::ErrorsEvidence;
+use crate::judge::Verdict;
+use crate::latency::LatencyEvidence;
+use crate::mixture::restart_shares;
+use crate::plan::{Plan, SloSource};
+use crate::slo::SloEvidence;
+use crate::window::{Arm, Window};
+use serde::{Deserialize, Serialize};
+
+/// Traffic is measured over so long before it is frozen, where the plan does not know it.
+const TRAFFIC_MS: u64 = 30_000;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// The highest step entered; 0 before the first window.
+    pub(crate) step: u32,
+    /// The step of the last window.
+    pub(crate) current: u32,
+    pub(crate) last_end_ms: Option<i64>,
+    pub(crate) windows: u64,
+    /// The largest combined abort evidence crossed its bar: it stays so.
+    pub(crate) failed: bool,
+    pub(crate) verdict: Verdict,
+    pub(crate) traffic: Traffic,
+    /// Whether latencies share falseAbort: fixed by the first window, before its counts are looked at.
+    pub(crate) latency_shares: Option<bool>,
+    pub(crate) errors: Option<ErrorsEvidence>,
+    pub(crate) latency: Option<LatencyEvidence>,
+    pub(crate) slo: Vec<SloEvidence>,
+    restarts: Vec<f64>,
+}
+
+/// Requests a second: the service's, and the canary's in the current step.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Traffic {
+    requests: u64,
+    ms: u64,
+    /// The service's requests a second, frozen.
+    pub(crate) measured: Option<f64>,
+    pub(crate) canary_in_step: u64,
+    pub(crate) stable_in_step: u64,
+    pub(crate) ms_in_step: u64,
+}
+
+impl Evidence {
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            step: 0,
+            current: 0,
+            last_end_ms: None,
+            windows: 0,
+            failed: false,
+            verdict: Verdict::NoData,
+            traffic: Traffic::default(),
+            latency_shares: None,
+            errors: plan.errors.as_ref().map(ErrorsEvidence::new),
+            latency: plan.latency.as_ref().map(LatencyEvidence::new),
+            slo: plan.slo.iter().map(SloEvidence::new).collect(),
+            restarts: restart_shares(plan.steps.len()),
+        }
+    }
+
+    /// The end of the last window that counted.
+    pub fn last_end_ms(&self) -> Option<i64> {
+        self.last_end_ms
+    }
+
+    /// How many windows counted.
+    pub fn windows(&self) -> u64 {
+        self.windows
+    }
+
+    /// The verdict of the last window that counted.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// A higher step than ever opens its share of the restarts, and those of the steps left out.
+    pub(crate) fn enter(&mut self, step: u32) {
+        if step != self.current {
+            self.current = step;
+            self.traffic.enter_step();
+        }
+        let upto = |step: u32| (step as usize).min(self.restarts.len());
+        let share: f64 = self.restarts[upto(self.step).min(upto(step))..upto(step)].iter().sum();
+        self.step = self.step.max(step);
+        if share > 0.0 {
+            self.errors.iter_mut().for_each(|errors| errors.start(share));
+            self.latency.iter_mut().for_each(|latency| latency.start(share));
+            self.slo.iter_mut().for_each(|slo| slo.ceiling.start(share));
+        }
+    }
+
+    /// Counts a window that was checked; nothing in here can fail.
+    pub(crate) fn add(&mut self, plan: &Plan, window: &Window) {
+        let stable_beside = plan.stable_beside(window.step);
+        if self.latency_shares.is_none() {
+            let histogram = window.pods.iter().any(|pod| !pod.buckets.is_empty());
+            let past = plan.latency.as_ref().is_some_and(|latency| !latency.history.is_empty());
+            self.latency_shares = Some(histogram || past);
+        }
+        if let (Some(errors), Some(how)) = (&mut self.errors, &plan.errors) {
+            errors.add(plan.pods, how, window);
+        }
+        if let (Some(latency), Some(how)) = (&mut self.latency, &plan.latency) {
+            latency.add(plan, how, window, stable_beside);
+        }
+        let phi = plan.errors.as_ref().and_then(|errors| errors.dispersion).unwrap_or(1.0);
+        for (slo, limit) in self.slo.iter_mut().zip(&plan.slo) {
+            if limit.source == SloSource::Declared || !stable_beside {
+                slo.add(limit, plan.warmup_ms, window, phi);
+            }
+        }
+        self.traffic.add(window);
+        self.windows += 1;
+        self.last_end_ms = Some(window.end_ms);
+    }
+}
+
+impl Traffic {
+    fn enter_step(&mut self) {
+        (self.canary_in_step, self.stable_in_step, self.ms_in_step) = (0, 0, 0);
+    }
+
+    fn add(&mut self, window: &Window) {
+        let (canary, stable) = (window.requests(Arm::Canary), window.requests(Arm::Stable));
+        self.canary_in_step += canary;
+        self.stable_in_step += stable;
+        self.ms_in_step += window.length_ms();
+        if self.measured.is_some() {
+            return;
+        }
+        self.requests += canary + stable;
+        self.ms += window.length_ms();
+        if self.ms >= TRAFFIC_MS && self.requests > 0 {
+            self.measured = Some(self.requests as f64 * 1000.0 / self.ms as f64);
+        }
+    }
+
+    /// The canary's requests a second in the current step.
+    pub(crate) fn canary_per_second(&self) -> Option<f64> {
+        let per_second = self.canary_in_step as f64 * 1000.0 / self.ms_in_step as f64;
+        (self.canary_in_step > 0).then_some(per_second)
+    }
+}

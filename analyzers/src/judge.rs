@@ -1,0 +1,135 @@
+//! One window in, one verdict out.
+//!
+//! The order of work: check the window; leave it out if it is late or came before; enter its step; count it in every
+//! metric; decide. Fail is looked for first: when both bars are crossed, abort wins. Once failed, always failed.
+
+use crate::evidence::Evidence;
+use crate::mixture::{LOG_NOTHING, log_sum_exp};
+use crate::plan::{Plan, SloSource};
+use crate::window::{Arm, Window, WindowError};
+use serde::{Deserialize, Serialize};
+
+/// Five different things; nothing but `Pass` ever advances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every gating metric is proven good enough for the current step's tolerance.
+    Pass,
+    /// The combined abort evidence reached 1 / falseAbort.
+    Fail,
+    Undecided,
+    /// A version that should have had requests had none, or a metric that must be judged was not there.
+    NoData,
+    /// The source did not answer. The judge never says so: its caller does.
+    SourceDown,
+}
+
+/// Judges one window. The plan must have passed [`Plan::check`], and the evidence must have been made from it.
+///
+/// An error leaves the evidence as it was. A window that ends no later than the last one changes nothing and gets the
+/// last verdict again.
+pub fn judge(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Result<Verdict, WindowError> {
+    window.check()?;
+    if window.step == 0 {
+        return Err(WindowError::History);
+    }
+    if let Some(last_end_ms) = evidence.last_end_ms {
+        if window.end_ms <= last_end_ms {
+            return Ok(evidence.verdict);
+        }
+        if window.start_ms < last_end_ms {
+            return Err(WindowError::Overlap { start_ms: window.start_ms, last_end_ms });
+        }
+    }
+    evidence.enter(window.step);
+    evidence.add(plan, window);
+    evidence.failed |= evidence.log_abort(plan) >= -libm::log(plan.false_abort);
+    evidence.verdict = decide(plan, evidence, window);
+    Ok(evidence.verdict)
+}
+
+fn decide(plan: &Plan, evidence: &Evidence, window: &Window) -> Verdict {
+    if evidence.failed {
+        return Verdict::Fail;
+    }
+    if lacks_data(plan, evidence, window) {
+        return Verdict::NoData;
+    }
+    let bar = -libm::log(plan.false_pass);
+    match evidence.log_advance(plan) {
+        Some(weakest) if weakest >= bar => Verdict::Pass,
+        Some(_) | None => Verdict::Undecided,
+    }
+}
+
+fn lacks_data(plan: &Plan, evidence: &Evidence, window: &Window) -> bool {
+    let compared = plan.stable_beside(window.step) && (plan.errors.is_some() || plan.latency.is_some());
+    let nobody = window.requests(Arm::Canary) == 0 || (compared && window.requests(Arm::Stable) == 0);
+    let no_histogram = match (&plan.latency, &evidence.latency) {
+        (Some(how), Some(latency)) => how.required && !latency.seen,
+        (Some(_) | None, _) => false,
+    };
+    nobody || no_histogram
+}
+
+/// One metric's part in the decision to abort.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Share {
+    pub(crate) weight: f64,
+    pub(crate) log_e: f64,
+}
+
+impl Evidence {
+    /// ln of `sum w_m E_m`: valid under any dependence between the metrics.
+    pub fn log_abort(&self, plan: &Plan) -> f64 {
+        let shares = self.shares(plan);
+        let total: f64 = shares.clone().map(|share| share.weight).sum();
+        if total <= 0.0 {
+            return 0.0;
+        }
+        let weighted = shares.map(|share| {
+            if share.weight > 0.0 { libm::log(share.weight / total) + share.log_e } else { LOG_NOTHING }
+        });
+        log_sum_exp(weighted)
+    }
+
+    /// Errors, latency, its objectives, the limits: always in this order.
+    pub(crate) fn shares<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = Share> + Clone + 'a {
+        let errors = plan.errors.iter().zip(&self.errors);
+        let errors = errors.map(|(how, errors)| Share { weight: how.weight, log_e: errors.log_abort() });
+        let latency = plan.latency.iter().zip(&self.latency).flat_map(move |(how, latency)| {
+            let compare = usize::from(how.compare.is_some());
+            let parts = (compare + how.objectives.len()).max(1) as f64;
+            let shared = self.latency_shares.unwrap_or(true);
+            let weight = if shared { how.weight / parts } else { 0.0 };
+            let compared = std::iter::repeat_n(latency, compare).map(|latency| latency.log_abort());
+            let objectives = latency.objectives.iter().map(|objective| objective.log_abort());
+            compared.chain(objectives).map(move |log_e| Share { weight, log_e })
+        });
+        let slo = plan.slo.iter().zip(&self.slo);
+        let slo = slo.map(|(limit, slo)| Share { weight: limit.weight, log_e: slo.ceiling.log_abort() });
+        errors.chain(latency).chain(slo)
+    }
+
+    /// The weakest gating metric's evidence for the current step's tolerance; none if nothing gates.
+    pub fn log_advance(&self, plan: &Plan) -> Option<f64> {
+        let d = plan.tolerance_at(self.current, self.traffic.measured);
+        let beside = plan.stable_beside(self.current);
+        let errors = plan.errors.iter().zip(&self.errors).filter(|_| beside);
+        let errors = errors.map(|(_, errors)| errors.log_advance(d));
+        let latency = plan.latency.iter().zip(&self.latency);
+        let latency =
+            latency.filter(|(how, latency)| how.required || latency.seen).flat_map(|(how, latency)| {
+                let plus = how.worse_by.plus;
+                let gate =
+                    (beside && how.compare.is_some()).then(|| latency.log_advance(plus + d).unwrap_or(0.0));
+                let objectives =
+                    latency.objectives.iter().map(move |objective| objective.log_advance(plus, d));
+                gate.into_iter().chain(objectives)
+            });
+        let slo = plan.slo.iter().zip(&self.slo);
+        let slo = slo.filter(|(limit, _)| limit.source == SloSource::Declared || !beside);
+        let slo = slo.map(|(_, slo)| slo.ceiling.log_advance(d));
+        errors.chain(latency).chain(slo).reduce(f64::min)
+    }
+}

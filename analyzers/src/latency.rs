@@ -1,0 +1,325 @@
+//! The latency analyzer: shares of slow requests at the boundaries of a histogram.
+//!
+//! - *Compare*: at every boundary, and for several odds ratios, the e-variable of [`crate::slow_share`]; their average is
+//!   an e-process for "the canary is nowhere slower than the margin allows" (abort). With a tolerance the canary is read
+//!   one boundary up.
+//! - *Gates*: at a few boundaries formula 1's pass direction proves the share of slow requests good enough.
+//! - *Objectives* ("p99 at most 500 ms") have a file of their own, [`crate::objective`].
+//!
+//! Never interpolates within a bucket. A boundary that some pod of a window lacks is left out for that window.
+
+use crate::dispersion::Dispersion;
+use crate::errors::{Phi, strata};
+use crate::mixture::{RestartMix, log_sum_exp};
+use crate::objective::ObjectiveEvidence;
+use crate::plan::{LatencyPlan, Plan, alternatives};
+use crate::proof::Proof;
+use crate::rate_ratio::{Count, Pair};
+use crate::slow_share::Bet;
+use crate::window::{Arm, PodWindow, Window};
+use serde::{Deserialize, Serialize};
+
+/// More boundaries than these are thinned out evenly: the state is bounded.
+const MOST_BOUNDARIES: usize = 40;
+/// History counts for at most so many requests in a guess: the present is to outweigh it soon.
+const HISTORY_REQUESTS: f64 = 2000.0;
+/// Gates stand where at most these shares of stable's requests are slower.
+const GATE_SHARES: [f64; 2] = [0.05, 0.01];
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyEvidence {
+    pub(crate) boundaries: Vec<Boundary>,
+    pub(crate) gates: Vec<Gate>,
+    pub(crate) objectives: Vec<ObjectiveEvidence>,
+    /// Whether any pod ever had a histogram, warm or not.
+    pub(crate) seen: bool,
+    /// Requests of warm pods in the last window.
+    pub(crate) last: Pair,
+    started: f64,
+}
+
+/// The comparison at one boundary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Boundary {
+    pub(crate) le_stable: f64,
+    pub(crate) le_canary: f64,
+    mix: RestartMix,
+    pub(crate) totals: Pair,
+    running: Dispersion,
+}
+
+/// A boundary at which the canary must be proven good enough.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Gate {
+    pub(crate) le: f64,
+    pub(crate) proof: Proof,
+    pub(crate) totals: Pair,
+}
+
+impl LatencyEvidence {
+    pub fn new(plan: &LatencyPlan) -> Self {
+        Self {
+            boundaries: Vec::new(),
+            gates: Vec::new(),
+            objectives: plan.objectives.iter().map(|one| ObjectiveEvidence::new(one, plan)).collect(),
+            seen: !plan.history.is_empty(),
+            last: Pair::default(),
+            started: 0.0,
+        }
+    }
+
+    pub fn start(&mut self, share: f64) {
+        self.started += share;
+        self.boundaries.iter_mut().for_each(|boundary| boundary.mix.start(share));
+        self.objectives.iter_mut().for_each(|objective| objective.start(share));
+    }
+
+    /// Counts one window. The first one with histograms fixes the boundaries; gates chosen from its own counts begin
+    /// with the next.
+    pub fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, stable_beside: bool) {
+        self.seen |= window.pods.iter().any(|pod| !pod.buckets.is_empty());
+        let adopted = self.boundaries.is_empty() && self.adopt(plan, latency, window, stable_beside);
+        let gates_from_this_window = adopted && latency.gating.is_empty() && latency.history.is_empty();
+        for objective in &mut self.objectives {
+            objective.add(plan, latency, window, stable_beside);
+        }
+        self.last = warm_requests(window, plan.warmup_ms);
+        if !stable_beside {
+            return;
+        }
+        self.boundaries.iter_mut().for_each(|boundary| boundary.add(plan, latency, window));
+        if !gates_from_this_window {
+            let boundaries = &self.boundaries;
+            self.gates.iter_mut().for_each(|gate| gate.add(plan, latency, window, boundaries));
+        }
+    }
+
+    fn adopt(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, stable_beside: bool) -> bool {
+        let both = self.has_histogram(window, Arm::Canary, plan.warmup_ms)
+            && (!stable_beside || self.has_histogram(window, Arm::Stable, plan.warmup_ms));
+        if !both {
+            return false;
+        }
+        let common = common_boundaries(window, plan.warmup_ms);
+        let slower_by = latency.compare.as_ref().map_or(1.0, |compare| compare.slower_by);
+        let odds = latency.compare.as_ref().map_or(0, |compare| compare.odds.len());
+        let pairs = common.iter().filter_map(|le| Some((*le, at_least(&common, le * slower_by)?)));
+        self.boundaries = pairs.map(|(low, high)| Boundary::new(low, high, odds, self.started)).collect();
+        self.gates = gating(latency, &common, window, plan.warmup_ms)
+            .into_iter()
+            .map(|le| Gate::new(le, latency))
+            .collect();
+        self.objectives.iter_mut().for_each(|objective| objective.place(&common));
+        true
+    }
+
+    fn has_histogram(&self, window: &Window, arm: Arm, warmup_ms: u64) -> bool {
+        window.of(arm).any(|pod| readable(pod, warmup_ms))
+    }
+
+    /// The average over boundaries and odds ratios; restarts as in the errors metric.
+    pub fn log_abort(&self) -> f64 {
+        let compared = self.boundaries.iter().filter(|boundary| !boundary.mix.is_empty());
+        let count = compared.clone().count();
+        if count == 0 {
+            return 0.0;
+        }
+        log_sum_exp(compared.map(Boundary::log_e)) - libm::log(count as f64)
+    }
+
+    /// The weakest gate's evidence for `r p_s + plus + d`; none while no gate stands.
+    pub fn log_advance(&self, plus_d: f64) -> Option<f64> {
+        self.gates.iter().map(|gate| gate.proof.log_e(plus_d)).reduce(f64::min)
+    }
+
+    /// The boundary that speaks loudest against the canary.
+    pub(crate) fn loudest(&self) -> Option<&Boundary> {
+        let louder = |a: &&Boundary, b: &&Boundary| a.log_e().total_cmp(&b.log_e());
+        self.boundaries.iter().filter(|boundary| !boundary.mix.is_empty()).max_by(louder)
+    }
+}
+
+impl Boundary {
+    fn new(le_stable: f64, le_canary: f64, odds: usize, started: f64) -> Self {
+        let mut mix = RestartMix::new(odds);
+        mix.start(started);
+        Self { le_stable, le_canary, mix, totals: Pair::default(), running: Dispersion::default() }
+    }
+
+    pub(crate) fn log_e(&self) -> f64 {
+        let log_weight = -libm::log(self.mix.len().max(1) as f64);
+        self.mix.log_e(std::iter::repeat_n(log_weight, self.mix.len()))
+    }
+
+    fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window) {
+        let guess = self.guess(latency);
+        let phi = self.phi(plan, latency);
+        let mut counted = Pair::default();
+        for stratum in strata(window) {
+            let Some(pair) = self.count(window, stratum, plan.warmup_ms) else { continue };
+            counted.add(pair);
+            if let (Some(guess), true) = (guess, pair.has_both()) {
+                self.bet(latency, pair, guess, phi.abort);
+            }
+            let (le, warmup) = (self.le_stable, plan.warmup_ms);
+            let pods = window.of(Arm::Stable).filter(move |pod| pod.stratum == stratum);
+            self.running.add(pods.filter_map(move |pod| slow_of(pod, le, warmup)));
+        }
+        self.totals.add(counted);
+    }
+
+    fn bet(&mut self, latency: &LatencyPlan, pair: Pair, guess: f64, phi: f64) {
+        let Some(compare) = &latency.compare else { return };
+        let (n_c, n_s) = (pair.canary.n as f64, pair.stable.n as f64);
+        for (at, odds) in compare.odds.iter().enumerate() {
+            if let Some(bet) = Bet::new(latency.worse_by, guess, *odds, n_c, n_s) {
+                self.mix.multiply(at, bet.log_e(pair) / phi);
+            }
+        }
+    }
+
+    /// Stable's share of slow requests as the past tells it; none before any request.
+    fn guess(&self, latency: &LatencyPlan) -> Option<f64> {
+        let (mut n, mut x) = (0.0, 0.0);
+        if let Some(past) = latency.history_at(self.le_stable) {
+            n = (past.requests as f64).min(HISTORY_REQUESTS);
+            x = n * past.slow as f64 / (past.requests as f64).max(1.0);
+        }
+        n += latency.worse_by.ratio * self.totals.canary.n as f64 + self.totals.stable.n as f64;
+        x += (self.totals.canary.x + self.totals.stable.x) as f64;
+        (n > 0.0).then(|| x / n)
+    }
+
+    pub(crate) fn phi(&self, plan: &Plan, latency: &LatencyPlan) -> Phi {
+        let frozen = latency.history_at(self.le_stable).map(|past| past.dispersion);
+        Phi::of(plan.pods, frozen, &self.running)
+    }
+
+    fn count(&self, window: &Window, stratum: &str, warmup_ms: u64) -> Option<Pair> {
+        let canary = slow(window, Some(stratum), Arm::Canary, self.le_canary, warmup_ms)?;
+        let stable = slow(window, Some(stratum), Arm::Stable, self.le_stable, warmup_ms)?;
+        Some(Pair { canary, stable })
+    }
+}
+
+impl Gate {
+    fn new(le: f64, latency: &LatencyPlan) -> Self {
+        let r = latency.worse_by.ratio;
+        let proof = Proof::new(r, alternatives(&latency.pass_alternatives, r));
+        Self { le, proof, totals: Pair::default() }
+    }
+
+    fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, boundaries: &[Boundary]) {
+        let beside = boundaries.iter().find(|boundary| boundary.le_stable == self.le);
+        let phi = beside.map_or(Phi::NONE, |boundary| boundary.phi(plan, latency));
+        for stratum in strata(window) {
+            if let Some(pair) = slow_pair(window, stratum, self.le, plan.warmup_ms) {
+                self.proof.add(pair, phi.pass);
+                self.totals.add(pair);
+            }
+        }
+    }
+}
+
+/// Slow requests of both versions at one boundary.
+pub(crate) fn slow_pair(window: &Window, stratum: &str, le: f64, warmup_ms: u64) -> Option<Pair> {
+    let canary = slow(window, Some(stratum), Arm::Canary, le, warmup_ms)?;
+    Some(Pair { canary, stable: slow(window, Some(stratum), Arm::Stable, le, warmup_ms)? })
+}
+
+/// Requests of one version slower than `le`; none if a pod with a histogram lacks that boundary.
+pub(crate) fn slow(
+    window: &Window,
+    stratum: Option<&str>,
+    arm: Arm,
+    le: f64,
+    warmup_ms: u64,
+) -> Option<Count> {
+    let mut count = Count::default();
+    let within = |pod: &&PodWindow| stratum.is_none_or(|stratum| pod.stratum == stratum);
+    for pod in window.of(arm).filter(within).filter(|pod| readable(pod, warmup_ms)) {
+        count.add(slow_of(pod, le, warmup_ms)?);
+    }
+    Some(count)
+}
+
+fn slow_of(pod: &PodWindow, le: f64, warmup_ms: u64) -> Option<Count> {
+    if !readable(pod, warmup_ms) {
+        return None;
+    }
+    let at = pod.buckets.binary_search_by(|bucket| bucket.le.total_cmp(&le)).ok()?;
+    let total = pod.histogram_total();
+    Some(Count::new(total, total - pod.buckets[at].count))
+}
+
+/// A pod whose latencies count: it has a histogram and is past its warm-up.
+fn readable(pod: &PodWindow, warmup_ms: u64) -> bool {
+    !pod.buckets.is_empty() && pod.ready_for_ms.is_none_or(|ready| ready >= warmup_ms)
+}
+
+fn warm_requests(window: &Window, warmup_ms: u64) -> Pair {
+    let total = |arm| {
+        let pods = window.of(arm).filter(|pod| readable(pod, warmup_ms));
+        Count::new(pods.map(PodWindow::histogram_total).sum(), 0)
+    };
+    Pair { canary: total(Arm::Canary), stable: total(Arm::Stable) }
+}
+
+/// The finite boundaries that every readable pod has, ascending, thinned out if they are too many.
+fn common_boundaries(window: &Window, warmup_ms: u64) -> Vec<f64> {
+    let mut pods = window.pods.iter().filter(|pod| readable(pod, warmup_ms));
+    let Some(first) = pods.next() else { return Vec::new() };
+    let has = |pod: &PodWindow, le: f64| pod.buckets.iter().any(|bucket| bucket.le == le);
+    let finite = first.buckets.iter().map(|bucket| bucket.le).filter(|le| le.is_finite());
+    let common: Vec<f64> = finite.filter(|le| pods.clone().all(|pod| has(pod, *le))).collect();
+    let every = common.len().div_ceil(MOST_BOUNDARIES).max(1);
+    common.into_iter().step_by(every).collect()
+}
+
+/// The smallest boundary not below `limit`, give or take rounding.
+fn at_least(ascending: &[f64], limit: f64) -> Option<f64> {
+    ascending.iter().copied().find(|le| *le >= limit * (1.0 - 1e-9))
+}
+
+/// The boundary nearest to a time, by ratio; the lower one of two equally near.
+pub(crate) fn nearest(boundaries: impl Iterator<Item = f64>, seconds: f64) -> Option<f64> {
+    let away = |le: f64| libm::fabs(libm::log(le / seconds));
+    boundaries.filter(|le| le.is_finite() && *le > 0.0).min_by(|a, b| away(*a).total_cmp(&away(*b)))
+}
+
+/// Where the canary must be proven: where the plan says, or where few of stable's requests are slower.
+fn gating(latency: &LatencyPlan, common: &[f64], window: &Window, warmup_ms: u64) -> Vec<f64> {
+    if latency.compare.is_none() {
+        return Vec::new();
+    }
+    let mut chosen: Vec<f64> = if latency.gating.is_empty() {
+        let share = |le: &f64| stable_share(latency, *le, window, warmup_ms).unwrap_or(1.0);
+        let first = |most: &f64| common.iter().copied().find(|le| share(le) <= *most);
+        GATE_SHARES.iter().filter_map(first).collect()
+    } else {
+        latency.gating.iter().filter_map(|le| nearest(common.iter().copied(), *le)).collect()
+    };
+    if chosen.is_empty() {
+        chosen.extend(common.last());
+    }
+    chosen.sort_by(f64::total_cmp);
+    chosen.dedup();
+    chosen
+}
+
+fn stable_share(latency: &LatencyPlan, le: f64, window: &Window, warmup_ms: u64) -> Option<f64> {
+    match latency.history_at(le) {
+        Some(past) => Count::new(past.requests, past.slow).rate(),
+        None => slow(window, None, Arm::Stable, le, warmup_ms)?.rate(),
+    }
+}
+
+impl LatencyPlan {
+    /// What history says of a boundary.
+    pub fn history_at(&self, le: f64) -> Option<&crate::plan::BoundaryHistory> {
+        self.history.iter().find(|past| past.le == le)
+    }
+}

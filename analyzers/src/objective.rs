@@ -1,0 +1,107 @@
+//! An objective on a quantile: "p99 at most 500 ms" is "at most 1 % of requests slower than the nearest boundary".
+//!
+//! Stable may break its objective too; a canary is not aborted for what stable does as well. So the abort's null is "at
+//! most the objective's share, or at most what the margin allows beside stable", and its evidence is the smaller of the
+//! two e-processes. To pass it is enough to be proven on either side; the two proofs share falsePass. Without a stable
+//! beside the canary the absolute side judges alone.
+
+use crate::errors::{Phi, strata};
+use crate::latency::{nearest, slow, slow_pair};
+use crate::mixture::{RestartMix, log_add};
+use crate::plan::{ABORT_GRID, LatencyPlan, Objective, Plan, alternatives, grid};
+use crate::proof::Proof;
+use crate::rate_ratio::{Alternative, Pair, increment};
+use crate::slo::Ceiling;
+use crate::window::{Arm, Window};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectiveEvidence {
+    pub(crate) objective: Objective,
+    /// The boundary that stands for the limit, once histograms were seen.
+    pub(crate) le: Option<f64>,
+    pub(crate) ceiling: Ceiling,
+    r: f64,
+    above: Vec<Alternative>,
+    mix: RestartMix,
+    pub(crate) proof: Proof,
+    pub(crate) totals: Pair,
+    /// Whether stable ran beside the canary in the last window.
+    beside: bool,
+}
+
+impl ObjectiveEvidence {
+    pub fn new(objective: &Objective, plan: &LatencyPlan) -> Self {
+        let r = plan.worse_by.ratio;
+        let above: Vec<Alternative> = alternatives(&grid(&ABORT_GRID, r), r).collect();
+        Self {
+            objective: *objective,
+            le: None,
+            ceiling: Ceiling::new(1.0 - objective.quantile),
+            r,
+            mix: RestartMix::new(above.len()),
+            above,
+            proof: Proof::new(r, alternatives(&plan.pass_alternatives, r)),
+            totals: Pair::default(),
+            beside: true,
+        }
+    }
+
+    pub fn start(&mut self, share: f64) {
+        self.mix.start(share);
+        self.ceiling.start(share);
+    }
+
+    pub(crate) fn place(&mut self, boundaries: &[f64]) {
+        self.le = nearest(boundaries.iter().copied(), self.objective.limit_s);
+    }
+
+    pub fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, stable_beside: bool) {
+        self.beside = stable_beside;
+        let Some(le) = self.le else { return };
+        let phi = self.phi(plan, latency, le);
+        if let Some(count) = slow(window, None, Arm::Canary, le, plan.warmup_ms) {
+            self.ceiling.add(count, phi.abort);
+        }
+        for stratum in strata(window) {
+            if let Some(pair) = slow_pair(window, stratum, le, plan.warmup_ms) {
+                self.add_pair(pair, latency.worse_by.plus, phi);
+            }
+        }
+    }
+
+    fn add_pair(&mut self, pair: Pair, plus: f64, phi: Phi) {
+        self.totals.add(pair);
+        if !pair.has_both() {
+            return;
+        }
+        for (at, alternative) in self.above.iter().enumerate() {
+            let step = increment(self.r, alternative, pair);
+            self.mix.multiply(at, (step.s1 + plus * step.s2) / phi.abort);
+        }
+        self.proof.add(pair, phi.pass);
+    }
+
+    fn phi(&self, plan: &Plan, latency: &LatencyPlan, le: f64) -> Phi {
+        let frozen = latency.history_at(le).map(|past| past.dispersion);
+        Phi::of(plan.pods, Some(frozen.unwrap_or(1.0)), &crate::dispersion::Dispersion::default())
+    }
+
+    pub fn log_abort(&self) -> f64 {
+        let absolute = self.ceiling.log_abort();
+        if !self.beside {
+            return absolute;
+        }
+        absolute.min(self.mix.log_e(self.above.iter().map(|alternative| alternative.log_weight)))
+    }
+
+    /// Evidence for "good enough for d more than the objective, or than the margin beside stable".
+    pub fn log_advance(&self, plus: f64, d: f64) -> f64 {
+        let absolute = self.ceiling.log_advance(d);
+        if !self.beside {
+            return absolute;
+        }
+        log_add(absolute, self.proof.log_e(plus + d)) - std::f64::consts::LN_2
+    }
+}

@@ -1,0 +1,231 @@
+//! What a plan must be before it may judge: every refusal names the field, the reason and what would be right.
+
+use crate::plan::{ErrorsPlan, LatencyPlan, Margin, Plan, PlanError, Risk, SloLimit, Weighted};
+
+type Checked = Result<(), PlanError>;
+
+impl Plan {
+    /// Whether the judge can work by this plan; the first field that cannot be right is named.
+    pub fn check(&self) -> Checked {
+        probability("falseAbort", self.false_abort)?;
+        probability("falsePass", self.false_pass)?;
+        check_risk(&self.risk)?;
+        self.check_steps()?;
+        if let Some(q) = self.requests_per_second {
+            positive("requestsPerSecond", q)?;
+        }
+        self.errors.iter().try_for_each(check_errors)?;
+        self.latency.iter().try_for_each(check_latency)?;
+        self.slo.iter().enumerate().try_for_each(|(at, limit)| check_slo(at, limit))?;
+        self.check_something_judges()
+    }
+
+    fn check_steps(&self) -> Checked {
+        let mut before = 0.0;
+        for (at, weight) in self.steps.iter().enumerate() {
+            let field = format!("steps[{at}].weight");
+            if !(*weight > 0.0 && *weight <= 1.0) {
+                return refuse(
+                    field,
+                    weight,
+                    "is no share of the traffic",
+                    "give more than 0 and at most 1 (100 %)",
+                );
+            }
+            if *weight <= before {
+                return refuse(
+                    field,
+                    weight,
+                    "does not rise",
+                    "each step must carry more traffic than the one before",
+                );
+            }
+            before = *weight;
+        }
+        if self.steps.is_empty() {
+            return refuse("steps", "[]", "is empty", "give at least one step, for example weight 0.05");
+        }
+        if !(self.bake_weight > 0.0 && self.bake_weight <= 1.0) {
+            let (why, remedy) = ("is no share of the traffic", "give 1 less the holdback, for example 0.95");
+            return refuse("bakeWeight", self.bake_weight, why, remedy);
+        }
+        Ok(())
+    }
+
+    fn check_something_judges(&self) -> Checked {
+        if self.errors.is_none() && self.latency.is_none() && self.slo.is_empty() {
+            let (why, remedy) = ("has no metric", "judge errors, latency or an slo");
+            return refuse("analysis", "{}", why, remedy);
+        }
+        Ok(())
+    }
+}
+
+fn check_risk(risk: &Risk) -> Checked {
+    positive("risk.within", risk.within_s)?;
+    if !(risk.bad_requests >= 0.0 && risk.bad_requests.is_finite()) {
+        let (why, remedy) = ("is no number of requests", "give 0 or more, 10 by default");
+        return refuse("risk.badRequests", risk.bad_requests, why, remedy);
+    }
+    if !(risk.share >= 0.0 && risk.share < 1.0) {
+        return refuse(
+            "risk.share",
+            risk.share,
+            "is no share",
+            "give 0 or more and less than 1, 0.001 by default",
+        );
+    }
+    if risk.share == 0.0 && risk.bad_requests == 0.0 {
+        let (why, remedy) =
+            ("leaves no harm at all", "with nothing allowed nothing can be proven: give one above 0");
+        return refuse("risk", "badRequests 0 and share 0", why, remedy);
+    }
+    Ok(())
+}
+
+fn check_errors(errors: &ErrorsPlan) -> Checked {
+    check_margin("errors.worseBy", errors.worse_by)?;
+    check_ratios("errors.ratios", &errors.alternatives, |ratio| ratio > errors.worse_by.ratio)?;
+    check_ratios("errors.passRatios", &errors.pass_alternatives, |ratio| {
+        ratio >= 0.0 && ratio < errors.worse_by.ratio
+    })?;
+    if let Some(phi) = errors.dispersion
+        && !(phi >= 1.0 && phi.is_finite())
+    {
+        return refuse(
+            "errors.dispersion",
+            phi,
+            "is below 1",
+            "a dispersion is 1 (independent requests) or more",
+        );
+    }
+    positive("errors.weight", errors.weight)
+}
+
+fn check_latency(latency: &LatencyPlan) -> Checked {
+    check_margin("latency.worseBy", latency.worse_by)?;
+    check_ratios("latency.passRatios", &latency.pass_alternatives, |ratio| {
+        ratio >= 0.0 && ratio < latency.worse_by.ratio
+    })?;
+    for (at, le) in latency.gating.iter().enumerate() {
+        positive(&format!("latency.gating[{at}]"), *le)?;
+    }
+    for (at, objective) in latency.objectives.iter().enumerate() {
+        probability(&format!("latency.objectives[{at}].quantile"), objective.quantile)?;
+        positive(&format!("latency.objectives[{at}].limit"), objective.limit_s)?;
+    }
+    if let Some(compare) = &latency.compare {
+        if !(compare.slower_by >= 1.0 && compare.slower_by.is_finite()) {
+            let (why, remedy) =
+                ("asks for a faster canary", "give 1 (like with like) or more, for example 1.25");
+            return refuse("latency.slowerBy", compare.slower_by, why, remedy);
+        }
+        if compare.odds.is_empty() || compare.odds.iter().any(|odds| !(*odds > 1.0 && odds.is_finite())) {
+            let (why, remedy) = ("are no alternatives", "give at least one, each above 1");
+            return refuse("latency.odds", format!("{:?}", compare.odds), why, remedy);
+        }
+    }
+    positive("latency.weight", latency.weight)
+}
+
+fn check_slo(at: usize, limit: &SloLimit) -> Checked {
+    probability(&format!("slo[{at}].limit"), limit.limit)?;
+    positive(&format!("slo[{at}].weight"), limit.weight)
+}
+
+fn check_margin(field: &str, margin: Margin) -> Checked {
+    if !(margin.ratio >= 1.0 && margin.ratio.is_finite()) {
+        let (why, remedy) = ("asks for a canary better than stable", "give 1x or more, 1.25x by default");
+        return refuse(field, margin.ratio, why, remedy);
+    }
+    if !(margin.plus >= 0.0 && margin.plus < 1.0) {
+        let (why, remedy) =
+            ("is no share of the requests", "give 0 or more and less than 1, for example 0.001");
+        return refuse(format!("{field}.plus"), margin.plus, why, remedy);
+    }
+    Ok(())
+}
+
+fn check_ratios(field: &str, of: &[Weighted], allowed: impl Fn(f64) -> bool) -> Checked {
+    if of.is_empty() {
+        return refuse(field, "[]", "is empty", "give at least one ratio");
+    }
+    for (at, one) in of.iter().enumerate() {
+        if !(one.ratio.is_finite() && allowed(one.ratio)) {
+            let (why, remedy) =
+                ("is on the wrong side of worseBy", "ratios must lie above it to abort and below it to pass");
+            return refuse(format!("{field}[{at}]"), one.ratio, why, remedy);
+        }
+        positive(&format!("{field}[{at}].weight"), one.weight)?;
+    }
+    Ok(())
+}
+
+fn probability(field: &str, value: f64) -> Checked {
+    if value > 0.0 && value < 1.0 {
+        return Ok(());
+    }
+    refuse(field, value, "is no probability", "give more than 0 and less than 1, for example 0.01")
+}
+
+fn positive(field: &str, value: f64) -> Checked {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    refuse(field, value, "is not above 0", "give a finite number above 0")
+}
+
+fn refuse(
+    field: impl Into<String>,
+    value: impl ToString,
+    why: &'static str,
+    remedy: &'static str,
+) -> Checked {
+    Err(PlanError { field: field.into(), value: value.to_string(), why, remedy })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Plan)) -> String {
+        let mut plan = Plan::new(vec![0.01, 0.05]);
+        change(&mut plan);
+        plan.check().expect_err("must be refused").field
+    }
+
+    #[test]
+    fn the_defaults_can_be_judged_by() {
+        assert_eq!(Plan::new(vec![0.01, 0.05, 0.25, 0.5]).check(), Ok(()));
+        assert_eq!(Plan::new(vec![1.0]).check(), Ok(()));
+    }
+
+    #[test]
+    fn each_refusal_names_its_field() {
+        assert_eq!(refused(|plan| plan.false_abort = 0.0), "falseAbort");
+        assert_eq!(refused(|plan| plan.false_pass = f64::NAN), "falsePass");
+        assert_eq!(refused(|plan| plan.steps = vec![0.05, 0.05]), "steps[1].weight");
+        assert_eq!(refused(|plan| plan.steps = vec![1.5]), "steps[0].weight");
+        assert_eq!(refused(|plan| plan.steps.clear()), "steps");
+        assert_eq!(refused(|plan| plan.bake_weight = 0.0), "bakeWeight");
+        assert_eq!(refused(|plan| plan.requests_per_second = Some(0.0)), "requestsPerSecond");
+        assert_eq!(
+            refused(|plan| plan.risk = Risk { bad_requests: 0.0, within_s: 60.0, share: 0.0 }),
+            "risk"
+        );
+    }
+
+    #[test]
+    fn alternatives_must_lie_on_their_side_of_the_margin() {
+        let with = |change: fn(&mut ErrorsPlan)| refused(|plan| plan.errors.iter_mut().for_each(change));
+        assert_eq!(with(|errors| errors.alternatives[0].ratio = 1.25), "errors.ratios[0]");
+        assert_eq!(with(|errors| errors.pass_alternatives[1].ratio = 1.25), "errors.passRatios[1]");
+        assert_eq!(with(|errors| errors.worse_by.ratio = 0.9), "errors.worseBy");
+        assert_eq!(with(|errors| errors.dispersion = Some(0.5)), "errors.dispersion");
+    }
+
+    #[test]
+    fn a_plan_without_metrics_judges_nothing() {
+        assert_eq!(refused(|plan| (plan.errors, plan.latency) = (None, None)), "analysis");
+    }
+}

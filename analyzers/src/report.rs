@@ -1,0 +1,255 @@
+//! What is known, for people and programs: every metric's evidence and bar, the ratio and its doubt, what is missing.
+
+use crate::errors::ErrorsEvidence;
+use crate::evidence::Evidence;
+use crate::forecast::{more_requests, typical};
+use crate::judge::Verdict;
+use crate::latency::LatencyEvidence;
+use crate::plan::{ErrorsPlan, LatencyPlan, Plan, SloLimit, SloOf, SloSource};
+use crate::rate_ratio::{Count, Pair};
+use crate::slo::SloEvidence;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub verdict: Verdict,
+    pub step: u32,
+    pub windows: u64,
+    /// Combined over the metrics, with its bar; fail once it is reached.
+    pub log_abort: f64,
+    pub abort_bar: f64,
+    /// What of the current step's share of requests a canary may still be worse, beyond the margin.
+    pub tolerance: f64,
+    /// Whether dispersion was measured before the rollout; without it falseAbort is not promised.
+    pub history: bool,
+    pub findings: Vec<Finding>,
+    /// The metrics that made a fail: the largest share of the evidence, and all above a tenth of it.
+    pub culprits: Vec<String>,
+}
+
+/// One metric; every logarithm is natural and finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// `errors`, `latency`, `latency-p99`, `slo-errors`, ….
+    pub metric: String,
+    /// Where it was found: `slower than 0.5 s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    pub log_abort: f64,
+    /// At which this metric alone would abort.
+    pub abort_bar: f64,
+    pub log_advance: f64,
+    pub advance_bar: f64,
+    /// Whether the step cannot be left before this metric passes.
+    pub gates: bool,
+    /// The canary's rate over stable's, and the confidence sequence at 1 - falseAbort.
+    pub ratio: Option<f64>,
+    pub ratio_low: Option<f64>,
+    pub ratio_high: Option<f64>,
+    pub canary: Count,
+    pub stable: Count,
+    /// More canary requests until a decision, if what was seen goes on; none if it would decide nothing.
+    pub needed: Option<u64>,
+    pub needed_to_abort: Option<u64>,
+    pub needed_to_advance: Option<u64>,
+    /// What `needed` takes at today's traffic.
+    pub minutes: Option<f64>,
+    /// Why there is no evidence, if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+/// The whole picture after the last window that counted.
+pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
+    let writer = Writer { plan, evidence, d: plan.tolerance_at(evidence.current, evidence.traffic.measured) };
+    let findings = writer.findings();
+    let culprits = if evidence.failed { culprits(plan, evidence, &findings) } else { Vec::new() };
+    Report {
+        verdict: evidence.verdict,
+        step: evidence.current,
+        windows: evidence.windows,
+        log_abort: evidence.log_abort(plan),
+        abort_bar: -libm::log(plan.false_abort),
+        tolerance: writer.d,
+        history: plan.history,
+        findings,
+        culprits,
+    }
+}
+
+fn culprits(plan: &Plan, evidence: &Evidence, findings: &[Finding]) -> Vec<String> {
+    let floor = evidence.log_abort(plan) - std::f64::consts::LN_10;
+    let total: f64 = evidence.shares(plan).map(|share| share.weight).sum();
+    let weighed = |weight: f64, log_e: f64| weight > 0.0 && libm::log(weight / total) + log_e >= floor;
+    let named = findings.iter().zip(evidence.shares(plan));
+    let mut of: Vec<_> = named.filter(|(_, share)| weighed(share.weight, share.log_e)).collect();
+    of.sort_by(|a, b| b.1.log_e.total_cmp(&a.1.log_e));
+    of.into_iter().map(|(finding, _)| finding.metric.clone()).collect()
+}
+
+struct Writer<'a> {
+    plan: &'a Plan,
+    evidence: &'a Evidence,
+    d: f64,
+}
+
+impl Writer<'_> {
+    /// In the order of [`Evidence::shares`].
+    fn findings(&self) -> Vec<Finding> {
+        let mut of = Vec::new();
+        if let (Some(how), Some(errors)) = (&self.plan.errors, &self.evidence.errors) {
+            of.push(self.errors(how, errors));
+        }
+        if let (Some(how), Some(latency)) = (&self.plan.latency, &self.evidence.latency) {
+            self.latency(how, latency, &mut of);
+        }
+        of.extend(self.plan.slo.iter().zip(&self.evidence.slo).map(|(limit, slo)| self.slo(limit, slo)));
+        for (finding, share) in of.iter_mut().zip(self.evidence.shares(self.plan)) {
+            let total: f64 = self.evidence.shares(self.plan).map(|share| share.weight).sum();
+            if share.weight > 0.0 {
+                finding.abort_bar -= libm::log(share.weight / total);
+            }
+        }
+        of
+    }
+
+    fn blank(&self, metric: impl Into<String>) -> Finding {
+        Finding {
+            metric: metric.into(),
+            place: None,
+            log_abort: 0.0,
+            abort_bar: -libm::log(self.plan.false_abort),
+            log_advance: 0.0,
+            advance_bar: -libm::log(self.plan.false_pass),
+            gates: false,
+            ratio: None,
+            ratio_low: None,
+            ratio_high: None,
+            canary: Count::default(),
+            stable: Count::default(),
+            needed: None,
+            needed_to_abort: None,
+            needed_to_advance: None,
+            minutes: None,
+            missing: None,
+        }
+    }
+
+    fn errors(&self, how: &ErrorsPlan, errors: &ErrorsEvidence) -> Finding {
+        let mut of = self.blank("errors");
+        (of.canary, of.stable) = (errors.totals.canary, errors.totals.stable);
+        (of.log_abort, of.log_advance) = (errors.log_abort(), errors.log_advance(self.d));
+        of.gates = self.beside();
+        of.missing = self.missing(errors.last);
+        if let Some(interval) = errors.curve.interval(self.plan.false_abort) {
+            of.ratio = Some(interval.most_likely).filter(|_| errors.totals.stable.x > 0);
+            (of.ratio_low, of.ratio_high) = (Some(interval.low), interval.high);
+        }
+        let phi = errors.phi(self.plan.pods, how);
+        if let Some(like) = typical(errors.totals, self.split()) {
+            let (d, bars) = (how.worse_by.plus + self.d, (of.abort_bar, of.advance_bar));
+            of.needed_to_abort =
+                more_requests(like, bars.0, |times| errors.log_abort_after(times, like, phi.abort));
+            of.needed_to_advance =
+                more_requests(like, bars.1, |times| errors.proof.log_e_after(d, times, like, phi.pass));
+        }
+        self.with_forecast(of)
+    }
+
+    fn latency(&self, how: &LatencyPlan, latency: &LatencyEvidence, of: &mut Vec<Finding>) {
+        if how.compare.is_some() {
+            of.push(self.compared(how, latency));
+        }
+        for objective in &latency.objectives {
+            let percent = objective.objective.quantile * 100.0;
+            let mut finding = self.blank(format!("latency-p{percent}"));
+            finding.place = objective.le.map(|le| format!("slower than {le} s"));
+            (finding.canary, finding.stable) = (objective.ceiling.totals, objective.totals.stable);
+            finding.log_abort = objective.log_abort();
+            finding.log_advance = objective.log_advance(how.worse_by.plus, self.d);
+            (finding.ratio, finding.gates) = (ratio(objective.totals), how.required || latency.seen);
+            finding.missing = self.no_histogram(latency);
+            of.push(self.with_forecast(finding));
+        }
+    }
+
+    fn compared(&self, how: &LatencyPlan, latency: &LatencyEvidence) -> Finding {
+        let mut of = self.blank("latency");
+        of.log_abort = latency.log_abort();
+        of.log_advance = latency.log_advance(how.worse_by.plus + self.d).unwrap_or(0.0);
+        of.gates = self.beside() && (how.required || latency.seen);
+        of.missing = self.no_histogram(latency);
+        if let Some(loudest) = latency.loudest() {
+            of.place = Some(format!("slower than {} s", loudest.le_canary));
+            (of.canary, of.stable) = (loudest.totals.canary, loudest.totals.stable);
+            of.ratio = ratio(loudest.totals);
+        }
+        let gates = latency.gates.iter().map(|gate| {
+            let like = typical(gate.totals, self.split())?;
+            let d = how.worse_by.plus + self.d;
+            more_requests(like, of.advance_bar, |times| gate.proof.log_e_after(d, times, like, 1.0))
+        });
+        let slowest = gates.reduce(|a, b| Some(a?.max(b?)));
+        of.needed_to_advance = slowest.flatten();
+        self.with_forecast(of)
+    }
+
+    fn slo(&self, limit: &SloLimit, slo: &SloEvidence) -> Finding {
+        let mut of = self.blank(match limit.of {
+            SloOf::Errors => "slo-errors".to_owned(),
+            SloOf::SlowerThan { .. } => "slo-latency".to_owned(),
+        });
+        of.place = slo.le.map(|le| format!("slower than {le} s"));
+        of.canary = slo.ceiling.totals;
+        (of.log_abort, of.log_advance) = (slo.ceiling.log_abort(), slo.ceiling.log_advance(self.d));
+        of.gates = limit.source == SloSource::Declared || !self.beside();
+        of.ratio = slo.ceiling.totals.rate().map(|rate| rate / limit.limit);
+        self.with_forecast(of)
+    }
+
+    fn beside(&self) -> bool {
+        self.plan.stable_beside(self.evidence.current)
+    }
+
+    /// Stable's requests for each of the canary's in the current step.
+    fn split(&self) -> Option<f64> {
+        let traffic = &self.evidence.traffic;
+        let both = traffic.canary_in_step > 0 && traffic.stable_in_step > 0;
+        both.then(|| traffic.stable_in_step as f64 / traffic.canary_in_step as f64)
+    }
+
+    /// Reached bars need nothing; otherwise whichever decision comes first, in the minutes of today's traffic.
+    fn with_forecast(&self, mut of: Finding) -> Finding {
+        let reached = |log_e: f64, bar: f64, more: Option<u64>| if log_e >= bar { Some(0) } else { more };
+        of.needed_to_abort = reached(of.log_abort, of.abort_bar, of.needed_to_abort);
+        of.needed_to_advance = reached(of.log_advance, of.advance_bar, of.needed_to_advance);
+        of.needed = [of.needed_to_abort, of.needed_to_advance].into_iter().flatten().min();
+        let per_second = self.evidence.traffic.canary_per_second();
+        of.minutes = of.needed.zip(per_second).map(|(needed, per_second)| needed as f64 / per_second / 60.0);
+        of
+    }
+
+    fn missing(&self, last: Pair) -> Option<String> {
+        match (last.canary.n, last.stable.n, self.beside()) {
+            (0, 0, true) => Some("neither version had requests in the last window".to_owned()),
+            (0, _, _) => Some("the canary had no requests in the last window".to_owned()),
+            (_, 0, true) => Some("stable had no requests in the last window".to_owned()),
+            (_, _, _) => None,
+        }
+    }
+
+    fn no_histogram(&self, latency: &LatencyEvidence) -> Option<String> {
+        if !latency.seen {
+            return Some("no histogram was seen".to_owned());
+        }
+        let waiting = latency.boundaries.is_empty();
+        waiting.then(|| "no warm pod of both versions had a histogram yet".to_owned())
+    }
+}
+
+fn ratio(pair: Pair) -> Option<f64> {
+    let (canary, stable) = (pair.canary.rate()?, pair.stable.rate()?);
+    (stable > 0.0).then(|| canary / stable)
+}

@@ -1,0 +1,134 @@
+//! The slo analyzer: the canary against an absolute limit, with no stable beside it.
+//!
+//! ```text
+//! logE = x ln rho - n p0 (rho - 1) - n d (rho - 1)
+//! ```
+//! rho > 1 tests "at most p0 + d" (abort), rho < 1 "at least p0 + d" (pass); exact for binomial and Poisson counts by
+//! the same argument as formula 1. Where the versions do not run side by side time is a confounder: the limit is frozen
+//! beforehand, and after promotion a breach only alerts.
+
+use crate::mixture::{LOG_NOTHING, RestartMix, log_sum_exp};
+use crate::plan::{ABORT_GRID, PASS_GRID, SloLimit, SloOf};
+use crate::rate_ratio::{Alternative, Count};
+use crate::window::{Arm, Window};
+use serde::{Deserialize, Serialize};
+
+/// Evidence about one rate against one limit, in both directions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ceiling {
+    limit: f64,
+    above: Vec<Alternative>,
+    mix: RestartMix,
+    below: Vec<Alternative>,
+    /// Divided by the dispersion, since that may change between windows.
+    events: f64,
+    exposure: f64,
+    pub(crate) totals: Count,
+    pub(crate) last: Count,
+}
+
+impl Ceiling {
+    pub fn new(limit: f64) -> Self {
+        let equal = |grid: &[f64]| -> Vec<Alternative> {
+            grid.iter().map(|rho| Alternative::new(*rho, 1.0, 1.0 / grid.len() as f64)).collect()
+        };
+        Self {
+            limit,
+            above: equal(&ABORT_GRID),
+            mix: RestartMix::new(ABORT_GRID.len()),
+            below: equal(&PASS_GRID),
+            events: 0.0,
+            exposure: 0.0,
+            totals: Count::default(),
+            last: Count::default(),
+        }
+    }
+
+    pub fn start(&mut self, share: f64) {
+        self.mix.start(share);
+    }
+
+    pub fn add(&mut self, count: Count, phi: f64) {
+        let (n, x) = (count.n as f64 / phi, count.x as f64 / phi);
+        for (at, alternative) in self.above.iter().enumerate() {
+            let rise = alternative.rho - 1.0;
+            self.mix.multiply(at, x * alternative.log_ratio - n * self.limit * rise);
+        }
+        self.events += x;
+        self.exposure += n;
+        self.totals.add(count);
+        self.last = count;
+    }
+
+    pub fn log_abort(&self) -> f64 {
+        self.mix.log_e(self.above.iter().map(|alternative| alternative.log_weight))
+    }
+
+    /// Evidence for "below limit + d".
+    pub fn log_advance(&self, d: f64) -> f64 {
+        log_sum_exp(self.below.iter().map(|alternative| {
+            if alternative.rho == 0.0 && self.totals.x > 0 {
+                return LOG_NOTHING;
+            }
+            let spared = self.exposure * (self.limit + d) * (1.0 - alternative.rho);
+            alternative.log_weight + self.events * alternative.log_ratio + spared
+        }))
+    }
+}
+
+/// One limit of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SloEvidence {
+    pub(crate) ceiling: Ceiling,
+    /// The boundary that stands for `SlowerThan`, once a histogram was seen.
+    pub(crate) le: Option<f64>,
+}
+
+impl SloEvidence {
+    pub fn new(limit: &SloLimit) -> Self {
+        Self { ceiling: Ceiling::new(limit.limit), le: None }
+    }
+
+    pub fn add(&mut self, limit: &SloLimit, warmup_ms: u64, window: &Window, phi: f64) {
+        let count = match limit.of {
+            SloOf::Errors => canary_errors(window),
+            SloOf::SlowerThan { seconds } => self.canary_slow(window, seconds, warmup_ms),
+        };
+        self.ceiling.add(count, phi);
+    }
+
+    fn canary_slow(&mut self, window: &Window, seconds: f64, warmup_ms: u64) -> Count {
+        let first = window.of(Arm::Canary).find(|pod| !pod.buckets.is_empty());
+        if let (None, Some(pod)) = (self.le, first) {
+            self.le = crate::latency::nearest(pod.buckets.iter().map(|bucket| bucket.le), seconds);
+        }
+        let slow = self.le.and_then(|le| crate::latency::slow(window, None, Arm::Canary, le, warmup_ms));
+        slow.unwrap_or_default()
+    }
+}
+
+fn canary_errors(window: &Window) -> Count {
+    let mut count = Count::default();
+    window.of(Arm::Canary).for_each(|pod| count.add(Count::new(pod.requests, pod.errors)));
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_above_the_limit_aborts_and_one_below_passes() {
+        let (mut bad, mut good) = (Ceiling::new(0.01), Ceiling::new(0.01));
+        bad.start(1.0);
+        good.start(1.0);
+        for _ in 0..20 {
+            bad.add(Count::new(100, 4), 1.0);
+            good.add(Count::new(100, 0), 1.0);
+        }
+        assert!(bad.log_abort() > 100f64.ln() && good.log_abort() < 0.0);
+        assert!(good.log_advance(0.0) > 20f64.ln() && bad.log_advance(0.0) < 0.0);
+    }
+}

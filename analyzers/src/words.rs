@@ -1,0 +1,131 @@
+//! The report in plain language: "canary fails 2.3 times as often (1.6 to 3.4), 99 % sure; needed 1,240 requests".
+
+use crate::judge::Verdict;
+use crate::report::{Finding, Report};
+use std::fmt::Write;
+
+impl Report {
+    /// One line for the verdict, one for each metric that has something to say.
+    pub fn words(&self) -> String {
+        let mut text = match self.verdict {
+            Verdict::Pass => "pass: proven good enough for this step".to_owned(),
+            Verdict::Fail => format!("fail: {}", self.culprits.join(" and ")),
+            Verdict::Undecided => "undecided".to_owned(),
+            Verdict::NoData => "no data".to_owned(),
+            Verdict::SourceDown => "source down".to_owned(),
+        };
+        if !self.history {
+            text.push_str(" (no history: false aborts may be more frequent than stated)");
+        }
+        for finding in &self.findings {
+            let _ = write!(text, "\n{}", finding.words());
+        }
+        text
+    }
+}
+
+impl Finding {
+    /// One line, without the metric's numbers that are not known.
+    pub fn words(&self) -> String {
+        let mut text = format!("{}: ", self.metric);
+        match &self.missing {
+            Some(missing) => text.push_str(missing),
+            None => self.write_ratio(&mut text),
+        }
+        self.write_needed(&mut text);
+        text
+    }
+
+    fn write_ratio(&self, text: &mut String) {
+        let does = if self.metric == "errors" { "fails" } else { "is over the limit" };
+        let does = if self.place.is_some() && self.metric.starts_with("latency") { "is slow" } else { does };
+        let at = self.place.as_deref().map(|place| format!(" ({place})")).unwrap_or_default();
+        let sure = 100.0 * (1.0 - libm::exp(-self.abort_bar));
+        match (self.ratio, self.ratio_low, self.ratio_high) {
+            (Some(ratio), Some(low), Some(high)) => {
+                let _ = write!(
+                    text,
+                    "canary {does} {ratio:.1} times as often{at} ({low:.1} to {high:.1}), {sure:.0} % sure"
+                );
+            }
+            (Some(ratio), Some(low), None) => {
+                let _ = write!(
+                    text,
+                    "canary {does} {ratio:.1} times as often{at} ({low:.1} or more), {sure:.0} % sure"
+                );
+            }
+            (None, Some(low), None) if low > 0.0 => {
+                let _ = write!(
+                    text,
+                    "canary {does} at least {low:.1} times as often{at}, {sure:.0} % sure; stable not once"
+                );
+            }
+            (Some(ratio), _, _) => {
+                let against = if self.metric.starts_with("slo") { "of the limit" } else { "as often" };
+                let _ = write!(text, "canary {does} {ratio:.1} times {against}{at}");
+            }
+            (None, _, _) => {
+                let (canary, stable) = (self.canary, self.stable);
+                let _ = write!(
+                    text,
+                    "{} of {} canary requests and {} of {} stable requests{at}",
+                    canary.x,
+                    grouped(canary.n),
+                    stable.x,
+                    grouped(stable.n)
+                );
+            }
+        }
+    }
+
+    fn write_needed(&self, text: &mut String) {
+        if self.log_abort >= self.abort_bar {
+            let _ = write!(text, "; needed {} requests", grouped(self.canary.n));
+            return;
+        }
+        if self.gates && self.log_advance >= self.advance_bar {
+            text.push_str("; good enough for this step");
+            return;
+        }
+        if !self.gates && self.needed_to_abort.is_none() {
+            return;
+        }
+        match (self.needed, self.minutes) {
+            (Some(needed), Some(minutes)) => {
+                let what = if self.needed == self.needed_to_abort { "to abort" } else { "to advance" };
+                let _ =
+                    write!(text, "; needs about {} more requests {what} ({minutes:.0} min)", grouped(needed));
+            }
+            (Some(needed), None) => {
+                let _ = write!(text, "; needs about {} more requests", grouped(needed));
+            }
+            (None, _) => text.push_str("; cannot be decided at this rate"),
+        }
+    }
+}
+
+/// 1240 as 1,240.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(
+            [0, 999, 1240, 1_000_000].map(grouped),
+            ["0".to_owned(), "999".into(), "1,240".into(), "1,000,000".into()]
+        );
+    }
+}

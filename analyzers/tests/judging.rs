@@ -1,0 +1,307 @@
+//! Windows in, verdicts out: the stories of a rollout as the judge sees it.
+
+use sluice_analyzers::plan::{Objective, Plan, Pods, SloLimit, SloOf, SloSource};
+use sluice_analyzers::window::WindowError;
+use sluice_analyzers::{Arm, Bucket, Evidence, PodWindow, Verdict, Window, judge, report};
+
+const SECOND: i64 = 15_000;
+
+/// A plan of independent requests at 100 a second.
+fn plan(steps: &[f64]) -> Plan {
+    let plan = Plan {
+        pods: Pods::Ignore,
+        requests_per_second: Some(100.0),
+        latency: None,
+        ..Plan::new(steps.to_vec())
+    };
+    assert_eq!(plan.check(), Ok(()));
+    plan
+}
+
+fn window(at: i64, step: u32, pods: Vec<PodWindow>) -> Window {
+    Window { step, start_ms: at * SECOND, end_ms: (at + 1) * SECOND, pods }
+}
+
+fn counts(at: i64, step: u32, canary: (u64, u64), stable: (u64, u64)) -> Window {
+    let pods = vec![
+        PodWindow::new(Arm::Canary, "c0", canary.0, canary.1),
+        PodWindow::new(Arm::Stable, "s0", stable.0 / 2, stable.1 / 2),
+        PodWindow::new(Arm::Stable, "s1", stable.0 - stable.0 / 2, stable.1 - stable.1 / 2),
+    ];
+    window(at, step, pods)
+}
+
+/// The verdicts of windows like one another, until one that is not undecided, at most `most`.
+fn until_decided(plan: &Plan, most: i64, make: impl Fn(i64) -> Window) -> (i64, Verdict, Evidence) {
+    let mut evidence = Evidence::new(plan);
+    for at in 0..most {
+        let verdict = judge(plan, &mut evidence, &make(at)).expect("a good window");
+        if verdict != Verdict::Undecided {
+            return (at + 1, verdict, evidence);
+        }
+    }
+    (most, Verdict::Undecided, evidence)
+}
+
+#[test]
+fn a_healthy_canary_passes_and_a_bad_one_fails() {
+    let plan = plan(&[0.05, 0.25]);
+    let (windows, verdict, _) = until_decided(&plan, 400, |at| counts(at, 1, (75, 0), (1425, 4)));
+    assert_eq!(verdict, Verdict::Pass);
+    assert!(windows < 40, "{windows}");
+    let (windows, verdict, evidence) = until_decided(&plan, 400, |at| counts(at, 1, (75, 7), (1425, 4)));
+    assert_eq!(verdict, Verdict::Fail);
+    assert!(windows <= 3, "{windows}");
+    let report = report(&plan, &evidence);
+    assert_eq!(report.culprits, ["errors"]);
+    assert!(report.words().starts_with("fail: errors"), "{}", report.words());
+    assert!(report.words().contains("times as often ("), "{}", report.words());
+}
+
+#[test]
+fn fail_stays_fail() {
+    let plan = plan(&[0.05]);
+    let mut evidence = Evidence::new(&plan);
+    let bad = counts(0, 1, (75, 40), (1425, 4));
+    assert_eq!(judge(&plan, &mut evidence, &bad), Ok(Verdict::Fail));
+    for at in 1..300 {
+        assert_eq!(judge(&plan, &mut evidence, &counts(at, 1, (75, 0), (1425, 30))), Ok(Verdict::Fail));
+    }
+}
+
+#[test]
+fn a_window_without_requests_is_no_data_and_says_whose() {
+    let plan = plan(&[0.05]);
+    let mut evidence = Evidence::new(&plan);
+    assert_eq!(judge(&plan, &mut evidence, &counts(0, 1, (0, 0), (1425, 4))), Ok(Verdict::NoData));
+    assert_eq!(
+        report(&plan, &evidence).findings[0].missing.as_deref(),
+        Some("the canary had no requests in the last window")
+    );
+    assert_eq!(judge(&plan, &mut evidence, &counts(1, 1, (75, 0), (0, 0))), Ok(Verdict::NoData));
+    assert_eq!(judge(&plan, &mut evidence, &window(2, 1, Vec::new())), Ok(Verdict::NoData));
+    assert_eq!(judge(&plan, &mut evidence, &counts(3, 1, (75, 0), (1425, 4))), Ok(Verdict::Undecided));
+}
+
+#[test]
+fn late_and_repeated_windows_change_nothing() {
+    let plan = plan(&[0.05]);
+    let mut evidence = Evidence::new(&plan);
+    judge(&plan, &mut evidence, &counts(5, 1, (75, 3), (1425, 4))).unwrap();
+    let before = evidence.clone();
+    for at in [5, 4, 0] {
+        assert_eq!(judge(&plan, &mut evidence, &counts(at, 1, (75, 70), (1425, 4))), Ok(Verdict::Undecided));
+    }
+    assert_eq!(evidence, before);
+}
+
+#[test]
+fn the_order_of_pods_does_not_show_in_a_single_bit() {
+    let pods: Vec<PodWindow> = (0..7)
+        .map(|pod| {
+            let arm = if pod < 2 { Arm::Canary } else { Arm::Stable };
+            let mut of = PodWindow::new(arm, format!("p{pod}"), 100 + 13 * pod, 3 + pod % 3);
+            of.stratum = ["/a", "/b"][pod as usize % 2].to_owned();
+            of
+        })
+        .collect();
+    let mut plan = plan(&[0.05]);
+    plan.pods = Pods::Dispersion;
+    let judged = |turn: usize| {
+        let mut evidence = Evidence::new(&plan);
+        for at in 0..20 {
+            let mut pods = pods.clone();
+            pods.rotate_left(turn);
+            if turn % 2 == 1 {
+                pods.reverse();
+            }
+            judge(&plan, &mut evidence, &window(at, 1, pods)).unwrap();
+        }
+        serde_json::to_string(&evidence).unwrap()
+    };
+    for turn in 1..7 {
+        assert_eq!(judged(0), judged(turn));
+    }
+}
+
+#[test]
+fn evidence_written_and_read_back_goes_on_to_the_same_bits() {
+    let plan = Plan { requests_per_second: None, ..Plan::new(vec![0.05, 0.5]) };
+    let (mut straight, mut resumed) = (Evidence::new(&plan), Evidence::new(&plan));
+    for at in 0..60 {
+        let window = with_latency(at, 1 + (at / 30) as u32, [(900, 30, 2), (90, 3, 1)]);
+        let first = judge(&plan, &mut straight, &window).unwrap();
+        let text = serde_json::to_string(&resumed).unwrap();
+        assert!(!text.contains("null,null") && !text.contains("inf") && !text.contains("NaN"));
+        resumed = serde_json::from_str(&text).unwrap();
+        assert_eq!(judge(&plan, &mut resumed, &window), Ok(first));
+        assert_eq!(resumed, straight);
+    }
+}
+
+#[test]
+fn bad_windows_are_refused_and_leave_the_evidence_untouched() {
+    let plan = plan(&[0.05]);
+    let mut evidence = Evidence::new(&plan);
+    judge(&plan, &mut evidence, &counts(0, 1, (75, 1), (1425, 4))).unwrap();
+    let before = evidence.clone();
+    let pod = |buckets: &[(f64, u64)]| {
+        let buckets = buckets.iter().map(|(le, count)| Bucket { le: *le, count: *count }).collect();
+        PodWindow::new(Arm::Canary, "c", 100, 0).with_buckets(buckets)
+    };
+    let mut refuse = |window: Window| {
+        let error = judge(&plan, &mut evidence, &window).expect_err("must be refused");
+        assert_eq!(evidence, before);
+        error
+    };
+    assert!(matches!(refuse(counts(1, 1, (75, 76), (1425, 4))), WindowError::ErrorsAboveRequests { .. }));
+    assert!(matches!(refuse(counts(1, 0, (75, 0), (1425, 4))), WindowError::History));
+    let inf = f64::INFINITY;
+    assert!(matches!(
+        refuse(window(1, 1, vec![pod(&[(0.1, 90), (0.5, 80), (inf, 100)])])),
+        WindowError::BucketsGoDown { .. }
+    ));
+    assert!(matches!(
+        refuse(window(1, 1, vec![pod(&[(0.1, 90), (0.5, 95)])])),
+        WindowError::NoInfinity { .. }
+    ));
+    assert!(matches!(
+        refuse(window(1, 1, vec![pod(&[(0.5, 90), (0.1, 95), (inf, 100)])])),
+        WindowError::Boundary { .. }
+    ));
+    assert!(matches!(
+        refuse(window(1, 1, vec![pod(&[(f64::NAN, 90), (inf, 100)])])),
+        WindowError::Boundary { .. }
+    ));
+    assert!(matches!(refuse(window(1, 1, vec![pod(&[]), pod(&[])])), WindowError::PodTwice { .. }));
+    let mut backwards = counts(1, 1, (75, 0), (1425, 4));
+    backwards.start_ms = backwards.end_ms;
+    assert!(matches!(refuse(backwards), WindowError::Clock { .. }));
+    let mut overlap = counts(1, 1, (75, 0), (1425, 4));
+    overlap.start_ms -= 1;
+    assert!(matches!(refuse(overlap), WindowError::Overlap { .. }));
+    let mut stable = pod(&[(0.2, 90), (inf, 100)]);
+    (stable.arm, stable.pod) = (Arm::Stable, "s".into());
+    let apart = vec![stable, pod(&[(0.1, 90), (inf, 100)])];
+    assert!(matches!(refuse(window(1, 1, apart)), WindowError::NoCommonBoundary { .. }));
+}
+
+/// Stable's and the canary's requests, how many over 0.1 s, how many over 0.5 s.
+fn with_latency(at: i64, step: u32, arms: [(u64, u64, u64); 2]) -> Window {
+    let pod = |arm, name: &str, (n, over_100ms, over_500ms): (u64, u64, u64)| {
+        let buckets = [(0.1, n - over_100ms), (0.5, n - over_500ms), (f64::INFINITY, n)];
+        let buckets = buckets.map(|(le, count)| Bucket { le, count }).to_vec();
+        PodWindow::new(arm, name, n, 0).with_buckets(buckets)
+    };
+    window(at, step, vec![pod(Arm::Stable, "s", arms[0]), pod(Arm::Canary, "c", arms[1])])
+}
+
+fn latency_plan(steps: &[f64]) -> Plan {
+    Plan { errors: None, pods: Pods::Ignore, requests_per_second: Some(60.0), ..Plan::new(steps.to_vec()) }
+}
+
+#[test]
+fn a_canary_that_is_only_slower_fails() {
+    let plan = latency_plan(&[0.1]);
+    let (windows, verdict, evidence) =
+        until_decided(&plan, 200, |at| with_latency(at, 1, [(900, 90, 9), (90, 30, 2)]));
+    assert_eq!(verdict, Verdict::Fail);
+    assert!(windows < 6, "{windows}");
+    assert_eq!(report(&plan, &evidence).culprits, ["latency"]);
+    let (_, verdict, _) = until_decided(&plan, 3000, |at| with_latency(at, 1, [(900, 90, 9), (90, 9, 1)]));
+    assert_eq!(verdict, Verdict::Pass);
+}
+
+#[test]
+fn one_boundary_up_is_a_tolerance() {
+    let mut plan = latency_plan(&[0.1]);
+    if let Some(compare) = plan.latency.as_mut().and_then(|latency| latency.compare.as_mut()) {
+        compare.slower_by = 2.0;
+    }
+    // A third over 0.1 s against a tenth: tolerated, since over 0.5 s there are no more.
+    let (_, verdict, _) = until_decided(&plan, 100, |at| with_latency(at, 1, [(900, 90, 9), (90, 30, 1)]));
+    assert_ne!(verdict, Verdict::Fail);
+    let (_, verdict, _) = until_decided(&plan, 100, |at| with_latency(at, 1, [(900, 90, 9), (90, 40, 30)]));
+    assert_eq!(verdict, Verdict::Fail);
+}
+
+#[test]
+fn an_objective_is_held_against_the_canary_only_where_stable_keeps_it() {
+    let mut plan = latency_plan(&[0.1]);
+    if let Some(latency) = &mut plan.latency {
+        (latency.compare, latency.required) = (None, true);
+        latency.objectives.push(Objective { quantile: 0.99, limit_s: 0.45 });
+    }
+    assert_eq!(plan.check(), Ok(()));
+    let (_, verdict, evidence) =
+        until_decided(&plan, 100, |at| with_latency(at, 1, [(900, 90, 5), (90, 9, 6)]));
+    assert_eq!(verdict, Verdict::Fail);
+    let finding = &report(&plan, &evidence).findings[0];
+    assert_eq!(
+        (finding.metric.as_str(), finding.place.as_deref()),
+        ("latency-p99", Some("slower than 0.5 s"))
+    );
+    let (_, verdict, _) = until_decided(&plan, 100, |at| with_latency(at, 1, [(900, 90, 60), (90, 9, 6)]));
+    assert_ne!(verdict, Verdict::Fail, "stable breaks it as often");
+    let (_, verdict, _) = until_decided(&plan, 400, |at| with_latency(at, 1, [(900, 90, 5), (90, 9, 0)]));
+    assert_eq!(verdict, Verdict::Pass);
+}
+
+#[test]
+fn cold_pods_are_not_blamed_for_their_latency() {
+    let plan = latency_plan(&[0.1]);
+    let (_, verdict, _) = until_decided(&plan, 50, |at| {
+        let mut window = with_latency(at, 1, [(900, 90, 9), (90, 80, 60)]);
+        window.pods[1].ready_for_ms = Some(30_000);
+        window
+    });
+    assert_eq!(verdict, Verdict::Undecided);
+}
+
+#[test]
+fn a_required_histogram_that_never_comes_is_no_data() {
+    let mut plan = latency_plan(&[0.1]);
+    plan.latency.iter_mut().for_each(|latency| latency.required = true);
+    let mut evidence = Evidence::new(&plan);
+    assert_eq!(judge(&plan, &mut evidence, &counts(0, 1, (75, 0), (1425, 0))), Ok(Verdict::NoData));
+}
+
+#[test]
+fn a_flip_is_judged_by_its_limit() {
+    let mut plan = plan(&[1.0]);
+    plan.slo.push(SloLimit { of: SloOf::Errors, limit: 0.01, source: SloSource::Frozen, weight: 1.0 });
+    assert_eq!(plan.check(), Ok(()));
+    let (_, verdict, _) = until_decided(&plan, 100, |at| counts(at, 1, (1500, 60), (0, 0)));
+    assert_eq!(verdict, Verdict::Fail);
+    let (_, verdict, _) = until_decided(&plan, 100, |at| counts(at, 1, (1500, 5), (0, 0)));
+    assert_eq!(verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_change_that_begins_late_is_seen() {
+    let plan = plan(&[0.05, 0.25, 0.5]);
+    let mut evidence = Evidence::new(&plan);
+    for at in 0..300 {
+        let step = 1 + (at / 100) as u32;
+        let verdict = judge(&plan, &mut evidence, &counts(at, step, (150, 1), (1350, 9))).unwrap();
+        assert_ne!(verdict, Verdict::Fail, "healthy so far");
+    }
+    let bake = (300..500).position(|at| {
+        judge(&plan, &mut evidence, &counts(at, 4, (1425, 29), (75, 0))).unwrap() == Verdict::Fail
+    });
+    assert!(bake.is_some_and(|windows| windows < 30), "{bake:?}");
+}
+
+#[test]
+fn the_forecast_says_how_many_more_requests() {
+    let plan = plan(&[0.05, 0.25]);
+    let mut evidence = Evidence::new(&plan);
+    for at in 0..4 {
+        judge(&plan, &mut evidence, &counts(at, 1, (75, 0), (1425, 4))).unwrap();
+    }
+    let forecast = report(&plan, &evidence).findings[0].needed.expect("a healthy canary gets there");
+    let (windows, verdict, _) = until_decided(&plan, 400, |at| counts(at, 1, (75, 0), (1425, 4)));
+    assert_eq!(verdict, Verdict::Pass);
+    let really = (windows as u64 - 4) * 75;
+    assert!(forecast <= really && really < forecast * 2 + 150, "{forecast} {really}");
+}
