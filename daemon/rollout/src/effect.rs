@@ -46,13 +46,15 @@ pub enum Observation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimerId {
+    /// Ask the gate again.
     Gate,
+    /// The gate has been silent for long.
+    Patience,
     Prepare,
     Shift,
     StepDeadline,
     BakeDeadline,
     Promote,
-    Drift,
 }
 
 /// What on-call is told, and withdrawn again under the same kind.

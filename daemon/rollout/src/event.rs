@@ -46,6 +46,8 @@ pub struct ReadBack {
     pub weight: Weight,
     /// The fence that stands at the target, if any daemon ever wrote one.
     pub fence: Option<Fence>,
+    /// Read just now (or a write's own answer), and not a watch's possibly late news.
+    pub fresh: bool,
 }
 
 /// Whether service and metrics were measured before the canary has traffic.
@@ -109,6 +111,8 @@ pub enum Event {
     BaselineMeasured(Baseline),
     /// Replicas as the cluster reports them now. `external` workloads report what they can see.
     WorkloadObserved { role: Role, wanted: u32, available: u32 },
+    /// The canary was scaled; so many pods must be available before the weight may rise.
+    Scaled { id: EffectId, needed: u32 },
     /// The work of a workload effect is complete: the template was copied (or put back) and its pods are available.
     WorkloadReady { id: EffectId },
     /// The target as it stands: a write's answer, a read, or a change seen by the watch.
@@ -126,6 +130,7 @@ pub enum Event {
     Override(Override),
     /// A newer release of the same policy was announced.
     Superseded { by: String },
-    /// A daemon took this rollout up, after a crash or from another one. An abort mark on the target wins.
-    Recovered { abort_mark: Option<String> },
+    /// A daemon took this rollout up with this epoch, after a crash or from another one (`takeover`). An abort mark of
+    /// this rollout on the target wins over the saved state.
+    Recovered { epoch: u64, takeover: bool, abort_mark: Option<String> },
 }

@@ -29,6 +29,6 @@ pub use ids::{EffectId, Fence, IdError, RolloutId};
 pub use machine::{Transition, step};
 pub use policy::{Bake, GateSpec, Limits, OnDeadline, OnDrift, OnTrouble, Policy, PolicyError, Promote, Step};
 pub use reason::Reason;
-pub use state::{Answered, Outcome, PauseReason, Phase, PromoteStage, RevertStage, State, Watch};
+pub use state::{Answered, Firing, Outcome, PauseReason, Phase, PromoteStage, RevertStage, State, Watch};
 pub use time::Timestamp;
 pub use weight::{Weight, WeightError};

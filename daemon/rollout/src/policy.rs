@@ -152,6 +152,13 @@ impl Policy {
         }
     }
 
+    /// The gates that must say yes before step `next`, in order.
+    pub fn gates_before(&self, next: usize) -> impl Iterator<Item = &GateSpec> {
+        let first = if next == 0 { self.gates.as_slice() } else { &[] };
+        let step = self.steps.get(next).map_or(&[][..], |step| step.gates.as_slice());
+        first.iter().chain(step)
+    }
+
     /// The highest weight that observation `step` may have (0-based; the bake is the step after the last).
     pub fn weight_of(&self, step: usize) -> Weight {
         match (self.steps.get(step), &self.bake) {

@@ -119,25 +119,17 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
-    /// The kebab-case code, for metrics' labels and programs.
+    /// The kebab-case code that serde writes too (Debug begins with the variant's name), for metrics and programs.
     pub fn code(&self) -> String {
-        match serde_json_code(self) {
-            Some(code) => code,
-            None => "unknown".to_owned(),
+        let debug = format!("{self:?}");
+        let name = debug.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let mut code = String::with_capacity(name.len() + 4);
+        for (index, c) in name.chars().enumerate() {
+            if c.is_ascii_uppercase() && index > 0 {
+                code.push('-');
+            }
+            code.push(c.to_ascii_lowercase());
         }
+        code
     }
-}
-
-/// The tag that serde would write, found without a JSON library: Debug begins with the variant's name.
-fn serde_json_code(reason: &Reason) -> Option<String> {
-    let debug = format!("{reason:?}");
-    let name = debug.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
-    let mut code = String::with_capacity(name.len() + 4);
-    for (index, c) in name.chars().enumerate() {
-        if c.is_ascii_uppercase() && index > 0 {
-            code.push('-');
-        }
-        code.push(c.to_ascii_lowercase());
-    }
-    Some(code)
 }

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Effect, EffectId, GateId, Numbered, Reason, RolloutId, TimerId, Timestamp, Verdict, Weight};
+use crate::{
+    AlertKind, Effect, EffectId, Fence, GateId, GateSpec, Numbered, Policy, Reason, RolloutId, TimerId, Timestamp, Verdict,
+    Weight,
+};
 
 /// How a rollout ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,14 +25,12 @@ pub enum Outcome {
 pub enum PromoteStage {
     /// Gates before the old version is replaced.
     Gated,
-    /// All traffic to the canary, while stable is replaced.
+    /// A swap: the canary grows to full size, then takes all traffic and is the stable version from then on.
     Raising,
-    /// Stable takes the new template; the canary carries the traffic.
+    /// Stable takes the new template, while the canary keeps its share of the traffic.
     Replacing,
     /// The traffic goes back to stable, which is the new version now.
     Returning,
-    /// What is no longer needed goes to zero after its delay.
-    Retiring,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,13 +49,13 @@ pub enum Phase {
     /// Waits for the gates before `next` (0-based step), in their order; those before `gate` have said yes.
     Gated { next: usize, gate: usize },
     /// The canary is scaled up and the service measured, for the weight of step `next`.
-    Preparing { next: usize, measured: bool },
+    Preparing { next: usize },
     /// Step `step`'s weight was asked for and has not been read back.
     Shifting { step: usize },
     /// Step `step` is watched.
     Observing { step: usize, watch: Watch },
     /// Somebody, or the policy, said stop. Metrics are read on: a bad canary is aborted here too.
-    Paused { step: usize, watch: Watch, why: PauseReason },
+    Paused { at: Box<Phase>, why: PauseReason },
     /// The last watch.
     Baking { watch: Watch },
     Promoting { stage: PromoteStage, gate: usize },
@@ -85,9 +86,7 @@ pub struct Watch {
     pub verdict: Option<Verdict>,
     /// When the present verdict began to be reported without a break.
     pub verdict_since: Timestamp,
-    /// Whether on-call has been told of the present trouble.
-    pub told: bool,
-    pub deadline: Timestamp,
+    /// The analysis' own words for it.
     pub words: String,
 }
 
@@ -105,6 +104,8 @@ pub struct State {
     pub id: RolloutId,
     /// Counts transitions, not saves.
     pub revision: u64,
+    /// The ownership's epoch, the fence's first half.
+    pub epoch: u64,
     /// The number of the last effect: never repeats, and is the fence's second half.
     pub seq: u64,
     /// The latest time seen; an earlier one counts as equal.
@@ -116,19 +117,31 @@ pub struct State {
     pub weight: Weight,
     /// The weight last read back from the target.
     pub read_back: Option<Weight>,
+    /// The fence under which it was confirmed; news with a lower one are late.
+    pub confirmed: Option<Fence>,
+    /// Whether the service was measured before the canary had traffic; without it nothing is judged.
+    pub baseline_measured: bool,
     /// Whether the canary ever had traffic in this rollout.
     pub had_traffic: bool,
     /// Whether stable's template may have been touched, so that an abort has to restore it.
     pub stable_touched: bool,
+    /// Available canary pods as last reported, and how many the present weight needs.
     pub canary_available: u32,
-    /// How many pods the canary was reported to want.
-    pub canary_wanted: u32,
+    pub canary_needed: u32,
     pub outstanding: Vec<Numbered>,
     /// Alerts that are up.
-    pub alerts: Vec<crate::AlertKind>,
+    pub alerts: Vec<Firing>,
     /// Times of the last corrections of drift.
     pub drifts: VecDeque<Timestamp>,
     pub answered: VecDeque<Answered>,
+}
+
+/// An alert that is up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Firing {
+    pub kind: AlertKind,
+    pub summary: String,
+    pub since: Timestamp,
 }
 
 /// How many first answers are kept in the state itself; older ones stand in the answers bucket.
@@ -136,20 +149,23 @@ pub(crate) const MOST_ANSWERS: usize = 16;
 
 impl State {
     /// Before anything happened. The first event is `Requested`.
-    pub fn new(id: RolloutId, now: Timestamp) -> State {
+    pub fn new(id: RolloutId, epoch: u64, now: Timestamp) -> State {
         State {
             id,
             revision: 0,
+            epoch,
             seq: 0,
             now,
             started: now,
             phase: Phase::Gated { next: 0, gate: 0 },
             weight: Weight::ZERO,
             read_back: None,
+            confirmed: None,
+            baseline_measured: false,
             had_traffic: false,
             stable_touched: false,
             canary_available: 0,
-            canary_wanted: 0,
+            canary_needed: 1,
             outstanding: Vec::new(),
             alerts: Vec::new(),
             drifts: VecDeque::new(),
@@ -171,12 +187,13 @@ impl State {
     }
 
     /// The step (0-based) that is watched or being reached; the bake is the step after the last.
-    pub fn step(&self) -> Option<usize> {
-        match &self.phase {
-            Phase::Gated { next, .. } | Phase::Preparing { next, .. } => Some(*next),
-            Phase::Shifting { step } | Phase::Observing { step, .. } | Phase::Paused { step, .. } => Some(*step),
-            Phase::Baking { .. } | Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. } => None,
-        }
+    pub fn step(&self, policy: &Policy) -> Option<usize> {
+        self.phase.step(policy)
+    }
+
+    /// The fence of an effect of ours.
+    pub fn fence(&self, id: EffectId) -> Fence {
+        Fence { epoch: self.epoch, seq: id.seq }
     }
 
     /// The outstanding effect with this id, if it has not been overtaken.
@@ -184,12 +201,9 @@ impl State {
         self.outstanding.iter().find(|numbered| numbered.id == id).map(|numbered| &numbered.effect)
     }
 
-    /// The gate that is asked now.
-    pub fn asked_gate(&self) -> Option<&GateId> {
-        self.outstanding.iter().find_map(|numbered| match &numbered.effect {
-            Effect::AskGate { gate } => Some(gate),
-            _ => None,
-        })
+    /// The gate that is waited for.
+    pub fn asked_gate<'p>(&self, policy: &'p Policy) -> Option<&'p GateId> {
+        self.phase.gate(policy).map(|gate| &gate.id)
     }
 
     /// When `timer` will fire, if it is set.
@@ -198,6 +212,16 @@ impl State {
             Effect::WakeAt { timer: set, at } if *set == timer => Some(*at),
             _ => None,
         })
+    }
+
+    /// The first answer to this message, if it has been answered.
+    pub fn first_answer(&self, key: &str) -> Option<&Answered> {
+        self.answered.iter().find(|answered| answered.key == key)
+    }
+
+    /// The present watch, paused or not.
+    pub fn watch(&self) -> Option<&Watch> {
+        self.phase.watch()
     }
 }
 
@@ -216,6 +240,57 @@ impl Phase {
             Phase::Done { outcome: Outcome::Promoted, .. } => "promoted",
             Phase::Done { outcome: Outcome::Reverted, .. } => "reverted",
             Phase::Done { outcome: Outcome::Failed, .. } => "failed",
+        }
+    }
+
+    pub(crate) fn step(&self, policy: &Policy) -> Option<usize> {
+        match self {
+            Phase::Gated { next, .. } | Phase::Preparing { next, .. } => Some(*next),
+            Phase::Shifting { step } | Phase::Observing { step, .. } => Some(*step),
+            Phase::Baking { .. } => Some(policy.steps.len()),
+            Phase::Paused { at, .. } => at.step(policy),
+            Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. } => None,
+        }
+    }
+
+    pub(crate) fn gate<'p>(&self, policy: &'p Policy) -> Option<&'p GateSpec> {
+        match self {
+            Phase::Gated { next, gate } => policy.gates_before(*next).nth(*gate),
+            Phase::Promoting { stage: PromoteStage::Gated, gate } => policy.promote_gates.get(*gate),
+            Phase::Paused { at, .. } => at.gate(policy),
+            Phase::Preparing { .. }
+            | Phase::Shifting { .. }
+            | Phase::Observing { .. }
+            | Phase::Baking { .. }
+            | Phase::Promoting { .. }
+            | Phase::Reverting { .. }
+            | Phase::Done { .. } => None,
+        }
+    }
+
+    fn watch(&self) -> Option<&Watch> {
+        match self {
+            Phase::Observing { watch, .. } | Phase::Baking { watch } => Some(watch),
+            Phase::Paused { at, .. } => at.watch(),
+            Phase::Gated { .. }
+            | Phase::Preparing { .. }
+            | Phase::Shifting { .. }
+            | Phase::Promoting { .. }
+            | Phase::Reverting { .. }
+            | Phase::Done { .. } => None,
+        }
+    }
+
+    pub(crate) fn watch_mut(&mut self) -> Option<&mut Watch> {
+        match self {
+            Phase::Observing { watch, .. } | Phase::Baking { watch } => Some(watch),
+            Phase::Paused { at, .. } => at.watch_mut(),
+            Phase::Gated { .. }
+            | Phase::Preparing { .. }
+            | Phase::Shifting { .. }
+            | Phase::Promoting { .. }
+            | Phase::Reverting { .. }
+            | Phase::Done { .. } => None,
         }
     }
 }

@@ -1,0 +1,148 @@
+//! The target as it stands: our own weight read back, late news, or somebody else's hand.
+
+use std::time::Duration;
+
+use super::Draft;
+use crate::{
+    Effect, EffectId, Fence, OnDrift, PauseReason, Phase, PromoteStage, ReadBack, Reason, RevertStage, Weight,
+};
+
+const DRIFTS_WITHIN: Duration = Duration::from_secs(300);
+const MOST_DRIFTS: usize = 3;
+
+impl Draft<'_> {
+    pub(super) fn traffic_observed(&mut self, read: ReadBack) -> Reason {
+        if self.state.is_done() {
+            return Reason::Stale { what: "the target of a rollout that is done".into() };
+        }
+        if self.is_late(&read) {
+            return Reason::Stale { what: format!("weight {} from before our last write", read.weight) };
+        }
+        self.state.read_back = Some(read.weight);
+        match self.asked_weight() {
+            Some((id, asked)) => self.maybe_confirmed(id, asked, &read),
+            None if read.weight == self.state.weight => Reason::WeightInEffect { weight: read.weight },
+            None => self.drifted(read.weight),
+        }
+    }
+
+    /// A watch may bring what stood there before our last write; a read of just now may not.
+    fn is_late(&self, read: &ReadBack) -> bool {
+        match (read.fence, self.state.confirmed) {
+            (Some(found), Some(confirmed)) => !read.fresh && found < confirmed,
+            (None | Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    fn asked_weight(&self) -> Option<(EffectId, Weight)> {
+        self.state.outstanding.iter().find_map(|one| match one.effect {
+            Effect::SetTraffic { weight, .. } => Some((one.id, weight)),
+            _ => None,
+        })
+    }
+
+    /// Only our own write, or a later one, confirms: the same weight under an older fence may still be overtaken by a
+    /// write that is in flight.
+    fn maybe_confirmed(&mut self, id: EffectId, asked: Weight, read: &ReadBack) -> Reason {
+        let ours: Fence = self.state.fence(id);
+        if read.weight != asked || read.fence.is_none_or(|found| found < ours) {
+            return Reason::Stale { what: format!("weight {} while {asked} is on its way", read.weight) };
+        }
+        self.complete(id);
+        self.state.confirmed = read.fence;
+        self.bump();
+        self.in_effect(asked)
+    }
+
+    fn in_effect(&mut self, weight: Weight) -> Reason {
+        let reason = Reason::WeightInEffect { weight };
+        match self.state.phase.clone() {
+            Phase::Shifting { step } => {
+                self.observe(step);
+                let notice = if step < self.policy.steps.len() {
+                    crate::Notice::StepReached { step, weight }
+                } else {
+                    crate::Notice::Baking
+                };
+                self.tell(notice, &reason);
+                reason
+            }
+            Phase::Promoting { stage: PromoteStage::Raising | PromoteStage::Returning, .. } => self.promoted(),
+            Phase::Reverting { stage: RevertStage::Closing, .. } => self.closed(),
+            Phase::Paused { .. } | Phase::Observing { .. } | Phase::Baking { .. } => {
+                if let Some(step) = self.state.step(self.policy) {
+                    self.observe_weight(step);
+                }
+                reason
+            }
+            Phase::Gated { .. }
+            | Phase::Preparing { .. }
+            | Phase::Promoting { stage: PromoteStage::Gated | PromoteStage::Replacing, .. }
+            | Phase::Reverting { stage: RevertStage::Restoring, .. }
+            | Phase::Done { .. } => reason,
+        }
+    }
+
+    /// Somebody else wrote. Put right at most three times in five minutes, then paused and told; an abort never gives up.
+    fn drifted(&mut self, found: Weight) -> Reason {
+        let wanted = self.state.weight;
+        if self.state.is_aborting() {
+            self.bump();
+            if found < wanted {
+                // Less than we want is never raised again after an abort.
+                self.state.weight = found;
+                return Reason::Drift { found, wanted: found, times: 1 };
+            }
+            self.ask(Effect::SetTraffic { weight: wanted, abort: None });
+            return Reason::Drift { found, wanted, times: 1 };
+        }
+        while self.state.drifts.front().is_some_and(|first| self.now.since(*first) > DRIFTS_WITHIN) {
+            self.state.drifts.pop_front();
+        }
+        let pausable = !matches!(self.state.phase, Phase::Paused { .. } | Phase::Promoting { .. });
+        let tolerated = match self.policy.on_drift {
+            OnDrift::Correct => self.state.drifts.len() < MOST_DRIFTS,
+            OnDrift::Report => false,
+        };
+        if tolerated {
+            return self.correct(found, wanted);
+        }
+        let reason = Reason::DriftTooOften { found, wanted };
+        if pausable {
+            self.pause(PauseReason::Drift, &reason);
+        }
+        self.needs_attention(reason)
+    }
+
+    fn correct(&mut self, found: Weight, wanted: Weight) -> Reason {
+        self.bump();
+        self.state.drifts.push_back(self.now);
+        let times = u32::try_from(self.state.drifts.len()).unwrap_or(u32::MAX);
+        self.ask(Effect::SetTraffic { weight: wanted, abort: None });
+        Reason::Drift { found, wanted, times }
+    }
+
+    /// The target refuses for good. Going up, the rollout stops and goes back; going down, it is tried for ever.
+    pub(super) fn target_refused(&mut self, why: String) -> Reason {
+        let reason = Reason::TargetRefused { why };
+        if self.state.is_aborting() {
+            let abort = Some(reason.to_string());
+            self.ask(Effect::SetTraffic { weight: Weight::ZERO, abort });
+            return self.needs_attention(reason);
+        }
+        match self.state.phase {
+            Phase::Promoting { stage: PromoteStage::Returning, .. } => {
+                let weight = self.state.weight;
+                self.ask(Effect::SetTraffic { weight, abort: None });
+                self.needs_attention(reason)
+            }
+            Phase::Shifting { .. } if self.state.read_back.is_none_or(Weight::is_zero) && self.state.confirmed.is_none() => {
+                // Nothing of ours ever stood there: there is no traffic to take away.
+                self.state.had_traffic = false;
+                self.state.weight = Weight::ZERO;
+                self.abort(reason)
+            }
+            _ => self.abort(reason),
+        }
+    }
+}
