@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use sluice_rollout::{AlertKind, RolloutId, Timestamp};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,4 +26,66 @@ pub struct Alert {
     pub since: Timestamp,
     /// When this was said.
     pub at: Timestamp,
+}
+
+impl Alert {
+    pub fn is_firing(&self) -> bool {
+        match self.status {
+            AlertStatus::Firing => true,
+            AlertStatus::Resolved => false,
+        }
+    }
+
+    /// The same from firing to resolved, and another one for the next trouble of the same kind: 16 hex digits of a
+    /// SHA-256 over rollout, kind and since.
+    pub fn episode(&self) -> String {
+        let text = format!("{} {} {}", self.rollout, kind_name(self.kind), self.since.millis());
+        Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What happened, to which rollout, in one line: `checkout (shop) is being put back`.
+    pub fn title(&self) -> String {
+        let what = match (self.kind, self.status) {
+            (AlertKind::Aborting, AlertStatus::Firing) => "is being put back",
+            (AlertKind::Aborting, AlertStatus::Resolved) => "has been put back",
+            (AlertKind::NeedsAttention, AlertStatus::Firing) => "needs attention",
+            (AlertKind::NeedsAttention, AlertStatus::Resolved) => "needs no attention any more",
+            (AlertKind::Blind, AlertStatus::Firing) => "has no usable metrics",
+            (AlertKind::Blind, AlertStatus::Resolved) => "has its metrics back",
+        };
+        format!("{} ({}) {what}", self.rollout.name(), self.rollout.namespace())
+    }
+}
+
+/// As JSON writes it, for labels and logs: `needs-attention`.
+pub fn kind_name(kind: AlertKind) -> &'static str {
+    match kind {
+        AlertKind::Aborting => "aborting",
+        AlertKind::NeedsAttention => "needs-attention",
+        AlertKind::Blind => "blind",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_episode_lasts_from_firing_to_resolved_and_no_longer() {
+        let firing = Alert {
+            rollout: "shop/checkout@v2".parse().unwrap(),
+            kind: AlertKind::Blind,
+            status: AlertStatus::Firing,
+            summary: "no metrics".into(),
+            details: BTreeMap::new(),
+            since: Timestamp::from_millis(1_000),
+            at: Timestamp::from_millis(2_000),
+        };
+        let at = Timestamp::from_millis(9_000);
+        let resolved = Alert { status: AlertStatus::Resolved, summary: "back".into(), at, ..firing.clone() };
+        let again = Alert { since: at, ..firing.clone() };
+        assert_eq!(firing.episode(), resolved.episode());
+        assert_ne!(firing.episode(), again.episode());
+        assert_eq!(serde_json::to_value(AlertKind::Blind).unwrap(), kind_name(AlertKind::Blind));
+    }
 }

@@ -73,6 +73,7 @@ pub fn event_name(event: &Event) -> &'static str {
         Event::BaselineMeasured(_) => "baseline-measured",
         Event::WorkloadObserved { .. } => "workload-observed",
         Event::WorkloadReady { .. } => "workload-ready",
+        Event::Scaled { .. } => "scaled",
         Event::TrafficObserved(_) => "traffic-observed",
         Event::Evidence { .. } => "evidence",
         Event::CanaryVanished => "canary-vanished",

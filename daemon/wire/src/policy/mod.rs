@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_rollout::Weight;
 
-pub use alerts::{AlertSink, AlertWebhook, Alertmanager, Slack};
+pub use alerts::{AlertSink, AlertWebhook, Alertmanager, OWN_LABELS, Slack};
 pub use gates::{Day, Freeze, Gate, GateKind};
 pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
 pub use resolve::PolicyFault;

@@ -49,6 +49,9 @@ impl Policy {
         RolloutId::new(&self.metadata.namespace, &self.metadata.name, "check")
             .map_err(|error| fault("metadata", error.to_string()))?;
         self.check_gates().map_err(|(field, why)| fault(&field, why))?;
+        for (index, sink) in self.spec.alerts.iter().enumerate() {
+            sink.check().map_err(|(field, why)| fault(&format!("spec.alerts[{index}].{field}"), why))?;
+        }
         self.spec.bake_weight().map_err(|why| fault("spec.bake.holdback", why))?;
         self.machine().check().map_err(|error| fault("spec.steps", error.to_string()))?;
         Ok(())

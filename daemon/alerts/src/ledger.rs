@@ -1,0 +1,430 @@
+//! What one sink has been told, and what it is to be told next. Plain bookkeeping: no IO, no clock; `now` is given.
+//!
+//! An alert is known by rollout and kind. Its entry holds the latest word about it:
+//!
+//! ```text
+//!            fire                 delivered                    resolve             delivered
+//!  (absent) ──────> firing, due ───────────> firing, kept up ─────────> resolved ───────────> (ended)
+//!                        │ resolve before any delivery                   due
+//!                        └──────────────────> (ended), nothing is sent
+//! ```
+//!
+//! - A later word about an alert takes the place of the former one; there is no queue of words to work off.
+//! - The number of entries is bounded; what finds no room is counted.
+//! - What failed is due again after a growing, jittered delay, for as long as it takes. A failed batch is halved, so that
+//!   one alert that a sink chokes on does not hold up the others for ever.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use sluice_rollout::{AlertKind, RolloutId};
+use sluice_wire::alert::Alert;
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{SinkError, receipt::Outcome};
+
+/// How many ended alerts are remembered, so that a repeated resolve is not sent again.
+const MOST_ENDED: usize = 1024;
+/// A doubling delay reaches its maximum within so many attempts.
+const DOUBLINGS: u32 = 7;
+
+/// What does not change while a sink lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Alerts that come within this time go together.
+    pub window: Duration,
+    /// Firing alerts are said again this often.
+    pub repeat: Option<Duration>,
+    /// Most entries.
+    pub capacity: usize,
+    /// Most alerts in one message.
+    pub batch: usize,
+}
+
+type Key = (RolloutId, AlertKind);
+type Waiter = oneshot::Sender<Outcome>;
+
+/// What the sink knows of an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    /// No answer came, or a former process of ours may have said it.
+    Perhaps,
+    Firing,
+}
+
+#[derive(Debug)]
+struct Entry {
+    alert: Alert,
+    /// Which word this is: a send in flight learns by it that it has been overtaken.
+    word: u64,
+    known: Known,
+    /// Whether the present word is still to be said.
+    unsaid: bool,
+    in_flight: bool,
+    /// When it is to be said (again).
+    due: Option<Instant>,
+    attempts: u32,
+    /// The sink refused a message with this and others in it: it goes by itself.
+    alone: bool,
+    waiting: Vec<Waiter>,
+}
+
+/// Alerts that go to the sink in one message.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub alerts: Vec<Alert>,
+    words: Vec<(Key, u64)>,
+}
+
+/// Counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    pub messages: u64,
+    pub alerts: u64,
+    pub failed: u64,
+    pub refused: u64,
+    pub dropped: u64,
+}
+
+/// Since when the sink takes nothing, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Failing {
+    pub since: Instant,
+    pub why: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    rules: Rules,
+    entries: BTreeMap<Key, Entry>,
+    ended: VecDeque<Key>,
+    words: u64,
+    /// Most alerts in the next message: halved by a failure, whole again after a success.
+    batch: usize,
+    failures: u32,
+    not_before: Option<Instant>,
+    failing: Option<Failing>,
+    counts: Counts,
+    closed: bool,
+}
+
+impl Ledger {
+    pub fn new(rules: Rules) -> Ledger {
+        Ledger {
+            rules,
+            entries: BTreeMap::new(),
+            ended: VecDeque::new(),
+            words: 0,
+            batch: rules.batch,
+            failures: 0,
+            not_before: None,
+            failing: None,
+            counts: Counts::default(),
+            closed: false,
+        }
+    }
+
+    pub fn fire(&mut self, alert: Alert, waiter: Waiter, now: Instant) {
+        let key = key(&alert);
+        match self.entries.get_mut(&key) {
+            Some(entry) if entry.says(&alert) => entry.join(waiter),
+            Some(_) => self.replace(&key, alert, waiter, now),
+            None => {
+                self.ended.retain(|ended| *ended != key);
+                self.insert(key, alert, Known::Nothing, waiter, now);
+            }
+        }
+    }
+
+    pub fn resolve(&mut self, alert: Alert, waiter: Waiter, now: Instant) {
+        let key = key(&alert);
+        match self.entries.get_mut(&key) {
+            Some(entry) if !entry.alert.is_firing() => entry.join(waiter),
+            Some(entry) if entry.known == Known::Nothing && !entry.in_flight => {
+                answer(waiter, Outcome::Needless);
+                self.end(&key, &Outcome::Needless);
+            }
+            Some(_) => self.replace(&key, alert, waiter, now),
+            None if self.ended.contains(&key) => answer(waiter, Outcome::Told),
+            // A former process may have fired it.
+            None => self.insert(key, alert, Known::Perhaps, waiter, now),
+        }
+    }
+
+    /// An alert that a former process has fired and that still stands: kept up, not told anew.
+    pub fn restore(&mut self, alert: Alert, now: Instant) {
+        if self.entries.contains_key(&key(&alert)) {
+            return;
+        }
+        let (waiter, _) = oneshot::channel();
+        let key = key(&alert);
+        self.insert(key.clone(), alert, Known::Firing, waiter, now);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.unsaid = false;
+            entry.due = self.rules.repeat.map(|_| now);
+            entry.waiting.clear();
+        }
+    }
+
+    /// When there is something to do, if nothing comes in between.
+    pub fn next(&self) -> Option<Instant> {
+        self.earliest(|_| true)
+    }
+
+    /// The same for what has not been said at all yet.
+    pub fn next_unsaid(&self) -> Option<Instant> {
+        self.earliest(|entry| entry.unsaid)
+    }
+
+    pub fn unsaid(&self) -> usize {
+        self.entries.values().filter(|entry| entry.unsaid).count()
+    }
+
+    pub fn firing(&self) -> usize {
+        self.entries.values().filter(|entry| entry.alert.is_firing()).count()
+    }
+
+    /// Everything unsaid is due at once; nothing new is taken.
+    pub fn close(&mut self, now: Instant) {
+        self.closed = true;
+        self.not_before = None;
+        for entry in self.entries.values_mut().filter(|entry| entry.unsaid) {
+            entry.due = Some(now);
+        }
+    }
+
+    /// Nobody says anything any more: whoever waits is told so.
+    pub fn stop(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.answer_all(&Outcome::Stopped);
+        }
+    }
+
+    /// The next message, if one is due. It must be settled before another one is taken.
+    pub fn take(&mut self, now: Instant) -> Option<Batch> {
+        if self.next()? > now {
+            return None;
+        }
+        let chosen = self.chosen(now);
+        let mut batch = Batch { alerts: Vec::new(), words: Vec::new() };
+        for key in chosen {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.in_flight = true;
+                batch.alerts.push(entry.alert.clone());
+                batch.words.push((key, entry.word));
+            }
+        }
+        Some(batch)
+    }
+
+    /// What came of a message.
+    pub fn settle(&mut self, batch: &Batch, result: Result<(), SinkError>, now: Instant) {
+        for (key, _) in &batch.words {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.in_flight = false;
+            }
+        }
+        match result {
+            Ok(()) => self.delivered(batch, now),
+            Err(SinkError::Passing { why, after }) => self.failed(batch, why, after, false, now),
+            Err(SinkError::Unanswered { why }) => self.failed(batch, why, None, true, now),
+            Err(SinkError::Final { why }) => self.refused(batch, why, now),
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub fn failing(&self) -> Option<&Failing> {
+        self.failing.as_ref()
+    }
+}
+
+/// Words that come in.
+impl Ledger {
+    fn insert(&mut self, key: Key, alert: Alert, known: Known, waiter: Waiter, now: Instant) {
+        if self.closed {
+            return answer(waiter, Outcome::Stopped);
+        }
+        if self.entries.len() >= self.rules.capacity {
+            self.counts.dropped += 1;
+            return answer(waiter, Outcome::Dropped);
+        }
+        self.words += 1;
+        let entry = Entry {
+            alert,
+            word: self.words,
+            known,
+            unsaid: true,
+            in_flight: false,
+            due: Some(now + self.rules.window),
+            attempts: 0,
+            alone: false,
+            waiting: vec![waiter],
+        };
+        self.entries.insert(key, entry);
+    }
+
+    fn replace(&mut self, key: &Key, mut alert: Alert, waiter: Waiter, now: Instant) {
+        if self.closed {
+            return answer(waiter, Outcome::Stopped);
+        }
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        self.words += 1;
+        // The episode began when it was first fired, whatever a later word says; its end may be on the way already.
+        let ending = entry.in_flight && !entry.alert.is_firing();
+        if !ending {
+            alert.since = entry.alert.since;
+        }
+        entry.answer_all(&Outcome::Needless);
+        entry.alert = alert;
+        entry.word = self.words;
+        entry.due = Some(if entry.unsaid { entry.due.unwrap_or(now) } else { now + self.rules.window });
+        entry.unsaid = true;
+        entry.waiting.push(waiter);
+    }
+
+    fn end(&mut self, key: &Key, outcome: &Outcome) {
+        if let Some(mut entry) = self.entries.remove(key) {
+            entry.answer_all(outcome);
+        }
+        self.ended.push_back(key.clone());
+        if self.ended.len() > MOST_ENDED {
+            self.ended.pop_front();
+        }
+    }
+}
+
+/// Words that go out.
+impl Ledger {
+    fn earliest(&self, of: impl Fn(&Entry) -> bool) -> Option<Instant> {
+        let waiting = self.entries.values().filter(|entry| !entry.in_flight && of(entry));
+        let due = waiting.filter_map(|entry| entry.due).min()?;
+        Some(self.not_before.map_or(due, |not_before| due.max(not_before)))
+    }
+
+    /// Least tried first, then by time. What is due soon goes along.
+    fn chosen(&self, now: Instant) -> Vec<Key> {
+        let mut ready: Vec<(&Key, &Entry)> =
+            self.entries.iter().filter(|(_, entry)| self.goes(entry, now)).collect();
+        ready.sort_by_key(|(_, entry)| (entry.attempts, entry.due));
+        if ready.first().is_some_and(|(_, entry)| entry.alone) {
+            ready.truncate(1);
+        }
+        let together = ready.iter().enumerate().filter(|(place, (_, entry))| *place == 0 || !entry.alone);
+        together.take(self.batch).map(|(_, (key, _))| (*key).clone()).collect()
+    }
+
+    fn goes(&self, entry: &Entry, now: Instant) -> bool {
+        let joins = if entry.unsaid { self.rules.window } else { self.rules.repeat.unwrap_or_default() / 10 };
+        !entry.in_flight && entry.due.is_some_and(|due| due <= now + joins)
+    }
+
+    fn delivered(&mut self, batch: &Batch, now: Instant) {
+        self.counts.messages += 1;
+        self.counts.alerts += batch.alerts.len() as u64;
+        (self.failures, self.not_before, self.failing) = (0, None, None);
+        self.batch = self.rules.batch;
+        for ((key, word), said) in batch.words.iter().zip(&batch.alerts) {
+            self.delivered_one(key, *word, said, now);
+        }
+    }
+
+    fn delivered_one(&mut self, key: &Key, word: u64, said: &Alert, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.attempts = 0;
+        entry.known = if said.is_firing() { Known::Firing } else { Known::Nothing };
+        if entry.word == word && !said.is_firing() {
+            self.end(key, &Outcome::Told);
+        } else if entry.word == word {
+            entry.unsaid = false;
+            entry.due = self.rules.repeat.map(|repeat| now + repeat);
+            entry.answer_all(&Outcome::Told);
+        }
+    }
+
+    fn failed(&mut self, batch: &Batch, why: String, after: Option<Duration>, perhaps: bool, now: Instant) {
+        self.counts.failed += 1;
+        self.failures = self.failures.saturating_add(1);
+        self.batch = (batch.words.len() / 2).max(1);
+        self.not_before = Some(now + after.unwrap_or_default().max(delay(self.failures)));
+        let since = self.failing.as_ref().map_or(now, |failing| failing.since);
+        self.failing = Some(Failing { since, why });
+        for (key, word) in &batch.words {
+            self.failed_one(key, *word, perhaps, now);
+        }
+    }
+
+    fn failed_one(&mut self, key: &Key, word: u64, perhaps: bool, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.attempts = entry.attempts.saturating_add(1);
+        if perhaps && entry.known == Known::Nothing {
+            entry.known = Known::Perhaps;
+        }
+        if entry.known == Known::Nothing && !entry.alert.is_firing() {
+            self.end(key, &Outcome::Needless);
+        } else if entry.word == word {
+            entry.due = Some(now + delay(entry.attempts));
+        }
+    }
+
+    /// Of several nobody knows which one it was: each goes by itself next.
+    fn refused(&mut self, batch: &Batch, why: String, now: Instant) {
+        for (key, word) in &batch.words {
+            let Some(entry) = self.entries.get_mut(key) else { continue };
+            if batch.words.len() > 1 {
+                (entry.alone, entry.due) = (true, Some(now));
+            } else if entry.word == *word {
+                self.counts.refused += 1;
+                self.end(key, &Outcome::Refused { why: why.clone() });
+            } else if entry.known == Known::Nothing && !entry.alert.is_firing() {
+                self.end(key, &Outcome::Needless);
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Whether this is the word that the entry holds already.
+    fn says(&self, alert: &Alert) -> bool {
+        self.alert.status == alert.status
+            && self.alert.summary == alert.summary
+            && self.alert.details == alert.details
+    }
+
+    /// Another caller waits for the same word.
+    fn join(&mut self, waiter: Waiter) {
+        if self.unsaid {
+            self.waiting.retain(|waiting| !waiting.is_closed());
+            self.waiting.push(waiter);
+        } else {
+            answer(waiter, Outcome::Told);
+        }
+    }
+
+    fn answer_all(&mut self, outcome: &Outcome) {
+        for waiter in self.waiting.drain(..) {
+            answer(waiter, outcome.clone());
+        }
+    }
+}
+
+/// Whoever asked may have gone; the alert goes on.
+fn answer(waiter: Waiter, outcome: Outcome) {
+    let _ = waiter.send(outcome);
+}
+
+fn key(alert: &Alert) -> Key {
+    (alert.rollout.clone(), alert.kind)
+}
+
+/// 1 s, 2 s, 4 s … 60 s, each with a random share of itself on top.
+fn delay(attempt: u32) -> Duration {
+    let delays = ExponentialBuilder::new().with_jitter().without_max_times().build();
+    delays.take(attempt.clamp(1, DOUBLINGS) as usize).last().unwrap_or(Duration::from_secs(60))
+}
