@@ -70,7 +70,7 @@ impl ErrorsEvidence {
 
     /// Counts one window, stratum by stratum; a stratum with one version only says nothing.
     pub fn add(&mut self, pods: Pods, plan: &ErrorsPlan, window: &Window) {
-        let phi = Phi::of(pods, plan.dispersion, &self.running);
+        let phi = self.phi(pods, plan);
         self.last = Pair::default();
         for stratum in strata(window) {
             let pair = count(window, stratum);
@@ -116,7 +116,7 @@ impl ErrorsEvidence {
     }
 
     pub fn phi(&self, pods: Pods, plan: &ErrorsPlan) -> Phi {
-        Phi::of(pods, plan.dispersion, &self.running)
+        Phi::of(plan.pods.unwrap_or(pods), plan.dispersion, &self.running)
     }
 }
 

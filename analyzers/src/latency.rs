@@ -195,7 +195,7 @@ impl Boundary {
 
     pub(crate) fn phi(&self, plan: &Plan, latency: &LatencyPlan) -> Phi {
         let frozen = latency.history_at(self.le_stable).map(|past| past.dispersion);
-        Phi::of(plan.pods, frozen, &self.running)
+        Phi::of(latency.pods.unwrap_or(plan.pods), frozen, &self.running)
     }
 
     fn count(&self, window: &Window, stratum: &str, warmup_ms: u64) -> Option<Pair> {

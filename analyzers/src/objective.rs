@@ -85,7 +85,11 @@ impl ObjectiveEvidence {
 
     fn phi(&self, plan: &Plan, latency: &LatencyPlan, le: f64) -> Phi {
         let frozen = latency.history_at(le).map(|past| past.dispersion);
-        Phi::of(plan.pods, Some(frozen.unwrap_or(1.0)), &crate::dispersion::Dispersion::default())
+        Phi::of(
+            latency.pods.unwrap_or(plan.pods),
+            Some(frozen.unwrap_or(1.0)),
+            &crate::dispersion::Dispersion::default(),
+        )
     }
 
     pub fn log_abort(&self) -> f64 {

@@ -89,6 +89,9 @@ pub struct ErrorsPlan {
     /// How far pods differ by nature, frozen from history.
     #[serde(default)]
     pub pod_spread: Option<PodSpread>,
+    /// In place of the plan's.
+    #[serde(default)]
+    pub pods: Option<Pods>,
     /// This metric's share of falseAbort, relative to the others'.
     pub weight: f64,
 }
@@ -114,8 +117,11 @@ pub struct LatencyPlan {
     pub pass_alternatives: Vec<Weighted>,
     /// What stable's histogram looked like before the rollout.
     pub history: Vec<BoundaryHistory>,
-    /// Whether a rollout without histograms may pass.
+    /// Whether a rollout without histograms may not pass.
     pub required: bool,
+    /// In place of the plan's.
+    #[serde(default)]
+    pub pods: Option<Pods>,
     pub weight: f64,
 }
 
@@ -203,6 +209,7 @@ impl ErrorsPlan {
             pass_alternatives: grid(&PASS_GRID, worse_by.ratio),
             dispersion: None,
             pod_spread: None,
+            pods: None,
             weight: 1.0,
         }
     }
@@ -218,6 +225,7 @@ impl LatencyPlan {
             pass_alternatives: grid(&PASS_GRID, worse_by.ratio),
             history: Vec::new(),
             required: false,
+            pods: None,
             weight: 1.0,
         }
     }

@@ -74,6 +74,11 @@ impl PodWindow {
         self
     }
 
+    /// Whether the pod's own counts can be; see [`WindowError`].
+    pub fn check(&self) -> Result<(), WindowError> {
+        check_pod(self)
+    }
+
     /// Requests in the histogram; they may differ from `requests` where the two come from different series.
     pub fn histogram_total(&self) -> u64 {
         self.buckets.last().map_or(0, |last| last.count)
@@ -164,7 +169,7 @@ impl Window {
             return Err(WindowError::Clock { start_ms: self.start_ms, end_ms: self.end_ms });
         }
         for (at, pod) in self.pods.iter().enumerate() {
-            check_pod(pod)?;
+            pod.check()?;
             let same = |other: &&PodWindow| {
                 other.pod == pod.pod && other.arm == pod.arm && other.stratum == pod.stratum
             };

@@ -1,0 +1,106 @@
+//! Gauges of the `analysis:` block, in the words of Kayenta's judge.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One gauge, judged once a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gauge {
+    /// As the windows' `values` name it.
+    pub name: String,
+    #[serde(default)]
+    pub method: GaugeMethod,
+    /// Which change counts against the canary.
+    #[serde(default)]
+    pub direction: Direction,
+    /// How far the interval of the difference must reach beyond zero, as a share of the larger bound.
+    #[serde(default = "default_tolerance")]
+    pub tolerance: f64,
+    #[serde(default = "default_confidence")]
+    pub confidence: f64,
+    /// A failed critical gauge fails the step whatever the score.
+    #[serde(default)]
+    pub critical: bool,
+    #[serde(default)]
+    pub nan: Nan,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect_size: Option<EffectSize>,
+    /// Gauges of one group share its weight in the score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The group's weight in the score; groups without one share what is left of 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum GaugeMethod {
+    #[default]
+    MannWhitney,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    Increase,
+    Decrease,
+    #[default]
+    Either,
+}
+
+/// What is done with points that the source did not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Nan {
+    #[default]
+    Remove,
+    /// They count as 0.
+    Replace,
+}
+
+/// How large a difference must be to count.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EffectSize {
+    pub measure: EffectMeasure,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_increase: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_decrease: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critical_increase: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critical_decrease: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum EffectMeasure {
+    #[default]
+    MeanRatio,
+    Cles,
+}
+
+/// The step's score, 0 to 100: `pass` or more passes, less than `marginal` fails.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Score {
+    pub pass: f64,
+    pub marginal: f64,
+}
+
+impl Default for Score {
+    fn default() -> Self {
+        Self { pass: 95.0, marginal: 75.0 }
+    }
+}
+
+fn default_tolerance() -> f64 {
+    0.25
+}
+
+fn default_confidence() -> f64 {
+    0.98
+}
