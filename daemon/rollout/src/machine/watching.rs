@@ -132,7 +132,7 @@ impl Draft<'_> {
                 self.promote();
                 Reason::BakePassed { words }
             }
-            _ => Reason::Stale { what: "a pass while paused; it counts at resume".into() },
+            _ => Reason::NotNow { action: "advancing".into(), phase: self.state.phase.name().into() },
         }
     }
 
