@@ -97,16 +97,10 @@ impl Fleet {
     /// Waits until this many pods of a version are ready and listen.
     pub async fn wait_until_ready(&self, version: &str, count: usize, limit: Duration) -> Result<()> {
         wait::until_equal(&format!("ready pods of {version}"), limit, count, || async {
-            match &lock(&self.pods).failure {
-                Some(failure) => bail!("{failure}"),
-                None => Ok(self.ready_count(version)),
-            }
+            let failure = lock(&self.pods).failure.clone();
+            failure.map_or_else(|| Ok(self.ready(version).len()), |failure| bail!(failure))
         })
         .await
-    }
-
-    fn ready_count(&self, version: &str) -> usize {
-        self.ready(version).len()
     }
 }
 

@@ -97,7 +97,7 @@ async fn apiserver(root: &Path, ports: &Ports) -> Result<Server> {
         .args([format!("--etcd-servers={}", http(ports.etcd.address()))])
         .args([format!("--secure-port={}", ports.api.number())])
         .args(["--cert-dir=certificates", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-        .args(["--service-account-key-file=service-account.pem", "--service-account-issuer=https://rig"])
+        .args(["--service-account-key-file=service-account.pub", "--service-account-issuer=https://rig"])
         .args(["--service-account-signing-key-file=service-account.pem", "--token-auth-file=tokens.csv"])
         .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16"])
         // The admission plugin would taint the fake node, and no pod would ever be scheduled.
@@ -149,6 +149,7 @@ fn http(address: SocketAddr) -> String {
 fn write_access(folder: &Folder, ports: &Ports, users: &[String]) -> Result<()> {
     let key = KeyPair::generate().context("making the key of service accounts")?;
     folder.write("service-account.pem", key.serialize_pem())?;
+    folder.write("service-account.pub", key.public_key_pem())?;
     folder.write("audit-policy.yaml", audit::policy(&OWN_USERS))?;
 
     let mut tokens = String::new();

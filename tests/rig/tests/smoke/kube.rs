@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use sluice_rig::Kube;
 use sluice_rig::fleet::{Fleet, Place};
@@ -35,7 +35,7 @@ async fn deployments_become_available_or_not_as_their_pods_are_told() -> Result<
 
     // A ready pod can lose its readiness, and get it back.
     kube.kubectl(&["-n", &ns, "label", "pod", "-l", "app=good", "sluice.test/ready=never", "--overwrite"]).await?;
-    fleet.wait_until_ready("good", 0, LIMIT).await?;
+    fleet.wait_until_ready("good", 0, LIMIT).await.with_context(|| kube.kubelet.log_tail())?;
     kube.kubectl(&["-n", &ns, "label", "pod", "-l", "app=good", "sluice.test/ready-"]).await?;
     fleet.wait_until_ready("good", 3, LIMIT).await?;
     kube.kubectl(&["-n", &ns, "scale", "deployment/good", "--replicas=1"]).await?;

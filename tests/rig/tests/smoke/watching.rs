@@ -10,7 +10,7 @@ use sluice_rig::{
     Alertmanager, AlertmanagerOptions, Inbox, Load, Prometheus, PrometheusOptions, Service, http,
 };
 
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn prometheus_counts_what_the_pods_counted_goes_away_and_comes_back() -> Result<()> {
@@ -45,6 +45,7 @@ async fn prometheus_counts_what_the_pods_counted_goes_away_and_comes_back() -> R
     prometheus.server.stop().await?;
     assert!(prometheus.query("up").await.is_err());
     prometheus.server.start_again().await?;
+    prometheus.wait_until_up(2, LIMIT).await?;
     prometheus.wait_for(all, LIMIT, |count| count == counted.requests as f64).await?;
 
     prometheus.set_targets(&[Target::pod(stable.address(), "shop", "checkout", stable.name())])?;
