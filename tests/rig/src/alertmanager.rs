@@ -74,7 +74,8 @@ impl Alertmanager {
 
     /// Those of them that have all these labels.
     pub async fn alerts_with(&self, labels: &[(&str, &str)]) -> Result<Vec<Alert>> {
-        let has = |alert: &Alert, (name, value): &(&str, &str)| alert.labels.get(*name).is_some_and(|l| l == value);
+        let has =
+            |alert: &Alert, (name, value): &(&str, &str)| alert.labels.get(*name).is_some_and(|l| l == value);
         let all = self.alerts().await?;
         Ok(all.into_iter().filter(|alert| labels.iter().all(|label| has(alert, label))).collect())
     }

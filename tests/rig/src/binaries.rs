@@ -29,7 +29,8 @@ pub fn built(name: &str) -> Result<PathBuf> {
 pub fn packaged(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/bin", "/sbin"].map(PathBuf::from);
-    let found = std::env::split_paths(&path).chain(usual).map(|folder| folder.join(name)).find(|p| p.is_file());
+    let found =
+        std::env::split_paths(&path).chain(usual).map(|folder| folder.join(name)).find(|p| p.is_file());
     match found {
         Some(program) => Ok(program),
         None => bail!("{name} is in no folder of PATH: {REMEDY}"),

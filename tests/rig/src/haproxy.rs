@@ -90,7 +90,10 @@ impl Haproxy {
             std::io::Result::Ok(answer.trim().to_owned())
         };
         let answer = tokio::time::timeout(Duration::from_secs(5), ask).await;
-        answer.context("no answer within 5 s").and_then(|a| Ok(a?)).with_context(|| format!("asking {command:?}"))
+        answer
+            .context("no answer within 5 s")
+            .and_then(|a| Ok(a?))
+            .with_context(|| format!("asking {command:?}"))
     }
 
     /// The weight of a server of the backend that is in effect, 0 to 256.
@@ -114,7 +117,11 @@ fn socket(folder: &Path) -> PathBuf {
 }
 
 fn config(options: &HaproxyOptions, folder: &Folder, entry: &Port, stats: &Port) -> String {
-    let backend: String = options.servers.iter().map(|arm| format!("  server {} {} weight {}\n", arm.name, arm.address, arm.weight)).collect();
+    let backend: String = options
+        .servers
+        .iter()
+        .map(|arm| format!("  server {} {} weight {}\n", arm.name, arm.address, arm.weight))
+        .collect();
     format!(
         "global\n  stats socket {} mode 600 level admin\n  stats timeout 10s\n  maxconn 4000\n\
          defaults\n  mode http\n  timeout connect 2s\n  timeout client 30s\n  timeout server 30s\n\

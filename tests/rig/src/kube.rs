@@ -141,7 +141,8 @@ impl Kube {
     pub async fn kubectl_as(&self, user: &str, args: &[&str], input: Option<&str>) -> Result<String> {
         let config = format!("--kubeconfig={}", self.kubeconfig(user).display());
         let cache = format!("--cache-dir={}", self.folder.path().join("kubectl-cache").display());
-        let all: Vec<&str> = [config.as_str(), cache.as_str()].into_iter().chain(args.iter().copied()).collect();
+        let all: Vec<&str> =
+            [config.as_str(), cache.as_str()].into_iter().chain(args.iter().copied()).collect();
         output(&self.kubectl, &all, input).await
     }
 

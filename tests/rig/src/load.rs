@@ -43,7 +43,9 @@ impl Report {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         fn less<K: Ord + Clone>(now: &BTreeMap<K, u64>, then: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
-            now.iter().map(|(key, count)| (key.clone(), count - then.get(key).copied().unwrap_or_default())).collect()
+            now.iter()
+                .map(|(key, count)| (key.clone(), count - then.get(key).copied().unwrap_or_default()))
+                .collect()
         }
         Self {
             sent: self.sent - earlier.sent,
@@ -143,7 +145,12 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(self, per_second: f64, pick: impl Fn(u64) -> Option<Url>, mut stopped: oneshot::Receiver<()>) {
+    async fn run(
+        self,
+        per_second: f64,
+        pick: impl Fn(u64) -> Option<Url>,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
         let begun = Instant::now();
         let mut ticks = tokio::time::interval(TICK);
         let mut under_way = JoinSet::new();

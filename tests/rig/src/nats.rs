@@ -153,7 +153,9 @@ fn jetstream(folder: &Folder) -> String {
 fn tls(certificates: &Certificates, verify: bool) -> String {
     let Certificates { ca, server, server_key, .. } = certificates;
     let (ca, server, server_key) = (ca.display(), server.display(), server_key.display());
-    format!("tls {{ ca_file: \"{ca}\", cert_file: \"{server}\", key_file: \"{server_key}\", verify: {verify} }}")
+    format!(
+        "tls {{ ca_file: \"{ca}\", cert_file: \"{server}\", key_file: \"{server_key}\", verify: {verify} }}"
+    )
 }
 
 #[derive(Default)]

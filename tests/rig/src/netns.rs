@@ -34,7 +34,8 @@ pub fn enclosed(test: &str, body: impl AsyncFnOnce() -> Result<()>) -> Result<()
         return run_inside(test);
     }
     guard()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("making a runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("making a runtime")?;
     runtime.block_on(body())
 }
 
@@ -67,8 +68,11 @@ fn ip(args: &[&str]) -> Result<String> {
 
 fn run_inside(test: &str) -> Result<()> {
     let ip = binaries::packaged("ip")?;
-    let prepare = format!("{0} link set lo up && {0} route add local {POD_CIDR} dev lo && exec \"$@\"", ip.display());
-    let output = Command::new(binaries::packaged("unshare")?)
+    let prepare =
+        format!("{0} link set lo up && {0} route add local {POD_CIDR} dev lo && exec \"$@\"", ip.display());
+    let output = Command::new(binaries::packaged("setpriv")?)
+        .args(["--pdeathsig", "KILL", "--"]) // or the inner run would survive a killed test
+        .arg(binaries::packaged("unshare")?)
         .args(["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["sh", "-c", &prepare, "sh"])
         .arg(std::env::current_exe().context("this test's own binary")?)
@@ -76,7 +80,8 @@ fn run_inside(test: &str) -> Result<()> {
         .env(MARK, "1")
         .output()
         .context("running unshare")?;
-    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let told =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
         bail!("{test} failed in a network of its own ({}):\n{told}", output.status);
     }

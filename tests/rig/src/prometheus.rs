@@ -50,7 +50,12 @@ pub struct PrometheusOptions {
 
 impl Default for PrometheusOptions {
     fn default() -> Self {
-        Self { scrape_interval: Duration::from_secs(1), targets: Vec::new(), rules: None, more: String::new() }
+        Self {
+            scrape_interval: Duration::from_secs(1),
+            targets: Vec::new(),
+            rules: None,
+            more: String::new(),
+        }
     }
 }
 
@@ -74,7 +79,11 @@ impl Prometheus {
         folder.write("prometheus.yml", config(&options))?;
         let ready = Ready::Http(format!("http://{}/-/ready", port.address()));
         let server = Recipe::new("prometheus", binaries::packaged("prometheus")?, folder.path(), ready)
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--storage.tsdb.retention.time=1d"])
+            .args([
+                "--config.file=prometheus.yml",
+                "--storage.tsdb.path=data",
+                "--storage.tsdb.retention.time=1d",
+            ])
             .args([format!("--web.listen-address={}", port.address())])
             .start()
             .await?;

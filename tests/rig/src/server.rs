@@ -118,7 +118,10 @@ impl Server {
                 None => self.ask(&client).await.map(|()| Some(Ok(()))),
             }
         });
-        ready.await.flatten().with_context(|| format!("the end of {}:\n{}", self.log_path().display(), self.log_tail()))
+        ready
+            .await
+            .flatten()
+            .with_context(|| format!("the end of {}:\n{}", self.log_path().display(), self.log_tail()))
     }
 
     async fn ask(&self, client: &reqwest::Client) -> Result<()> {
@@ -132,7 +135,8 @@ impl Server {
     pub async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let name = &self.recipe.name;
-        let gone = wait::until(&format!("{name} to end"), STOP_LIMIT, || async { Ok(self.exit_status()) }).await;
+        let gone =
+            wait::until(&format!("{name} to end"), STOP_LIMIT, || async { Ok(self.exit_status()) }).await;
         self.kill();
         gone.map(drop)
     }
@@ -169,7 +173,9 @@ impl Server {
 
     /// All of its output so far, over all its starts.
     pub fn log(&self) -> String {
-        std::fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(self.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// The last lines of its output.

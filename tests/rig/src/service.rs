@@ -141,7 +141,12 @@ impl Service {
     }
 
     /// Starts one somewhere, for instance at a pod's address inside [`crate::netns`].
-    pub async fn start_at(address: SocketAddr, version: &str, name: &str, behaviour: Arc<Behaviour>) -> Result<Self> {
+    pub async fn start_at(
+        address: SocketAddr,
+        version: &str,
+        name: &str,
+        behaviour: Arc<Behaviour>,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
         let address = listener.local_addr()?;
         let (version, name) = (version.to_owned(), name.to_owned());
@@ -184,7 +189,9 @@ impl Service {
     /// What it has counted.
     pub fn counts(&self) -> Counts {
         let series = self.pod.lock();
-        let sum = |from: u16| series.iter().filter(|((code, _), _)| *code >= from).map(|(_, series)| series.count).sum();
+        let sum = |from: u16| {
+            series.iter().filter(|((code, _), _)| *code >= from).map(|(_, series)| series.count).sum()
+        };
         Counts { requests: sum(0), errors: sum(500) }
     }
 
@@ -210,9 +217,12 @@ impl Pod {
 
     fn exposition(&self) -> String {
         let all = self.lock();
-        let mut text = String::from("# HELP http_requests_total Requests answered.\n# TYPE http_requests_total counter\n");
+        let mut text = String::from(
+            "# HELP http_requests_total Requests answered.\n# TYPE http_requests_total counter\n",
+        );
         for ((code, method), series) in &*all {
-            let _ = writeln!(text, "http_requests_total{{code=\"{code}\",method=\"{method}\"}} {}", series.count);
+            let _ =
+                writeln!(text, "http_requests_total{{code=\"{code}\",method=\"{method}\"}} {}", series.count);
         }
         let name = "http_request_duration_seconds";
         let _ = writeln!(text, "# HELP {name} Time until the answer.\n# TYPE {name} histogram");
@@ -224,7 +234,11 @@ impl Pod {
                 below += count;
                 let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
             }
-            let _ = writeln!(text, "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {}", series.seconds, series.count);
+            let _ = writeln!(
+                text,
+                "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {}",
+                series.seconds, series.count
+            );
         }
         text
     }

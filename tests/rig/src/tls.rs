@@ -34,7 +34,8 @@ impl Certificates {
 
         let names = ["localhost", "127.0.0.1"].map(String::from).to_vec();
         let (server, server_key) = signed(&issuer, names, ExtendedKeyUsagePurpose::ServerAuth)?;
-        let (client, client_key) = signed(&issuer, vec!["client".into()], ExtendedKeyUsagePurpose::ClientAuth)?;
+        let (client, client_key) =
+            signed(&issuer, vec!["client".into()], ExtendedKeyUsagePurpose::ClientAuth)?;
         Ok(Self {
             ca: folder.write("ca.pem", ca.pem())?,
             server: folder.write("server.pem", server)?,

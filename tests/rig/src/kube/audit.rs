@@ -64,7 +64,10 @@ impl Audit {
         // A line that is just being written is no line yet.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let writes: Vec<Write> = whole.lines().map(write).collect::<Result<_>>()?;
-        Ok(writes.into_iter().filter(|write| namespace.is_none_or(|wanted| write.namespace == wanted)).collect())
+        Ok(writes
+            .into_iter()
+            .filter(|write| namespace.is_none_or(|wanted| write.namespace == wanted))
+            .collect())
     }
 
     /// The writes of one user in one namespace since a mark.
@@ -87,7 +90,8 @@ pub fn policy(left_out: &[&str]) -> String {
 }
 
 fn write(line: &str) -> Result<Write> {
-    let mut event: Value = serde_json::from_str(line).with_context(|| format!("a line of the audit log: {line}"))?;
+    let mut event: Value =
+        serde_json::from_str(line).with_context(|| format!("a line of the audit log: {line}"))?;
     let body = event["requestObject"].take();
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Write {

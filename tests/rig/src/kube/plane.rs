@@ -60,8 +60,11 @@ pub async fn start(options: &KubeOptions) -> Result<Kube> {
 
     let etcd = etcd(root, &ports).await?;
     let api = apiserver(root, &ports).await?;
-    let (controllers, scheduler, kubelet) =
-        tokio::try_join!(controller_manager(root, &ports), scheduler(root, &ports), kwok(root, &ports, &stages))?;
+    let (controllers, scheduler, kubelet) = tokio::try_join!(
+        controller_manager(root, &ports),
+        scheduler(root, &ports),
+        kwok(root, &ports, &stages)
+    )?;
     let kube = Kube {
         etcd,
         api,
@@ -101,8 +104,14 @@ async fn apiserver(root: &Path, ports: &Ports) -> Result<Server> {
         .args(["--service-account-signing-key-file=service-account.pem", "--token-auth-file=tokens.csv"])
         .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16"])
         // The admission plugin would taint the fake node, and no pod would ever be scheduled.
-        .args(["--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition"])
-        .args([format!("--audit-log-path={}", audit::FILE), "--audit-policy-file=audit-policy.yaml".to_owned()])
+        .args([
+            "--endpoint-reconciler-type=none",
+            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
+        ])
+        .args([
+            format!("--audit-log-path={}", audit::FILE),
+            "--audit-policy-file=audit-policy.yaml".to_owned(),
+        ])
         .start()
         .await
 }
@@ -110,7 +119,10 @@ async fn apiserver(root: &Path, ports: &Ports) -> Result<Server> {
 async fn controller_manager(root: &Path, ports: &Ports) -> Result<Server> {
     let ready = Ready::Http(format!("https://{}/healthz", ports.controllers.address()));
     Recipe::new("kube-controller-manager", binaries::built("kube-controller-manager")?, root, ready)
-        .args([format!("--kubeconfig={}", kubeconfig_name(OWN_USERS[0])), format!("--controllers={CONTROLLERS}")])
+        .args([
+            format!("--kubeconfig={}", kubeconfig_name(OWN_USERS[0])),
+            format!("--controllers={CONTROLLERS}"),
+        ])
         .args([format!("--secure-port={}", ports.controllers.number())])
         .args(["--bind-address=127.0.0.1", "--leader-elect=false", "--cert-dir=controller-certificates"])
         .args(["--service-account-private-key-file=service-account.pem"])
@@ -134,7 +146,10 @@ async fn kwok(root: &Path, ports: &Ports, stages: &Path) -> Result<Server> {
     let address = ports.kubelet.address();
     Recipe::new("kwok", binaries::built("kwok")?, root, Ready::Http(format!("{}/readyz", http(address))))
         .env("HOME", &root.display().to_string()) // or it would read a configuration of this account
-        .args([format!("--kubeconfig={}", kubeconfig_name(OWN_USERS[2])), format!("--config={}", stages.display())])
+        .args([
+            format!("--kubeconfig={}", kubeconfig_name(OWN_USERS[2])),
+            format!("--config={}", stages.display()),
+        ])
         .args([format!("--cidr={POD_CIDR}"), format!("--server-address={address}")])
         .args(["--manage-all-nodes=true", "--node-ip=127.0.0.1"])
         .start()

@@ -25,7 +25,8 @@ pub fn all() -> Result<String> {
     let mut documents = vec![OURS.to_owned()];
     for name in KWOKS_OWN {
         let file = binaries::manifest(&format!("stages/{name}.yaml"))?;
-        documents.push(std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?);
+        documents
+            .push(std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?);
     }
     Ok(documents.join("\n---\n"))
 }

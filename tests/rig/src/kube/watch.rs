@@ -70,14 +70,22 @@ impl Watch {
     /// `/spec/rules/0/backendRefs/1/weight`. An absent field is `Null`.
     pub fn values(&self, name: &str, pointer: &str) -> Vec<Value> {
         let field = |seen: &Seen| seen.object.pointer(pointer).cloned().unwrap_or_default();
-        let mut values: Vec<Value> =
-            lock(&self.seen).iter().filter(|seen| seen.kind != "DELETED" && seen.name() == name).map(field).collect();
+        let mut values: Vec<Value> = lock(&self.seen)
+            .iter()
+            .filter(|seen| seen.kind != "DELETED" && seen.name() == name)
+            .map(field)
+            .collect();
         values.dedup();
         values
     }
 
     /// Waits until an event has come that `wanted` accepts, and gives the first such.
-    pub async fn wait_for(&self, what: &str, limit: Duration, wanted: impl Fn(&Seen) -> bool) -> Result<Seen> {
+    pub async fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Seen) -> bool,
+    ) -> Result<Seen> {
         wait::until(what, limit, || async {
             let seen = lock(&self.seen);
             match seen.iter().find(|seen| wanted(seen)) {
@@ -119,13 +127,7 @@ async fn connect(client: &reqwest::Client, url: &str, token: &str) -> Result<req
     response.error_for_status().with_context(|| format!("watching {url}"))
 }
 
-async fn follow(
-    client: reqwest::Client,
-    url: String,
-    token: String,
-    first: reqwest::Response,
-    log: Log,
-) {
+async fn follow(client: reqwest::Client, url: String, token: String, first: reqwest::Response, log: Log) {
     let mut response = first;
     loop {
         read(response, &log).await;

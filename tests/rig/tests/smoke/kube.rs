@@ -24,7 +24,8 @@ async fn deployments_become_available_or_not_as_their_pods_are_told() -> Result<
     let kube = Kube::shared().await?;
     let ns = kube.namespace("pods").await?;
     let fleet = Fleet::follow(kube, &ns, Place::Loopback).await?;
-    let all = [deployment("good", 3, "at-once"), deployment("slow", 1, "slow"), deployment("stuck", 1, "never")];
+    let all =
+        [deployment("good", 3, "at-once"), deployment("slow", 1, "slow"), deployment("stuck", 1, "never")];
     kube.apply(&ns, &all.join("\n---\n")).await?;
     kube.wait(&ns, "deployment/good", "condition=Available", LIMIT).await?;
     kube.wait(&ns, "deployment/slow", "condition=Available", LIMIT).await?;
@@ -34,7 +35,8 @@ async fn deployments_become_available_or_not_as_their_pods_are_told() -> Result<
     assert_eq!(fleet.targets().len(), 5);
 
     // A ready pod can lose its readiness, and get it back.
-    kube.kubectl(&["-n", &ns, "label", "pod", "-l", "app=good", "sluice.test/ready=never", "--overwrite"]).await?;
+    kube.kubectl(&["-n", &ns, "label", "pod", "-l", "app=good", "sluice.test/ready=never", "--overwrite"])
+        .await?;
     fleet.wait_until_ready("good", 0, LIMIT).await.with_context(|| kube.kubelet.log_tail())?;
     kube.kubectl(&["-n", &ns, "label", "pod", "-l", "app=good", "sluice.test/ready-"]).await?;
     fleet.wait_until_ready("good", 3, LIMIT).await?;
@@ -66,7 +68,10 @@ async fn the_audit_log_and_the_watch_tell_who_wrote_which_weight() -> Result<()>
     assert!(kube.audit.by("person", &ns, mark)?.iter().all(|write| write.code == 403));
     let writes = kube.audit.by(Kube::ADMIN, &ns, mark)?;
     assert_eq!(writes.len(), 1, "{writes:#?}");
-    assert_eq!((writes[0].verb.as_str(), writes[0].name.as_str(), writes[0].code), ("patch", "checkout", 200));
+    assert_eq!(
+        (writes[0].verb.as_str(), writes[0].name.as_str(), writes[0].code),
+        ("patch", "checkout", 200)
+    );
     assert_eq!(writes[0].body[0]["value"], json!(5));
     Ok(())
 }

@@ -57,7 +57,8 @@ async fn keys_and_credentials_let_in() -> Result<()> {
         publishes(&nats, ConnectOptions::with_nkey(seed)).await?;
         assert!(async_nats::connect(nats.url()).await.is_err());
 
-        let nats = Nats::start(NatsOptions { release, ..NatsOptions::default().auth(Auth::Operator) }).await?;
+        let nats =
+            Nats::start(NatsOptions { release, ..NatsOptions::default().auth(Auth::Operator) }).await?;
         let file = nats.credentials.clone().context("a file")?;
         publishes(&nats, ConnectOptions::with_credentials_file(file).await?).await?;
         assert!(async_nats::connect(nats.url()).await.is_err());
@@ -72,7 +73,11 @@ async fn tls_with_and_without_the_clients_certificate() -> Result<()> {
         let nats = Nats::start(NatsOptions { tls: Some(asks_client), ..NatsOptions::default() }).await?;
         let files = nats.certificates.clone().context("certificates")?;
         let options = ConnectOptions::new().require_tls(true).add_root_certificates(files.ca);
-        let options = if asks_client { options.add_client_certificate(files.client, files.client_key) } else { options };
+        let options = if asks_client {
+            options.add_client_certificate(files.client, files.client_key)
+        } else {
+            options
+        };
         publishes(&nats, options).await?;
     }
     Ok(())
@@ -83,12 +88,13 @@ async fn permissions_refuse_anothers_subject() -> Result<()> {
     let users = r#"users = [{user: anna, password: a, permissions: {publish: ["sluice.override.anna.>"], subscribe: ["_INBOX.>"]}}]"#;
     let nats = Nats::start(NatsOptions::default().auth(Auth::Users(users.into()))).await?;
     let (refusals, mut refused) = tokio::sync::mpsc::channel(8);
-    let options = ConnectOptions::with_user_and_password("anna".into(), "a".into()).event_callback(move |event| {
-        let refusals = refusals.clone();
-        async move {
-            let _ = refusals.send(event.to_string()).await;
-        }
-    });
+    let options =
+        ConnectOptions::with_user_and_password("anna".into(), "a".into()).event_callback(move |event| {
+            let refusals = refusals.clone();
+            async move {
+                let _ = refusals.send(event.to_string()).await;
+            }
+        });
     let client = options.connect(nats.url()).await?;
     client.publish("sluice.override.ben.shop.checkout.abort", "".into()).await?;
     client.flush().await?;

@@ -1,15 +1,21 @@
 //! Data planes that carry real requests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use sluice_rig::{Haproxy, HaproxyOptions, Load, Service, http, wait};
+use sluice_rig::fleet::Place;
+use sluice_rig::kube::Crds;
+use sluice_rig::{
+    Contour, ContourOptions, Envoy, Fleet, Haproxy, HaproxyOptions, Kube, KubeOptions, Load, Service, http,
+    netns, wait,
+};
 
 #[tokio::test]
 async fn haproxy_splits_as_its_weights_say() -> Result<()> {
     let stable = Service::start("v1", "stable").await?;
     let canary = Service::start("v2", "canary").await?;
-    let haproxy = Haproxy::start(HaproxyOptions::stable_and_canary(stable.address(), canary.address())).await?;
+    let haproxy =
+        Haproxy::start(HaproxyOptions::stable_and_canary(stable.address(), canary.address())).await?;
     let load = Load::start(&haproxy.url(), 500.0)?;
     let limit = Duration::from_secs(10);
 
@@ -19,14 +25,66 @@ async fn haproxy_splits_as_its_weights_say() -> Result<()> {
     haproxy.set_weight("stable", 192).await?;
     haproxy.set_weight("canary", 64).await?;
     let before = load.report();
-    wait::until_equal("1,000 more", limit, true, || async { Ok(load.report().since(&before).sent >= 1000) }).await?;
+    wait::until_equal("1,000 more", limit, true, || async { Ok(load.report().since(&before).sent >= 1000) })
+        .await?;
     let report = load.report().since(&before);
     assert!((report.share("v2") - 0.25).abs() < 0.03, "{report:?}");
     assert_eq!(haproxy.weight("canary").await?, 64);
     let metrics = http::get_text(&http::client()?, &format!("http://{}/metrics", haproxy.exporter())).await?;
-    assert!(metrics.contains("haproxy_server_http_responses_total{proxy=\"app\",server=\"canary\",code=\"2xx\"}"));
+    assert!(
+        metrics.contains("haproxy_server_http_responses_total{proxy=\"app\",server=\"canary\",code=\"2xx\"}")
+    );
 
     let report = load.stop().await?;
     assert_eq!(report.failed + report.skipped, 0, "{report:?}");
     Ok(())
+}
+
+fn arm(name: &str, replicas: u32) -> String {
+    format!(
+        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}}}, spec: {{replicas: {replicas}, \
+         selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, \
+         spec: {{containers: [{{name: main, image: rig}}]}}}}}}}}\n---\n\
+         {{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{selector: {{app: {name}}}, \
+         ports: [{{port: 80, targetPort: 8080}}]}}}}\n---\n"
+    )
+}
+
+const ROUTE: &str = "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: checkout}, spec: \
+    {parentRefs: [{name: gateway}], rules: [{backendRefs: [{name: checkout, port: 80, weight: 90}, \
+    {name: checkout-canary, port: 80, weight: 10}]}]}}";
+
+/// A namespace of the kernel, a control plane, Contour, Envoy and four pods: the share that reached the canary.
+#[test]
+fn envoy_splits_as_the_httproute_says() -> Result<()> {
+    netns::enclosed("traffic::envoy_splits_as_the_httproute_says", async || {
+        let begun = Instant::now();
+        let crds = vec![Crds::GatewayExperimental, Crds::Contour];
+        let kube = Kube::start(KubeOptions { crds, ..KubeOptions::default() }).await?;
+        println!("control plane and CRDs: {:?}", begun.elapsed());
+        let limit = Duration::from_secs(30);
+        let ns = "default";
+        let fleet = Fleet::follow(&kube, ns, Place::PodAddress(8080)).await?;
+        kube.apply(ns, &(arm("checkout", 3) + &arm("checkout-canary", 1) + ROUTE)).await?;
+        fleet.wait_until_ready("checkout", 3, limit).await?;
+        fleet.wait_until_ready("checkout-canary", 1, limit).await?;
+
+        let contour = Contour::start(&kube, ContourOptions::default()).await?;
+        let envoy = Envoy::start(&contour).await?;
+        println!("with Contour and Envoy: {:?}", begun.elapsed());
+        let client = http::client()?;
+        let answered = async || http::get_text(&client, &envoy.url()).await.map(Some);
+        wait::until("a request to get through", limit, answered).await?;
+
+        let load = Load::start(&envoy.url(), 500.0)?;
+        wait::until_equal("2,000 requests", limit, true, async || Ok(load.report().sent >= 2000)).await?;
+        let report = load.stop().await?;
+        println!("{report:?}, canary {:.4}, all in {:?}", report.share("checkout-canary"), begun.elapsed());
+        assert_eq!(report.by_code.keys().collect::<Vec<_>>(), [&200], "{report:?}");
+        assert!((report.share("checkout-canary") - 0.1).abs() < 0.03, "{report:?}");
+        assert!(fleet.requests("checkout-canary") >= report.by_version["checkout-canary"]);
+        let counted = "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"default_checkout-canary_80\"}";
+        assert!(envoy.metrics().await?.contains(counted));
+        Ok(())
+    })
 }

@@ -60,7 +60,9 @@ async fn expositions_can_be_cut_and_refused() -> Result<()> {
     http::get_text(&client, &pod.url()).await?;
     let whole = http::get_text(&client, &url).await?;
     assert!(whole.contains("http_requests_total{code=\"200\",method=\"GET\"} 1\n"), "{whole}");
-    assert!(whole.contains("http_request_duration_seconds_bucket{code=\"200\",method=\"GET\",le=\"+Inf\"} 1\n"));
+    assert!(
+        whole.contains("http_request_duration_seconds_bucket{code=\"200\",method=\"GET\",le=\"+Inf\"} 1\n")
+    );
     pod.behaviour.set_exposition(Exposition::CutInHalf);
     assert!(whole.starts_with(&http::get_text(&client, &url).await?));
     pod.behaviour.set_exposition(Exposition::Unavailable);
