@@ -47,7 +47,11 @@ impl Dispatcher {
     }
 
     pub fn with(sinks: Vec<Arc<dyn Sink>>, settings: Settings) -> Dispatcher {
-        Dispatcher { outlets: sinks.into_iter().map(|sink| Arc::new(open(sink, settings))).collect() }
+        Dispatcher::of(sinks.into_iter().map(|sink| open(sink, settings)).collect())
+    }
+
+    pub(crate) fn of(outlets: Vec<Arc<Outlet>>) -> Dispatcher {
+        Dispatcher { outlets: outlets.into() }
     }
 
     /// The alert is up from now on, until it is resolved. Firing the same again changes nothing; another summary or other
@@ -75,8 +79,7 @@ impl Dispatcher {
 
     /// Says what is unsaid, for at most `limit`. Firing alerts stay up: the next start restores them.
     pub async fn shutdown(&self, limit: Duration) -> Unsaid {
-        let shut = self.outlets.iter().map(|outlet| async { (outlet.name(), outlet.shut(limit).await) });
-        futures::future::join_all(shut).await.into_iter().filter(|(_, unsaid)| *unsaid > 0).collect()
+        shut(&self.outlets, limit).await
     }
 
     fn say(&self, alert: &Alert) -> Receipt {
@@ -84,8 +87,13 @@ impl Dispatcher {
     }
 }
 
-fn open(sink: Arc<dyn Sink>, settings: Settings) -> Outlet {
+pub(crate) fn open(sink: Arc<dyn Sink>, settings: Settings) -> Arc<Outlet> {
     let repeat = sink.repeat();
     let Settings { window, capacity, batch } = settings;
-    Outlet::open(sink, Rules { window, repeat, capacity, batch: batch.max(1) })
+    Arc::new(Outlet::open(sink, Rules { window, repeat, capacity, batch: batch.max(1) }))
+}
+
+pub(crate) async fn shut(outlets: &[Arc<Outlet>], limit: Duration) -> Unsaid {
+    let shut = outlets.iter().map(|outlet| async { (outlet.name(), outlet.shut(limit).await) });
+    futures::future::join_all(shut).await.into_iter().filter(|(_, unsaid)| *unsaid > 0).collect()
 }

@@ -15,6 +15,7 @@
 
 mod alertmanager;
 mod dispatcher;
+mod exchange;
 mod instant;
 mod ledger;
 mod outlet;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use sluice_wire::{alert::Alert, policy::AlertSink};
 
 pub use dispatcher::{Dispatcher, Settings, Unsaid};
+pub use exchange::Exchange;
 pub use outlet::SinkStats;
 pub use receipt::{Delivery, Outcome, Receipt};
 

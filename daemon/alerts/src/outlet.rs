@@ -124,6 +124,12 @@ impl Outlet {
         }
     }
 
+    /// Nothing is up and nothing is to be said.
+    pub fn is_idle(&self) -> bool {
+        let ledger = self.desk.ledger();
+        ledger.firing() == 0 && ledger.unsaid() == 0
+    }
+
     pub fn name(&self) -> String {
         self.desk.sink.name()
     }
