@@ -1,0 +1,143 @@
+//! What one rollout wants to read: which series, or which pages, belong to which of its versions.
+//!
+//! Made once from the policy; a policy that does not say enough is refused here, with the field and the remedy, and not
+//! later by an empty answer.
+
+use sluice_analyzers::Arm;
+use sluice_rollout::RolloutId;
+use sluice_wire::policy::{Metrics, Policy, Target, Workload};
+use url::Url;
+
+use crate::{
+    prometheus::{self, Families},
+    scrape,
+};
+
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub rollout: RolloutId,
+    pub stable: ArmSelector,
+    pub canary: ArmSelector,
+    /// Asks with equal templates differ in names only and share a query.
+    pub(crate) template: String,
+}
+
+/// Where one version's counters are.
+#[derive(Debug, Clone)]
+pub struct ArmSelector(pub(crate) Place);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Series(Families),
+    Pages { urls: Vec<Url>, shape: scrape::Shape },
+}
+
+/// Why a policy does not say what is to be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct AskError {
+    pub field: String,
+    pub why: String,
+}
+
+impl Ask {
+    /// From the metrics block, the namespace, and the names of workloads and services.
+    pub fn of(policy: &Policy, rollout: RolloutId) -> Result<Ask, AskError> {
+        let names = Names::of(policy);
+        match &policy.spec.metrics {
+            Metrics::Prometheus(block) => {
+                let [stable, canary] = prometheus::families(block, &names)?;
+                let template = format!("{} {}", stable.template_key(), canary.template_key());
+                let [stable, canary] = [stable, canary].map(|families| ArmSelector(Place::Series(families)));
+                Ok(Ask { rollout, stable, canary, template })
+            }
+            Metrics::Scrape(block) => {
+                let [stable, canary] = scrape::pages(block)?.map(ArmSelector);
+                Ok(Ask { rollout, stable, canary, template: String::new() })
+            }
+        }
+    }
+
+    pub(crate) fn arms(&self) -> [(Arm, &Place); 2] {
+        [(Arm::Stable, &self.stable.0), (Arm::Canary, &self.canary.0)]
+    }
+}
+
+impl AskError {
+    pub(crate) fn new(field: impl Into<String>, why: impl Into<String>) -> AskError {
+        AskError { field: field.into(), why: why.into() }
+    }
+}
+
+/// What a policy calls things; the same for every source.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
+    /// `None` where nothing of the policy lives in Kubernetes.
+    pub(crate) namespace: Option<String>,
+    pub(crate) stable: ArmNames,
+    pub(crate) canary: ArmNames,
+    /// HAProxy's backend.
+    pub(crate) backend: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ArmNames {
+    pub(crate) workload: Option<String>,
+    pub(crate) service: Option<String>,
+    /// HAProxy's names of its servers.
+    pub(crate) servers: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn of(policy: &Policy) -> Names {
+        let spec = &policy.spec;
+        let (stable_service, canary_service) = services(&spec.target);
+        let in_kubernetes = stable_service.is_some()
+            || matches!(spec.target, Target::Service(_))
+            || [&spec.workloads.stable, &spec.workloads.canary].iter().any(|w| workload(w).is_some());
+        let mut names = Names {
+            namespace: in_kubernetes.then(|| policy.metadata.namespace.clone()),
+            stable: ArmNames {
+                workload: workload(&spec.workloads.stable),
+                service: stable_service,
+                servers: vec![],
+            },
+            canary: ArmNames {
+                workload: workload(&spec.workloads.canary),
+                service: canary_service,
+                servers: vec![],
+            },
+            backend: None,
+        };
+        if let Target::Haproxy(haproxy) = &spec.target {
+            names.backend = Some(haproxy.backend.clone());
+            names.stable.servers.clone_from(&haproxy.stable);
+            names.canary.servers.clone_from(&haproxy.canary);
+        }
+        names
+    }
+
+    pub(crate) fn arm(&self, arm: Arm) -> &ArmNames {
+        match arm {
+            Arm::Stable => &self.stable,
+            Arm::Canary => &self.canary,
+        }
+    }
+}
+
+fn workload(workload: &Workload) -> Option<String> {
+    match workload {
+        Workload::Deployment(name) => Some(name.clone()),
+        _ => None,
+    }
+}
+
+/// Services of both versions, where the target names them. A host's first label is its Service's name.
+fn services(target: &Target) -> (Option<String>, Option<String>) {
+    let host = |host: &str| Some(host.split('.').next().unwrap_or(host).to_owned());
+    match target {
+        Target::HttpRoute(route) => (Some(route.stable.clone()), Some(route.canary.clone())),
+        Target::VirtualService(service) => (host(&service.stable), host(&service.canary)),
+        _ => (None, None),
+    }
+}

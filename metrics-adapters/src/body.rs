@@ -1,0 +1,120 @@
+//! HTTP as every source uses it: no redirects, a time limit on everything, bodies read only up to a bound.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use reqwest::{Client, RequestBuilder, redirect::Policy};
+
+use crate::SourceError;
+
+/// How sources reach their servers.
+#[derive(Debug, Clone)]
+pub struct Http {
+    pub user_agent: String,
+    pub connect_timeout: Duration,
+    /// Queries (or scrapes) of one source at once.
+    pub concurrency: usize,
+    /// A larger answer of Prometheus is an error; it is not read to its end.
+    pub most_bytes: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http {
+            user_agent: concat!("sluice/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(3),
+            concurrency: 8,
+            most_bytes: 32 << 20,
+        }
+    }
+}
+
+impl Http {
+    /// A client with this whole-request time limit.
+    pub(crate) fn client(&self, server: &str, timeout: Duration) -> Result<Client, SourceError> {
+        // The program installs a provider first thing; this is for those who forgot. An error: somebody was quicker.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        Client::builder()
+            .user_agent(&self.user_agent)
+            .connect_timeout(self.connect_timeout.min(timeout))
+            .timeout(timeout)
+            .redirect(Policy::none())
+            .gzip(true)
+            .build()
+            .map_err(|error| SourceError::Config {
+                server: server.to_owned(),
+                what: "the HTTP client".to_owned(),
+                why: chain(&error),
+            })
+    }
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Sends and reads to the end, at most `most_bytes` (after decompression).
+pub(crate) async fn fetch(
+    server: &str,
+    request: RequestBuilder,
+    limit: Duration,
+    most_bytes: usize,
+) -> Result<Body, SourceError> {
+    let wrong = |error: reqwest::Error| unreachable(server, &error, limit);
+    let response = request.send().await.map_err(wrong)?;
+    let status = response.status().as_u16();
+    let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_owned();
+    let mut chunks = response.bytes_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(wrong)?;
+        if bytes.len() + chunk.len() > most_bytes {
+            return Err(SourceError::TooLarge { server: server.to_owned(), most_bytes });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Body { status, content_type, bytes })
+}
+
+/// The first words of a body, for errors: one line, no control characters.
+pub(crate) fn head(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect::<String>().trim().to_owned()
+}
+
+/// An address without user and password.
+pub(crate) fn shown(url: &url::Url) -> String {
+    let mut url = url.clone();
+    // Errors mean that the address cannot have them, which is as good.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+fn unreachable(server: &str, error: &reqwest::Error, limit: Duration) -> SourceError {
+    let server = server.to_owned();
+    if error.is_timeout() {
+        SourceError::Timeout { server, limit }
+    } else {
+        SourceError::Unreachable { server, why: chain(error) }
+    }
+}
+
+/// An error with its causes; reqwest's own words alone do not say why. Its address may hold a password.
+fn chain(error: &reqwest::Error) -> String {
+    let mut words = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        words.push(inner.to_string());
+        cause = inner.source();
+    }
+    if words.is_empty() { "the request failed".to_owned() } else { words.join(": ") }
+}

@@ -1,0 +1,210 @@
+//! Two samples of one pod, and what was counted between them.
+
+use serde::{Deserialize, Serialize};
+use sluice_analyzers::{Bucket, PodWindow};
+
+use crate::{PodSample, reading::check_histogram};
+
+/// A pod's last sample that was counted, or its starting point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Mark {
+    at_ms: i64,
+    requests: u64,
+    errors: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    buckets: Option<Vec<Bucket>>,
+    /// When its process began; clocks of pods differ from the source's, so only a change of it says something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started_ms: Option<i64>,
+    /// The time between the last two samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    every_ms: Option<i64>,
+}
+
+/// What a sample comes to.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Not later than what was counted.
+    Old,
+    /// Nothing to subtract from yet.
+    Start(Mark),
+    Counted {
+        mark: Mark,
+        window: PodWindow,
+        complaint: Option<String>,
+    },
+    /// It contradicts itself: nothing is counted and nothing moves on, so that a later sample can count both.
+    Held(String),
+}
+
+impl Mark {
+    pub(super) fn at_ms(&self) -> i64 {
+        self.at_ms
+    }
+
+    pub(super) fn every_ms(&self) -> Option<i64> {
+        self.every_ms
+    }
+
+    fn of(sample: &PodSample, before: Option<&Mark>) -> Mark {
+        Mark {
+            at_ms: sample.at_ms,
+            requests: sample.requests,
+            errors: sample.errors,
+            buckets: sample.buckets.clone(),
+            started_ms: sample.started_ms,
+            every_ms: before.map(|mark| sample.at_ms - mark.at_ms).filter(|every| *every > 0),
+        }
+    }
+
+    /// Of a process that began at `at_ms`.
+    fn zero(at_ms: i64) -> Mark {
+        Mark { at_ms, requests: 0, errors: 0, buckets: Some(Vec::new()), started_ms: None, every_ms: None }
+    }
+}
+
+/// `floor`: samples up to it belong to a former weight. `read`: the last reading before this one.
+pub(super) fn change(
+    before: Option<&Mark>,
+    sample: &PodSample,
+    floor: Option<i64>,
+    read: Option<i64>,
+) -> Change {
+    let floor = floor.unwrap_or(i64::MIN);
+    if before.is_some_and(|mark| sample.at_ms <= mark.at_ms) {
+        return Change::Old;
+    }
+    let start = || Change::Start(Mark::of(sample, before));
+    if sample.at_ms <= floor {
+        return start();
+    }
+    // Whatever a process counts that began after the last reading, and under this weight, is new.
+    let since = |instant: i64| sample.started_ms.filter(|began| (instant + 1..=sample.at_ms).contains(began));
+    let from_zero = |began| between(&Mark::zero(began), sample);
+    match (before, read) {
+        (Some(mark), _) if mark.at_ms > floor => between(mark, sample),
+        (Some(mark), _) if process(mark, sample) == Process::New => {
+            since(floor).map_or_else(start, from_zero)
+        }
+        (None, Some(read)) => since(floor.max(read)).map_or_else(start, from_zero),
+        (Some(_), _) | (None, None) => start(),
+    }
+}
+
+/// Whether a pod's counters were written by one and the same process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Process {
+    Same,
+    New,
+    Unknown,
+}
+
+/// Some exporters derive the start from an uptime in whole seconds.
+const START_JITTER_MS: u64 = 2_000;
+
+fn process(mark: &Mark, sample: &PodSample) -> Process {
+    match (mark.started_ms, sample.started_ms) {
+        (Some(before), Some(now)) if before.abs_diff(now) <= START_JITTER_MS => Process::Same,
+        (Some(_), Some(_)) => Process::New,
+        _ => Process::Unknown,
+    }
+}
+
+fn between(mark: &Mark, sample: &PodSample) -> Change {
+    let dropped = dropped(mark, sample);
+    let restarted = match process(mark, sample) {
+        Process::New => true,
+        Process::Unknown => dropped,
+        // So a series went away; what is left says nothing about the time between.
+        Process::Same if dropped => {
+            let why = "its counters went down although its process is the same: a series vanished; counted from here on";
+            return vanished(mark, sample, why);
+        }
+        Process::Same => false,
+    };
+    let zero = Mark::zero(mark.at_ms);
+    let base = if restarted { &zero } else { mark };
+    let (requests, errors) = (sample.requests - base.requests, sample.errors - base.errors);
+    if errors > requests {
+        return Change::Held(format!(
+            "{errors} new errors of {requests} new requests; it is counted when they agree"
+        ));
+    }
+    let (buckets, complaint) = histogram(base, sample);
+    let mut window = PodWindow::new(sample.arm, &sample.pod, requests, errors).with_buckets(buckets);
+    window.sampled_ms = Some((mark.at_ms, sample.at_ms));
+    let since = sample.ready_ms.or(sample.started_ms);
+    window.ready_for_ms = since.and_then(|since| u64::try_from(sample.at_ms.saturating_sub(since)).ok());
+    window.restarts = (restarted || sample.started_ms.is_some()).then_some(u64::from(restarted));
+    Change::Counted { mark: Mark::of(sample, Some(mark)), window, complaint }
+}
+
+/// Counters of one process start again together, so a drop in one of them is a drop of all.
+fn dropped(mark: &Mark, sample: &PodSample) -> bool {
+    let fewer = |before: &Bucket, now: &Bucket| same_boundary(before, now) && now.count < before.count;
+    let bucket_dropped = match (&mark.buckets, &sample.buckets) {
+        (Some(before), Some(now)) => before.iter().zip(now).any(|(before, now)| fewer(before, now)),
+        _ => false,
+    };
+    sample.requests < mark.requests || sample.errors < mark.errors || bucket_dropped
+}
+
+fn vanished(mark: &Mark, sample: &PodSample, why: &str) -> Change {
+    let mut window = PodWindow::new(sample.arm, &sample.pod, 0, 0);
+    window.sampled_ms = Some((mark.at_ms, sample.at_ms));
+    Change::Counted { mark: Mark::of(sample, Some(mark)), window, complaint: Some(why.to_owned()) }
+}
+
+/// The difference of two histograms, or none and why. No histogram is no complaint.
+fn histogram(base: &Mark, sample: &PodSample) -> (Vec<Bucket>, Option<String>) {
+    let (Some(before), Some(now)) = (&base.buckets, &sample.buckets) else { return (Vec::new(), None) };
+    if before.is_empty() {
+        return (now.clone(), None);
+    }
+    if now.is_empty() {
+        return (Vec::new(), Some("its histogram vanished".to_owned()));
+    }
+    if !same_layout(before, now) {
+        return (
+            Vec::new(),
+            Some("its buckets have other boundaries than before; counted from here on".to_owned()),
+        );
+    }
+    let minus = |(now, before): (&Bucket, &Bucket)| Bucket { le: now.le, count: now.count - before.count };
+    let buckets: Vec<Bucket> = now.iter().zip(before).map(minus).collect();
+    match check_histogram(&buckets) {
+        Ok(()) => (buckets, None),
+        Err(fault) => (Vec::new(), Some(format!("{fault}; its latencies are left out"))),
+    }
+}
+
+/// Adds a later window of the same pod.
+pub(super) fn add(open: &mut PodWindow, later: PodWindow) {
+    open.requests = open.requests.saturating_add(later.requests);
+    open.errors = open.errors.saturating_add(later.errors);
+    if open.buckets.is_empty() {
+        open.buckets = later.buckets;
+    } else if same_layout(&open.buckets, &later.buckets) {
+        open.buckets
+            .iter_mut()
+            .zip(&later.buckets)
+            .for_each(|(open, later)| open.count = open.count.saturating_add(later.count));
+    }
+    open.restarts = match (open.restarts, later.restarts) {
+        (Some(before), Some(more)) => Some(before + more),
+        (before, more) => before.or(more),
+    };
+    open.ready_for_ms = later.ready_for_ms.or(open.ready_for_ms);
+    let end = later.sampled_ms.map(|(_, at)| at);
+    open.sampled_ms = open.sampled_ms.zip(end).map(|((from, _), end)| (from, end));
+}
+
+fn same_layout(one: &[Bucket], other: &[Bucket]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same_boundary(one, other))
+}
+
+/// A boundary that went through JSON may have lost its last bit.
+fn same_boundary(one: &Bucket, other: &Bucket) -> bool {
+    one.le == other.le || (one.le - other.le).abs() <= 1e-9 * one.le.abs()
+}

@@ -1,0 +1,182 @@
+//! When a pod is scraped next, told from the times of its samples. Pure.
+//!
+//! Prometheus scrapes each target at a fixed phase of a fixed interval, and a sample's time is when its scrape began.
+//! So the next read comes just after the canary's next scrape: earlier there is nothing, later is late. How long a
+//! sample takes until a query sees it is learned: a read that came too early lengthens the wait, others shorten it.
+
+use std::collections::BTreeMap;
+
+use sluice_analyzers::Arm;
+
+use crate::PodSample;
+
+/// While nothing is known of the interval.
+const GUESS_MS: i64 = 1_000;
+const SHORTEST_MS: i64 = 50;
+const LONGEST_MS: i64 = 300_000;
+/// How long after its time a sample can be read, at first and at least.
+const FIRST_DELAY_MS: f64 = 40.0;
+const LEAST_DELAY_MS: f64 = 5.0;
+
+/// The scrapes of one rollout's pods.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Phase {
+    pods: BTreeMap<(Arm, String), Seen>,
+    delay_ms: Option<f64>,
+    /// When it was read last; a source forgets those that nobody reads.
+    pub(crate) read_ms: i64,
+    /// What the last read was waiting for.
+    expected_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at_ms: i64,
+    every_ms: Option<i64>,
+}
+
+impl Phase {
+    /// Learns from what was read at `at_ms` and says when to read again, always after `at_ms`. `every_ms` is what other
+    /// pods of the same source taught.
+    pub(crate) fn next(&mut self, at_ms: i64, samples: &[PodSample], every_ms: Option<i64>) -> i64 {
+        self.learn_delay(at_ms, samples);
+        self.read_ms = at_ms;
+        self.pods = samples.iter().map(|sample| (key(sample), self.seen(sample))).collect();
+        let guess = self.every_ms().or(every_ms);
+        let locked =
+            if self.pods.keys().any(|(arm, _)| *arm == Arm::Canary) { Arm::Canary } else { Arm::Stable };
+        let due = self.pods.iter().filter(|((arm, _), _)| *arm == locked);
+        let due = due.map(|(_, seen)| seen.next_scrape(guess.unwrap_or(GUESS_MS), at_ms)).max();
+        self.expected_ms = due.filter(|_| guess.is_some());
+        let next = due.unwrap_or(at_ms + GUESS_MS) + self.delay();
+        next.clamp(at_ms + SHORTEST_MS, at_ms + LONGEST_MS)
+    }
+
+    /// The shortest interval of its pods.
+    pub(crate) fn every_ms(&self) -> Option<i64> {
+        self.pods.values().filter_map(|seen| seen.every_ms).min()
+    }
+
+    fn delay(&self) -> i64 {
+        self.delay_ms.unwrap_or(FIRST_DELAY_MS).ceil() as i64
+    }
+
+    fn seen(&self, sample: &PodSample) -> Seen {
+        match self.pods.get(&key(sample)) {
+            Some(before) if sample.at_ms > before.at_ms => {
+                let gap = sample.at_ms - before.at_ms;
+                // A gap of several intervals is a scrape that failed or a read that came late.
+                let every = before.every_ms.filter(|every| gap > every * 3 / 2).unwrap_or(gap);
+                Seen { at_ms: sample.at_ms, every_ms: Some(every) }
+            }
+            Some(before) => *before,
+            None => Seen { at_ms: sample.at_ms, every_ms: None },
+        }
+    }
+
+    /// The last read waited for a scrape: was its sample there?
+    fn learn_delay(&mut self, at_ms: i64, samples: &[PodSample]) {
+        let Some(expected) = self.expected_ms.filter(|expected| *expected < at_ms) else { return };
+        let newest = samples.iter().map(|sample| sample.at_ms).max().unwrap_or(i64::MIN);
+        let delay = self.delay_ms.unwrap_or(FIRST_DELAY_MS);
+        let most = self.every_ms().unwrap_or(GUESS_MS) as f64 / 2.0;
+        let there = newest >= expected - SHORTEST_MS;
+        let learned = if there { delay * 0.9 } else { delay * 1.5 };
+        self.delay_ms = Some(learned.clamp(LEAST_DELAY_MS, most.max(LEAST_DELAY_MS)));
+    }
+}
+
+impl Seen {
+    /// The next scrape: the one after the last sample; if that is overdue, soon.
+    fn next_scrape(&self, guess_ms: i64, at_ms: i64) -> i64 {
+        let every = self.every_ms.unwrap_or(guess_ms).max(SHORTEST_MS);
+        let due = self.at_ms.saturating_add(every);
+        let late = at_ms.saturating_sub(due);
+        // What is a little late is asked for again at once, what is very late once an interval.
+        if late <= 0 { due } else { at_ms + late.min(every) }
+    }
+}
+
+fn key(sample: &PodSample) -> (Arm, String) {
+    (sample.arm, sample.pod.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(arm: Arm, pod: &str, at_ms: i64) -> PodSample {
+        PodSample {
+            arm,
+            pod: pod.to_owned(),
+            at_ms,
+            requests: 0,
+            errors: 0,
+            buckets: None,
+            started_ms: None,
+            ready_ms: None,
+        }
+    }
+
+    /// Pods are scraped every `every` at their phases; a sample can be read `lag` later. Gives the reads of a minute.
+    fn reads(every: i64, lag: i64, phases: &[(Arm, i64)], minutes: i64) -> Vec<i64> {
+        let mut phase = Phase::default();
+        let (mut at, mut reads) = (1_000_000, Vec::new());
+        while at < 1_000_000 + minutes * 60_000 {
+            let newest = |offset: i64| (at - lag - offset).div_euclid(every) * every + offset;
+            let samples: Vec<PodSample> = phases
+                .iter()
+                .enumerate()
+                .map(|(i, (arm, offset))| sample(*arm, &i.to_string(), newest(*offset)))
+                .collect();
+            reads.push(at);
+            at = phase.next(at, &samples, None);
+        }
+        reads
+    }
+
+    #[test]
+    fn reads_lock_on_just_after_the_canarys_scrape_and_come_once_an_interval() {
+        for (every, lag) in [(15_000, 30), (1_000, 5), (5_000, 200)] {
+            let reads = reads(every, lag, &[(Arm::Stable, every / 7), (Arm::Canary, every / 2)], 10);
+            let late = &reads[reads.len() - 20..];
+            let after = |at: &i64| (at - every / 2).rem_euclid(every);
+            let worst = late.iter().map(after).max().unwrap();
+            assert!(worst <= lag * 5 / 2 + 60, "{every} ms, lag {lag}: read {worst} ms after the scrape");
+            let number = reads.len() as i64;
+            let scrapes = 600_000 / every;
+            assert!(number <= scrapes * 3 / 2 + 20, "{number} reads for {scrapes} scrapes");
+        }
+    }
+
+    #[test]
+    fn a_source_that_stands_still_is_not_asked_in_a_hurry() {
+        let mut phase = Phase::default();
+        let still = [sample(Arm::Canary, "a", 0)];
+        phase.next(0, &still, None);
+        phase.next(15_000, &[sample(Arm::Canary, "a", 15_000)], None);
+        let mut at = 30_100;
+        let mut reads = 0;
+        while at < 330_100 {
+            at = phase.next(at, &[sample(Arm::Canary, "a", 15_000)], None);
+            reads += 1;
+        }
+        assert!(reads < 40, "{reads} reads in five minutes");
+    }
+
+    #[test]
+    fn what_other_pods_taught_is_used_for_a_new_one() {
+        let mut phase = Phase::default();
+        let next = phase.next(20_000, &[sample(Arm::Canary, "a", 18_000)], Some(15_000));
+        assert_eq!(next, 33_000 + FIRST_DELAY_MS as i64);
+    }
+
+    #[test]
+    fn the_next_read_is_always_later_than_this_one() {
+        let mut phase = Phase::default();
+        for (at, sampled) in [(0, i64::MIN / 2), (5, i64::MAX / 2), (6, 0), (7, 7)] {
+            let next = phase.next(at, &[sample(Arm::Canary, "a", sampled)], None);
+            assert!(next > at && next <= at + LONGEST_MS);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Prometheus' HTTP API, and whatever speaks it.
+//!
+//! ```text
+//! asks ── by template, 50 at a time ──> batch: one PromQL expression ──POST──> answer: rows ──> tally: pods ──> readings
+//!            │ refused?                                                                                          │
+//!            └── asked again one by one                                                    phase: when to read next
+//! ```
+//!
+//! Promises: one instant query for many rollouts, always with `time`; one rollout's wrong query spoils no other's; at
+//! most [`Http::concurrency`] queries at once and one per rollout; a server that keeps failing is left alone for
+//! seconds, then probed; an answer is read up to a bound. A redirect is not followed, and the token's file is read again
+//! for every query, so that a rotated token works.
+//!
+//! Never here: `rate()` or `increase()`, which extrapolate and lose a series' first sample.
+
+mod answer;
+mod batch;
+mod families;
+mod flight;
+mod preset;
+mod selector;
+mod tally;
+mod template;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use reqwest::{Client, header::HeaderMap};
+use sluice_analyzers::Arm;
+use sluice_rollout::RolloutId;
+use sluice_wire::policy;
+use url::Url;
+
+pub(crate) use self::families::{Families, families};
+use self::{
+    answer::{Asked, Rows},
+    batch::{Batch, Slot},
+    flight::Gate,
+};
+use crate::{
+    Ask, Http, Reading, Source, SourceError,
+    ask::Place,
+    body::{Body, fetch, shown},
+    phase::Phase,
+};
+
+/// Rollouts in one query.
+const MOST_ASKS: usize = 50;
+/// Rollouts whose scrape phases are remembered.
+const MOST_PHASES: usize = 50_000;
+/// A rollout that nobody read for so long is over.
+const PHASE_KEPT_MS: i64 = 900_000;
+/// Prometheus refuses more than 11,000 points a series; this much is also quickly answered.
+const MOST_POINTS: i64 = 1_000;
+/// History of at most so many queries.
+const MOST_CHUNKS: usize = 100;
+
+#[derive(Debug)]
+pub(crate) struct Prometheus {
+    name: String,
+    url: Url,
+    headers: HeaderMap,
+    token_file: Option<String>,
+    timeout: Duration,
+    most_bytes: usize,
+    concurrency: usize,
+    client: Client,
+    gate: Gate,
+    phases: Mutex<Phases>,
+}
+
+#[derive(Debug, Default)]
+struct Phases {
+    of: BTreeMap<RolloutId, Phase>,
+    /// The interval learned last, for rollouts that are new here.
+    every_ms: Option<i64>,
+}
+
+type Readings = Vec<(usize, Result<Reading, SourceError>)>;
+
+impl Prometheus {
+    pub(crate) fn connect(block: &policy::Prometheus, http: &Http) -> Result<Prometheus, SourceError> {
+        let wrong = |what: &str, why: String| SourceError::Config {
+            server: "prometheus".into(),
+            what: what.into(),
+            why,
+        };
+        let url = Url::parse(&block.url)
+            .map_err(|error| wrong("spec.metrics.prometheus.url", error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
+            return Err(wrong(
+                "spec.metrics.prometheus.url",
+                "it has to begin with http:// or https://".to_owned(),
+            ));
+        }
+        let headers =
+            (&block.headers.clone().into_iter().collect::<std::collections::HashMap<_, _>>()).try_into();
+        let headers = headers.map_err(|_| {
+            wrong("spec.metrics.prometheus.headers", "a name or value is no HTTP header".into())
+        })?;
+        let name = format!("prometheus {}", shown(&url));
+        Ok(Prometheus {
+            client: http.client(&name, block.timeout.0)?,
+            gate: Gate::new(&name, http.concurrency, block.timeout.0),
+            name,
+            url,
+            headers,
+            token_file: block.token_file.clone(),
+            timeout: block.timeout.0,
+            most_bytes: http.most_bytes,
+            concurrency: http.concurrency.max(1),
+            phases: Mutex::default(),
+        })
+    }
+
+    /// A batch; if the question is refused, each of its asks alone.
+    async fn read_batch(&self, asks: &[(usize, &Ask)], at_ms: i64) -> Readings {
+        let together = match self.instant(asks, at_ms).await {
+            Ok(readings) => {
+                return asks.iter().map(|(place, _)| *place).zip(readings.into_iter().map(Ok)).collect();
+            }
+            Err(error) => error,
+        };
+        if asks.len() == 1 || !one_by_one_helps(&together) {
+            return asks.iter().map(|(place, _)| (*place, Err(together.clone()))).collect();
+        }
+        tracing::warn!(source = %self.name, error = %together, asks = asks.len(), "a batch failed; asking one by one");
+        let mut singly = Vec::with_capacity(asks.len());
+        for ask in asks {
+            singly.push(self.read_one(*ask, at_ms).boxed());
+        }
+        self.at_once(singly).await
+    }
+
+    async fn read_one(&self, ask: (usize, &Ask), at_ms: i64) -> (usize, Result<Reading, SourceError>) {
+        let reading = self.instant(&[ask], at_ms).await;
+        (ask.0, reading.map(|mut one| one.pop().unwrap_or_default()))
+    }
+
+    /// As many as the limit allows.
+    async fn at_once<T>(&self, reads: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+        stream::iter(reads).buffer_unordered(self.concurrency).collect().await
+    }
+
+    /// One instant query; as many readings as asks.
+    async fn instant(&self, asks: &[(usize, &Ask)], at_ms: i64) -> Result<Vec<Reading>, SourceError> {
+        let slots = asks
+            .iter()
+            .enumerate()
+            .map(|(place, (_, ask))| self.slots(place, ask, &[Arm::Stable, Arm::Canary]));
+        let mut batch = Batch::of(slots.collect::<Result<Vec<_>, _>>()?.concat());
+        let query = batch.query.clone();
+        let body = self.post("api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
+        let rows = self.rows(&query, &body, false)?;
+        let values = rows.rows.iter().filter_map(|row| Some((row, row.points.first()?.1)));
+        let mut readings = tally::readings(&mut batch, asks.len(), at_ms, values);
+        for (reading, (_, ask)) in readings.iter_mut().zip(asks) {
+            weaken(reading, &rows);
+            reading.next_ms = self.next(&ask.rollout, at_ms, reading);
+        }
+        Ok(readings)
+    }
+
+    fn slots<'a>(&self, place: usize, ask: &'a Ask, arms: &[Arm]) -> Result<Vec<Slot<'a>>, SourceError> {
+        let slot = |(arm, of): (Arm, &'a Place)| match of {
+            Place::Series(families) => Ok(Slot { ask: place, arm, families }),
+            Place::Pages { .. } => {
+                Err(SourceError::Unsupported(format!("{}: the ask is for pages to scrape", self.name)))
+            }
+        };
+        ask.arms().into_iter().filter(|(arm, _)| arms.contains(arm)).map(slot).collect()
+    }
+
+    async fn range(
+        &self,
+        ask: &Ask,
+        from_ms: i64,
+        to_ms: i64,
+        step_ms: i64,
+    ) -> Result<Vec<Reading>, SourceError> {
+        let mut batch = Batch::of(self.slots(0, ask, &[Arm::Stable])?);
+        let query = batch.query.clone();
+        let (start, end, step) = (seconds(from_ms), seconds(to_ms), seconds(step_ms));
+        let fields = [("query", query.as_str()), ("start", &start), ("end", &end), ("step", &step)];
+        let body = self.post("api/v1/query_range", &fields).await?;
+        let rows = self.rows(&query, &body, true)?;
+        let mut instants: BTreeMap<i64, Vec<(&answer::Row<'_>, f64)>> = BTreeMap::new();
+        for row in &rows.rows {
+            row.points.iter().for_each(|(at, value)| instants.entry(*at).or_default().push((row, *value)));
+        }
+        let mut readings = Vec::with_capacity(instants.len());
+        for (at_ms, values) in instants {
+            let mut reading =
+                tally::readings(&mut batch, 1, at_ms, values.into_iter()).pop().unwrap_or_default();
+            weaken(&mut reading, &rows);
+            reading.next_ms = at_ms + step_ms;
+            readings.push(reading);
+        }
+        Ok(readings)
+    }
+
+    fn rows<'a>(&self, query: &str, body: &'a Body, range: bool) -> Result<Rows<'a>, SourceError> {
+        answer::read(&Asked { server: &self.name, query, range }, body)
+    }
+
+    /// Sends a form, as often as the circuit breaker and the limit allow.
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Result<Body, SourceError> {
+        let pass = self.gate.enter().await?;
+        let request = async {
+            let mut request = self.client.post(self.endpoint(path)).headers(self.headers.clone());
+            if let Some(token) = self.token().await? {
+                request = request.bearer_auth(token);
+            }
+            let timeout = format!("{}ms", self.timeout.as_millis());
+            // Thanos is not to leave out what it cannot reach; VictoriaMetrics is not to answer from its cache.
+            let always = [("timeout", timeout.as_str()), ("partial_response", "false"), ("nocache", "1")];
+            let form: Vec<(&str, &str)> = fields.iter().copied().chain(always).collect();
+            fetch(&self.name, request.form(&form), self.timeout, self.most_bytes).await
+        };
+        let outcome = request.await;
+        let server_fails = outcome.as_ref().map_or_else(SourceError::is_down, |body| body.status >= 500);
+        pass.leave(!server_fails);
+        outcome
+    }
+
+    fn endpoint(&self, path: &str) -> String {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}/{path}", self.url.path().trim_end_matches('/')));
+        url.into()
+    }
+
+    async fn token(&self) -> Result<Option<String>, SourceError> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        match tokio::fs::read_to_string(file).await {
+            Ok(token) => Ok(Some(token.trim().to_owned())),
+            Err(error) => Err(SourceError::Config {
+                server: self.name.clone(),
+                what: format!("token file {file}"),
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    fn next(&self, rollout: &RolloutId, at_ms: i64, reading: &Reading) -> i64 {
+        let mut phases = self.phases();
+        if phases.of.len() >= MOST_PHASES && !phases.of.contains_key(rollout) {
+            phases.of.retain(|_, phase| phase.read_ms > at_ms - PHASE_KEPT_MS);
+        }
+        let known = phases.every_ms;
+        let mut phase = phases.of.remove(rollout).unwrap_or_default();
+        let next = phase.next(at_ms, &reading.pods, known);
+        phases.every_ms = phase.every_ms().or(known);
+        if phases.of.len() < MOST_PHASES {
+            phases.of.insert(rollout.clone(), phase);
+        }
+        next
+    }
+
+    fn phases(&self) -> MutexGuard<'_, Phases> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Source for Prometheus {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn read(&self, asks: &[Ask], at_ms: i64) -> Vec<Result<Reading, SourceError>> {
+        let mut templates: BTreeMap<&str, Vec<(usize, &Ask)>> = BTreeMap::new();
+        let flights = self.gate.board(asks);
+        for (place, ask) in asks.iter().enumerate().filter(|(place, _)| flights.has(*place)) {
+            templates.entry(&ask.template).or_default().push((place, ask));
+        }
+        let mut reads = Vec::new();
+        for batch in templates.values().flat_map(|asks| asks.chunks(MOST_ASKS)) {
+            reads.push(self.read_batch(batch, at_ms).boxed());
+        }
+        let mut answers: Vec<Option<Result<Reading, SourceError>>> = asks.iter().map(|_| None).collect();
+        let done = self.at_once(reads).await;
+        done.into_iter().flatten().for_each(|(place, reading)| answers[place] = Some(reading));
+        let busy = || Err(SourceError::Busy { server: self.name.clone() });
+        answers.into_iter().map(|answer| answer.unwrap_or_else(busy)).collect()
+    }
+
+    async fn history(
+        &self,
+        ask: &Ask,
+        from_ms: i64,
+        to_ms: i64,
+        step: Duration,
+    ) -> Result<Vec<Reading>, SourceError> {
+        let step_ms = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1_000);
+        let mut readings = Vec::new();
+        let mut start = from_ms;
+        for _ in 0..MOST_CHUNKS {
+            if start > to_ms {
+                break;
+            }
+            let end = to_ms.min(start.saturating_add(step_ms.saturating_mul(MOST_POINTS - 1)));
+            readings.extend(self.range(ask, start, end, step_ms).await?);
+            start = end.saturating_add(step_ms);
+        }
+        Ok(readings)
+    }
+}
+
+/// Whether it may be one ask that spoils the batch.
+fn one_by_one_helps(error: &SourceError) -> bool {
+    use SourceError::*;
+    match error {
+        Query { .. } | TooLarge { .. } | TooManySeries { .. } | Timeout { .. } | Unsupported(_) => true,
+        Unreachable { .. } | Status { .. } | Open { .. } | Busy { .. } | Answer { .. } | Config { .. } => {
+            false
+        }
+    }
+}
+
+/// Warnings mean that something may be missing.
+fn weaken(reading: &mut Reading, rows: &Rows<'_>) {
+    let warned = rows.warnings.iter().take(3).map(|warning| format!("the server warns: {warning}"));
+    reading.complaints.extend(warned);
+    if rows.native > 0 {
+        reading
+            .complaints
+            .push(format!("{} native histograms were not read; keep the classic buckets", rows.native));
+    }
+}
+
+/// Prometheus' times are seconds.
+fn seconds(millis: i64) -> String {
+    format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
+}
