@@ -1,6 +1,29 @@
-//! Traffic targets and workloads: one file each, all alike. Adding one touches its file and the list in `target.rs`.
+//! Traffic targets and workloads: one file each, all alike. Adding one touches its file and the list in `target.rs` (or
+//! `workload/mod.rs`).
+//!
+//! ```text
+//!   connect ──▶ dyn Target      kubernetes/{httproute,virtualservice,selector}  haproxy  webhook
+//!   connect_workloads ──▶ dyn Workloads      workload/{deployment,external}, endpoints
+//!   Clients      kube and HTTP clients that they share
+//! ```
+//!
+//! What holds for all: a write changes two weights and our own marks, nothing else; it says what it was read back as; a fence
+//! that is not later than the one found is refused; every call ends in time; nothing here decides how often to try.
 
-use std::time::Duration;
+mod clients;
+mod error;
+mod haproxy;
+mod kubernetes;
+mod poll;
+mod share;
+mod target;
+mod webhook;
+mod workload;
+
+pub use clients::Clients;
+pub use error::TargetError;
+pub use target::connect;
+pub use workload::connect_workloads;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -18,7 +41,7 @@ pub struct Observed {
     pub abort: Option<AbortMark>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AbortMark {
     pub rollout: String,
     pub reason: String,
@@ -35,40 +58,6 @@ pub struct Wanted {
     pub abort: Option<String>,
     /// Going up, an object changed since `observe` is refused; going down nothing stands in the way.
     pub rising: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum TargetError {
-    /// Names the object, the field and the `kubectl` line that would show it.
-    #[error("{0}")]
-    NotAsNeeded(String),
-    #[error("refused: {0}")]
-    Refused(String),
-    /// A later owner or a later effect has written: read the record again.
-    #[error("fenced off: {found} stands there, {ours} is ours")]
-    Fenced { found: Fence, ours: Fence },
-    /// The object changed under us; observe and try again.
-    #[error("changed meanwhile: {0}")]
-    Changed(String),
-    #[error("cannot be reached: {0}")]
-    Unreachable(String),
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    #[error("{asked} is finer than this target can express; the finest is {finest}")]
-    TooFine { asked: Weight, finest: String },
-}
-
-impl TargetError {
-    /// Whether trying the same again can help.
-    pub fn retryable(&self) -> bool {
-        match self {
-            TargetError::Changed(_) | TargetError::Unreachable(_) | TargetError::Timeout(_) => true,
-            TargetError::NotAsNeeded(_)
-            | TargetError::Refused(_)
-            | TargetError::Fenced { .. }
-            | TargetError::TooFine { .. } => false,
-        }
-    }
 }
 
 /// What carries the traffic. Every call ends within its own time limit.

@@ -1,0 +1,53 @@
+//! The one error of targets and workloads. Its kinds say what can be done about it.
+
+use std::time::Duration;
+
+use sluice_rollout::{Fence, Weight};
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TargetError {
+    /// Names the object, the field and the `kubectl` line that would show it.
+    #[error("{0}")]
+    NotAsNeeded(String),
+    #[error("refused: {0}")]
+    Refused(String),
+    /// A later owner or a later effect has written: read the record again.
+    #[error("fenced off: {found} stands there, {ours} is ours")]
+    Fenced { found: Fence, ours: Fence },
+    /// The object changed under us; observe and try again.
+    #[error("changed meanwhile: {0}")]
+    Changed(String),
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("{asked} is finer than this target can express; the finest is {finest}")]
+    TooFine { asked: Weight, finest: String },
+}
+
+impl TargetError {
+    /// Whether trying the same again can help.
+    pub fn retryable(&self) -> bool {
+        match self {
+            TargetError::Changed(_) | TargetError::Unreachable(_) | TargetError::Timeout(_) => true,
+            TargetError::NotAsNeeded(_)
+            | TargetError::Refused(_)
+            | TargetError::Fenced { .. }
+            | TargetError::TooFine { .. } => false,
+        }
+    }
+}
+
+/// An error with its sources: the outer ones alone say little.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let inner = source.to_string();
+        if !text.contains(&inner) {
+            text = format!("{text}: {inner}");
+        }
+        next = source.source();
+    }
+    text
+}

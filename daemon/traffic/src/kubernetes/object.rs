@@ -1,0 +1,309 @@
+//! One named object of the API server: read, patched and watched, each call within its own time limit.
+//!
+//! It knows no kind: what is in the object, and what a patch means, stands with the target or workload. It never retries.
+
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use futures::{Stream, StreamExt, stream::BoxStream};
+use json_patch::PatchOperation;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use sluice_rollout::Fence;
+
+use super::decide::after_refusal;
+use super::marks::{FENCE, Marks, annotate, guards};
+use crate::error::chain;
+use crate::{Clients, TargetError};
+
+/// The name under which our writes stand in `managedFields`.
+pub(crate) const FIELD_MANAGER: &str = "sluice";
+
+/// How often a write is tried anew at once when the object changed under it.
+pub(crate) const ATTEMPTS: usize = 5;
+
+/// The server ends a watch after this long and it is resumed; kube notices a dead one 5 s later.
+const WATCH_SECONDS: u32 = 30;
+
+/// A kind as the API server and `kubectl` name it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KindName {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    /// For `kubectl get <this>`: unambiguous, with the group where several have such a kind.
+    pub kubectl: &'static str,
+    /// For people: `httproute`.
+    pub short: &'static str,
+}
+
+impl KindName {
+    fn resource(&self) -> ApiResource {
+        let api_version = if self.group.is_empty() {
+            self.version.into()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        };
+        ApiResource {
+            group: self.group.into(),
+            version: self.version.into(),
+            api_version,
+            kind: self.kind.into(),
+            plural: self.plural.into(),
+        }
+    }
+
+    pub(crate) fn api(&self, client: kube::Client, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(client, namespace, &self.resource())
+    }
+}
+
+/// Where an object is, in words for errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub short: &'static str,
+    pub kubectl: &'static str,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Place {
+    /// `httproute shop/checkout`
+    pub fn title(&self) -> String {
+        format!("{} {}/{}", self.short, self.namespace, self.name)
+    }
+
+    /// The line that shows the object.
+    pub fn show(&self) -> String {
+        format!("kubectl -n {} get {} {} -o yaml", self.namespace, self.kubectl, self.name)
+    }
+
+    /// An object that is not as it has to be.
+    pub fn unfit(&self, field: &str, why: impl std::fmt::Display) -> TargetError {
+        TargetError::NotAsNeeded(format!("{}: {field}: {why} (see: {})", self.title(), self.show()))
+    }
+}
+
+/// A handle on one object.
+#[derive(Debug, Clone)]
+pub(crate) struct Object {
+    api: Api<DynamicObject>,
+    pub place: Place,
+    limit: Duration,
+}
+
+/// What is to be written: operations on the object, and our annotations (`None` takes one away).
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    pub operations: Vec<PatchOperation>,
+    pub annotations: Vec<(&'static str, Option<String>)>,
+}
+
+impl Change {
+    /// With tests before it and the fence in it; empty if nothing would change.
+    fn guarded(mut self, base: &DynamicObject, fence: Fence) -> Result<Vec<PatchOperation>, TargetError> {
+        if let Some(found) = Marks::of(base).fence.filter(|found| *found > fence) {
+            return Err(TargetError::Fenced { found, ours: fence });
+        }
+        if self.operations.is_empty() && annotate(base, &self.annotations).is_empty() {
+            return Ok(Vec::new());
+        }
+        self.annotations.push((FENCE, Some(fence.to_string())));
+        Ok([guards(base), self.operations, annotate(base, &self.annotations)].concat())
+    }
+}
+
+/// Why a PATCH did not come about.
+#[derive(Debug)]
+pub(crate) enum PatchFailure {
+    /// 422: a `test` failed, or validation or admission refused. The answer does not say which reliably: read and compare.
+    Unprocessable(String),
+    Other(TargetError),
+}
+
+impl Object {
+    pub async fn connect(
+        clients: &Clients,
+        kind: &KindName,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Object, TargetError> {
+        let place = Place {
+            short: kind.short,
+            kubectl: kind.kubectl,
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        Ok(Object { api: kind.api(clients.kube().await?, namespace), place, limit: clients.attempt() })
+    }
+
+    /// Another object of the same kind and namespace.
+    pub fn sibling(&self, name: &str) -> Object {
+        Object { place: Place { name: name.into(), ..self.place.clone() }, ..self.clone() }
+    }
+
+    pub async fn get(&self) -> Result<DynamicObject, TargetError> {
+        let answer = self.within(self.api.get(&self.place.name)).await?;
+        answer.map_err(|error| self.fault("get", error))
+    }
+
+    /// All objects of this kind in the namespace that fit.
+    pub async fn list(&self, parameters: &ListParams) -> Result<Vec<DynamicObject>, TargetError> {
+        let answer = self.within(self.api.list(parameters)).await?;
+        answer.map(|list| list.items).map_err(|error| self.fault("list", error))
+    }
+
+    /// The answer is the object as it stands after the patch.
+    pub async fn patch(&self, operations: Vec<PatchOperation>) -> Result<DynamicObject, PatchFailure> {
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patch: Patch<()> = Patch::Json(json_patch::Patch(operations));
+        let answer = self.within(self.api.patch(&self.place.name, &parameters, &patch)).await;
+        match answer.map_err(PatchFailure::Other)? {
+            Ok(object) => Ok(object),
+            Err(kube::Error::Api(status)) if status.code == 422 => {
+                Err(PatchFailure::Unprocessable(words(&status)))
+            }
+            Err(error) => Err(PatchFailure::Other(self.fault("patch", error))),
+        }
+    }
+
+    /// Reads, decides, patches under our guards, with our fence; anew at once when the object changed meanwhile. A higher fence
+    /// refuses; no change writes nothing. The answer is the object as it stands then.
+    pub async fn edit(
+        &self,
+        fence: Fence,
+        change: impl Fn(&DynamicObject) -> Result<Change, TargetError> + Send + Sync,
+    ) -> Result<DynamicObject, TargetError> {
+        for _ in 0..ATTEMPTS {
+            let base = self.get().await?;
+            let operations = change(&base).and_then(|change| change.guarded(&base, fence))?;
+            if operations.is_empty() {
+                return Ok(base);
+            }
+            match self.patch(operations.clone()).await {
+                Ok(after) => return Ok(after),
+                Err(PatchFailure::Other(error)) => return Err(error),
+                Err(PatchFailure::Unprocessable(words)) => {
+                    after_refusal(&self.place, &base, &self.get().await?, &operations, &words)?;
+                }
+            }
+        }
+        Err(TargetError::Changed(self.place.title()))
+    }
+
+    /// The object on every change; `None` when it is gone. Errors while it cannot be seen. Endless.
+    pub fn watch(&self) -> BoxStream<'static, Result<Option<DynamicObject>, TargetError>> {
+        let fields = format!("metadata.name={}", self.place.name);
+        let object = self.clone();
+        let events = watch(self.api.clone(), watcher::Config::default().fields(&fields));
+        let states = events.scan(false, move |listed, event| {
+            let state =
+                one_object(listed, event).map(|state| state.map_err(|error| object.watch_fault(&error)));
+            std::future::ready(Some(state))
+        });
+        states.filter_map(std::future::ready).boxed()
+    }
+
+    async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, TargetError> {
+        tokio::time::timeout(self.limit, call).await.map_err(|_| TargetError::Timeout(self.limit))
+    }
+
+    pub fn missing(&self) -> TargetError {
+        TargetError::NotAsNeeded(format!(
+            "{} does not exist (see: {})",
+            self.place.title(),
+            self.place.show()
+        ))
+    }
+
+    fn fault(&self, verb: &str, error: kube::Error) -> TargetError {
+        api_fault(&self.place, verb, &error).unwrap_or_else(|| self.missing())
+    }
+
+    fn watch_fault(&self, error: &watcher::Error) -> TargetError {
+        watch_fault(&self.place, error)
+    }
+}
+
+/// `None` for an object that is not there.
+fn api_fault(place: &Place, verb: &str, error: &kube::Error) -> Option<TargetError> {
+    let title = place.title();
+    let kube::Error::Api(status) = error else {
+        return Some(TargetError::Unreachable(format!(
+            "the API server, to {verb} {title}: {}",
+            chain(error)
+        )));
+    };
+    let words = words(status);
+    Some(match status.code {
+        // Without details it is the kind that is not there.
+        404 if status.details.as_ref().is_none_or(|details| details.name.is_empty()) => {
+            TargetError::NotAsNeeded(format!(
+                "{title}: the API server knows no {}: install its CRDs (see: kubectl api-resources)",
+                place.kubectl
+            ))
+        }
+        404 => return None,
+        409 => TargetError::Changed(format!("{title}: {words}")),
+        401 | 403 | 400 | 405 | 413 | 415 | 422 => {
+            TargetError::Refused(format!("{verb} of {title}: {words} (see: {})", place.show()))
+        }
+        _ => TargetError::Unreachable(format!("the API server, to {verb} {title}: {} {words}", status.code)),
+    })
+}
+
+pub(crate) fn watch_fault(place: &Place, error: &watcher::Error) -> TargetError {
+    let gone = || TargetError::Unreachable(format!("the watch of {}: {}", place.title(), chain(error)));
+    match error {
+        watcher::Error::InitialListFailed(inner) | watcher::Error::WatchStartFailed(inner) => {
+            api_fault(place, "watch", inner).unwrap_or_else(gone)
+        }
+        _ => gone(),
+    }
+}
+
+/// A watch that goes on for ever, with a backoff of 0.2 s to 5 s after errors.
+pub(crate) fn watch(
+    api: Api<DynamicObject>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Send {
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times();
+    watcher(api, config.timeout(WATCH_SECONDS)).backoff(watcher::ExponentialBackoff::from(backoff))
+}
+
+type Seen = watcher::Result<Option<DynamicObject>>;
+
+/// What a watch's event says of the one object; `listed` remembers whether a listing has shown it.
+fn one_object(listed: &mut bool, event: watcher::Result<watcher::Event<DynamicObject>>) -> Option<Seen> {
+    match event {
+        Ok(watcher::Event::Init) => {
+            *listed = false;
+            None
+        }
+        Ok(watcher::Event::InitApply(object)) => {
+            *listed = true;
+            Some(Ok(Some(object)))
+        }
+        Ok(watcher::Event::Apply(object)) => Some(Ok(Some(object))),
+        Ok(watcher::Event::Delete(_)) => Some(Ok(None)),
+        Ok(watcher::Event::InitDone) => (!*listed).then_some(Ok(None)),
+        Err(error) => Some(Err(error)),
+    }
+}
+
+fn words(status: &kube::core::Status) -> String {
+    let causes =
+        status.details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str());
+    let causes: Vec<&str> =
+        causes.filter(|cause| !cause.is_empty() && !status.message.contains(cause)).collect();
+    if causes.is_empty() {
+        status.message.clone()
+    } else {
+        format!("{}: {}", status.message, causes.join("; "))
+    }
+}
