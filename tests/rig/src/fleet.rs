@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::kube::{Kube, Seen, Watch};
-use crate::prometheus::Target;
+use crate::prometheus::{Target, Targets};
 use crate::service::{Behaviour, Service};
 use crate::{netns, wait};
 
@@ -36,17 +36,23 @@ pub struct Fleet {
     task: JoinHandle<()>,
 }
 
+/// A label that pods are chosen by, such as `("app", "checkout")`: a Service's selector.
+pub type Label<'a> = (&'a str, &'a str);
+
 #[derive(Debug, Default)]
 struct Pods {
     running: BTreeMap<String, Running>,
     behaviours: BTreeMap<String, Arc<Behaviour>>,
+    /// The Prometheus that is fed, and what it was told last.
+    fed: Option<(Targets, Vec<Target>)>,
     failure: Option<String>,
 }
 
 #[derive(Debug)]
 struct Running {
     service: Service,
-    app: String,
+    /// The pod's own, `version` always among them.
+    labels: BTreeMap<String, String>,
     ready: bool,
 }
 
@@ -60,7 +66,7 @@ impl Fleet {
         }
         let watch = kube.watch(&format!("/api/v1/namespaces/{namespace}/pods")).await?;
         let pods = Arc::new(Mutex::new(Pods::default()));
-        let task = tokio::spawn(follow(watch, place, pods.clone()));
+        let task = tokio::spawn(follow(watch, namespace.to_owned(), place, pods.clone()));
         Ok(Self { pods, namespace: namespace.to_owned(), task })
     }
 
@@ -69,36 +75,47 @@ impl Fleet {
         lock(&self.pods).behaviour(version)
     }
 
-    /// Name and address of the running pods of a version that are ready.
-    pub fn ready(&self, version: &str) -> Vec<(String, SocketAddr)> {
+    /// Name and address of the pods with a label that are ready.
+    pub fn ready(&self, label: Label<'_>) -> Vec<(String, SocketAddr)> {
         let pods = lock(&self.pods);
-        let ours = pods.running.iter().filter(|(_, pod)| pod.ready && pod.service.version() == version);
-        ours.map(|(name, pod)| (name.clone(), pod.service.address())).collect()
+        pods.ready(label).map(|(name, pod)| (name.clone(), pod.service.address())).collect()
+    }
+
+    /// The URL of one of the ready pods with a label, in turns: for [`crate::Load::choosing`], where the test plays
+    /// the router. `None` if no pod is ready.
+    pub fn pick(&self, label: Label<'_>, number: u64) -> Option<String> {
+        let pods = lock(&self.pods);
+        let count = pods.ready(label).count() as u64;
+        let turn = number.checked_rem(count)?;
+        pods.ready(label).nth(usize::try_from(turn).ok()?).map(|(_, pod)| pod.service.url())
     }
 
     /// All running pods as Prometheus would discover them, with `namespace`, `app`, `pod` and `version`.
     pub fn targets(&self) -> Vec<Target> {
-        let pods = lock(&self.pods);
-        let target = |(name, pod): (&String, &Running)| {
-            let mut target = Target::pod(pod.service.address(), &self.namespace, &pod.app, name);
-            target.labels.push(("version".to_owned(), pod.service.version().to_owned()));
-            target
-        };
-        pods.running.iter().map(target).collect()
+        lock(&self.pods).targets(&self.namespace)
     }
 
-    /// Requests that the running pods of a version have counted.
-    pub fn requests(&self, version: &str) -> u64 {
+    /// Keeps a Prometheus scraping the running pods, whatever comes and goes.
+    pub fn feed(&self, targets: Targets) -> Result<()> {
+        let mut pods = lock(&self.pods);
+        let now = pods.targets(&self.namespace);
+        targets.set(&now)?;
+        pods.fed = Some((targets, now));
+        Ok(())
+    }
+
+    /// Requests that the running pods with a label have counted.
+    pub fn requests(&self, label: Label<'_>) -> u64 {
         let pods = lock(&self.pods);
-        let ours = pods.running.values().filter(|pod| pod.service.version() == version);
+        let ours = pods.running.values().filter(|pod| pod.has(label));
         ours.map(|pod| pod.service.counts().requests).sum()
     }
 
-    /// Waits until this many pods of a version are ready and listen.
-    pub async fn wait_until_ready(&self, version: &str, count: usize, limit: Duration) -> Result<()> {
-        wait::until_equal(&format!("ready pods of {version}"), limit, count, || async {
+    /// Waits until exactly this many pods with a label are ready and listen.
+    pub async fn wait_until_ready(&self, label: Label<'_>, count: usize, limit: Duration) -> Result<()> {
+        wait::until_equal(&format!("ready pods with {label:?}"), limit, count, || async {
             let failure = lock(&self.pods).failure.clone();
-            failure.map_or_else(|| Ok(self.ready(version).len()), |failure| bail!(failure))
+            failure.map_or_else(|| Ok(self.ready(label).len()), |failure| bail!(failure))
         })
         .await
     }
@@ -119,9 +136,42 @@ impl Pods {
         let seed = self.behaviours.len() as u64 + 1;
         self.behaviours.entry(version.to_owned()).or_insert_with(|| Behaviour::healthy(seed)).clone()
     }
+
+    fn ready(&self, label: Label<'_>) -> impl Iterator<Item = (&String, &Running)> {
+        self.running.iter().filter(move |(_, pod)| pod.ready && pod.has(label))
+    }
+
+    fn targets(&self, namespace: &str) -> Vec<Target> {
+        let target = |(name, pod): (&String, &Running)| {
+            let label = |name: &str| pod.labels.get(name).map_or("", String::as_str);
+            let mut target = Target::pod(pod.service.address(), namespace, label("app"), name);
+            target.labels.push(("version".to_owned(), label("version").to_owned()));
+            target
+        };
+        self.running.iter().map(target).collect()
+    }
+
+    /// Tells the Prometheus that is fed, if there is one.
+    fn feed(&mut self, namespace: &str) {
+        let now = self.targets(namespace);
+        let Some((targets, told)) = &mut self.fed else { return };
+        if *told == now {
+            return;
+        }
+        if let Err(error) = targets.set(&now) {
+            self.failure = Some(format!("{error:#}"));
+        }
+        *told = now;
+    }
 }
 
-async fn follow(watch: Watch, place: Place, pods: Arc<Mutex<Pods>>) {
+impl Running {
+    fn has(&self, (name, value): Label<'_>) -> bool {
+        self.labels.get(name).is_some_and(|label| label == value)
+    }
+}
+
+async fn follow(watch: Watch, namespace: String, place: Place, pods: Arc<Mutex<Pods>>) {
     let mut known = 0;
     loop {
         let new = watch.events_after(known);
@@ -131,6 +181,7 @@ async fn follow(watch: Watch, place: Place, pods: Arc<Mutex<Pods>>) {
                 lock(&pods).failure = Some(format!("pod {}: {error:#}", seen.name()));
             }
         }
+        lock(&pods).feed(&namespace);
         watch.changed(known).await;
     }
 }
@@ -146,16 +197,16 @@ async fn take(seen: &Seen, place: Place, pods: &Mutex<Pods>) -> Result<()> {
         pod.ready = ready;
         return Ok(());
     }
-    let label = |name: &str| seen.object["metadata"]["labels"][name].as_str().map(str::to_owned);
-    let app = label("app").unwrap_or_default();
-    let version = label("version").unwrap_or_else(|| app.clone());
+    let mut labels = labels(&seen.object);
+    let app = labels.get("app").cloned().unwrap_or_default();
+    let version = labels.entry("version".to_owned()).or_insert(app).clone();
     let address = match place {
         Place::Loopback => (Ipv4Addr::LOCALHOST, 0).into(),
         Place::PodAddress(port) => (ip, port).into(),
     };
     let behaviour = lock(pods).behaviour(&version);
     let service = Service::start_at(address, &version, name, behaviour).await?;
-    lock(pods).running.insert(name.to_owned(), Running { service, app, ready });
+    lock(pods).running.insert(name.to_owned(), Running { service, labels, ready });
     Ok(())
 }
 
@@ -165,6 +216,11 @@ fn running_at(seen: &Seen) -> Option<IpAddr> {
     let goes = seen.kind == "DELETED" || !pod["metadata"]["deletionTimestamp"].is_null();
     let runs = pod["status"]["phase"] == "Running" && !goes;
     pod["status"]["podIP"].as_str().filter(|_| runs)?.parse().ok()
+}
+
+fn labels(pod: &Value) -> BTreeMap<String, String> {
+    let labels = pod["metadata"]["labels"].as_object().into_iter().flatten();
+    labels.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
 }
 
 fn is_ready(pod: &Value) -> bool {

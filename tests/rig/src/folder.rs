@@ -40,14 +40,13 @@ impl Folder {
         fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
     }
+}
 
-    /// Replaces a file in one step, so that a reader sees the old content or the new one, never a half.
-    pub fn replace(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
-        let draft = self.write(&format!(".{name}"), content)?;
-        let path = self.path().join(name);
-        fs::rename(&draft, &path).with_context(|| format!("renaming to {}", path.display()))?;
-        Ok(path)
-    }
+/// Replaces a file in one step, so that a reader sees the old content or the new one, never a half.
+pub fn replace(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, content).with_context(|| format!("writing {}", draft.display()))?;
+    fs::rename(&draft, path).with_context(|| format!("renaming to {}", path.display()))
 }
 
 fn kept() -> bool {

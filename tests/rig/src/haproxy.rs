@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 use crate::binaries;
 use crate::folder::Folder;
@@ -82,26 +84,21 @@ impl Haproxy {
 
     /// Gives a command to the runtime API and returns its answer.
     pub async fn command(&self, command: &str) -> Result<String> {
-        let ask = async {
-            let mut stream = UnixStream::connect(self.socket()).await?;
-            stream.write_all(format!("{command}\n").as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            std::io::Result::Ok(answer.trim().to_owned())
-        };
-        let answer = tokio::time::timeout(Duration::from_secs(5), ask).await;
-        answer
-            .context("no answer within 5 s")
-            .and_then(|a| Ok(a?))
-            .with_context(|| format!("asking {command:?}"))
+        ask(&self.socket(), command).await
     }
 
     /// The weight of a server of the backend that is in effect, 0 to 256.
     pub async fn weight(&self, server: &str) -> Result<u16> {
-        // `<current> (initial <configured>)`
-        let answer = self.command(&format!("get weight {}/{server}", Self::BACKEND)).await?;
-        let current = answer.split_whitespace().next().and_then(|number| number.parse().ok());
-        current.with_context(|| format!("no weight in {answer:?}"))
+        let answer = self.command(&get_weight(server)).await?;
+        weight(&answer).with_context(|| format!("no weight in {answer:?}"))
+    }
+
+    /// Keeps what the weights of these servers become, until dropped.
+    pub fn log_weights(&self, servers: &[&str]) -> WeightLog {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let question = servers.iter().map(|server| get_weight(server)).collect::<Vec<_>>().join(";");
+        let task = tokio::spawn(keep_weights(self.socket(), question, seen.clone()));
+        WeightLog { seen, task }
     }
 
     /// Sets the weight of a server of the backend, as an operator would by hand.
@@ -110,6 +107,70 @@ impl Haproxy {
         // It says nothing when it obeys.
         if answer.is_empty() { Ok(()) } else { bail!("{answer}") }
     }
+}
+
+/// The time at which weights were first seen, and the weights.
+pub type Change = (Instant, Vec<u16>);
+
+/// The weights of some servers as the runtime API told them, each change once, with the time at which it was first seen.
+/// Asked for every two milliseconds until dropped.
+#[derive(Debug)]
+pub struct WeightLog {
+    seen: Arc<Mutex<Vec<Change>>>,
+    task: JoinHandle<()>,
+}
+
+impl WeightLog {
+    /// The weights, one after the other, in the order of the servers asked for.
+    pub fn weights(&self) -> Vec<Vec<u16>> {
+        self.timed().into_iter().map(|(_, weights)| weights).collect()
+    }
+
+    /// The same with the time at which each was first seen.
+    pub fn timed(&self) -> Vec<Change> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for WeightLog {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn keep_weights(socket: PathBuf, question: String, seen: Arc<Mutex<Vec<Change>>>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(2));
+    loop {
+        ticks.tick().await;
+        // While it is being restarted there is nothing to tell.
+        let Ok(answer) = ask(&socket, &question).await else { continue };
+        let weights: Vec<u16> = answer.lines().filter_map(weight).collect();
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !weights.is_empty() && seen.last().is_none_or(|(_, last)| *last != weights) {
+            seen.push((Instant::now(), weights));
+        }
+    }
+}
+
+async fn ask(socket: &Path, command: &str) -> Result<String> {
+    let ask = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(format!("{command}\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer.trim().to_owned())
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), ask).await;
+    answer.context("no answer within 5 s").and_then(|a| Ok(a?)).with_context(|| format!("asking {command:?}"))
+}
+
+fn get_weight(server: &str) -> String {
+    format!("get weight {}/{server}", Haproxy::BACKEND)
+}
+
+/// `<current> (initial <configured>)`
+fn weight(line: &str) -> Option<u16> {
+    line.split_whitespace().next().and_then(|number| number.parse().ok())
 }
 
 fn socket(folder: &Path) -> PathBuf {

@@ -4,17 +4,20 @@
 //! after a start, and a target that was added or taken away shows as late.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::binaries;
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 use crate::http;
 use crate::ports::Port;
 use crate::server::{Ready, Recipe, Server};
 use crate::wait;
+
+const TARGETS: &str = "targets.json";
 
 /// One thing to scrape, at `/metrics`, and the labels that its samples get.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,19 @@ impl Target {
     /// A pod, with the labels that Kubernetes' service discovery is usually told to give.
     pub fn pod(address: SocketAddr, namespace: &str, app: &str, pod: &str) -> Self {
         Self::new(address, &[("namespace", namespace), ("app", app), ("pod", pod)])
+    }
+}
+
+/// What a Prometheus scrapes. Changes are seen without a restart, after 5 to 10 s.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    path: PathBuf,
+}
+
+impl Targets {
+    /// Scrape these from now on, and no others.
+    pub fn set(&self, targets: &[Target]) -> Result<()> {
+        folder::replace(&self.path, targets_file(targets))
     }
 }
 
@@ -74,7 +90,7 @@ impl Prometheus {
     /// Starts it and waits for `/-/ready`.
     pub async fn start(options: PrometheusOptions) -> Result<Self> {
         let (folder, port) = (Folder::new("prometheus")?, Port::free()?);
-        folder.write("targets.json", targets_file(&options.targets))?;
+        folder.write(TARGETS, targets_file(&options.targets))?;
         folder.write("rules.yml", options.rules.as_deref().unwrap_or("groups: []\n"))?;
         folder.write("prometheus.yml", config(&options))?;
         let ready = Ready::Http(format!("http://{}/-/ready", port.address()));
@@ -96,9 +112,9 @@ impl Prometheus {
         format!("http://{}", self.port.address())
     }
 
-    /// Scrapes these from now on, and no others. Seen without a restart, after 5 to 10 s.
-    pub fn set_targets(&self, targets: &[Target]) -> Result<()> {
-        self.folder.replace("targets.json", targets_file(targets)).map(drop)
+    /// The list of what it scrapes, which can be changed while it runs (and while it does not).
+    pub fn targets(&self) -> Targets {
+        Targets { path: self.folder.path().join(TARGETS) }
     }
 
     /// An instant query; gives `data` of the answer.

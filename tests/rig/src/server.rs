@@ -241,8 +241,12 @@ fn spawn_from_lasting_thread(command: Command) -> std::io::Result<Child> {
 /// Runs a program to its end and gives what it wrote; a failure shows that too. `input` goes to its standard input.
 pub async fn output(program: &Path, args: &[&str], input: Option<&str>) -> Result<String> {
     use tokio::io::AsyncWriteExt;
-    let mut command = tokio::process::Command::new(program);
-    command.args(args).stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut command = tokio::process::Command::new(binaries::packaged("setpriv")?);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args).stdin(if input.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let shown = || format!("{} {}", program.display(), args.join(" "));
     let mut child = command.spawn().with_context(shown)?;

@@ -59,6 +59,13 @@ impl Watch {
         lock(&self.seen).iter().skip(known).cloned().collect()
     }
 
+    /// The object of this name as last seen; `None` if it is not there (any more).
+    pub fn latest(&self, name: &str) -> Option<Value> {
+        let seen = lock(&self.seen);
+        let last = seen.iter().rev().find(|seen| seen.name() == name)?;
+        (last.kind != "DELETED").then(|| last.object.clone())
+    }
+
     /// Comes back when there are more events than `known` (or never, when the watch has ended).
     pub async fn changed(&self, known: usize) {
         if self.count.clone().wait_for(|count| *count > known).await.is_err() {

@@ -30,18 +30,20 @@ async fn deployments_become_available_or_not_as_their_pods_are_told() -> Result<
     kube.wait(&ns, "deployment/good", "condition=Available", LIMIT).await?;
     kube.wait(&ns, "deployment/slow", "condition=Available", LIMIT).await?;
     kube.wait(&ns, "deployment/stuck", "jsonpath={.status.unavailableReplicas}=1", LIMIT).await?;
-    fleet.wait_until_ready("good", 3, LIMIT).await?;
-    assert!(fleet.ready("stuck").is_empty());
+    fleet.wait_until_ready(("app", "good"), 3, LIMIT).await?;
+    assert!(fleet.ready(("app", "stuck")).is_empty());
     assert_eq!(fleet.targets().len(), 5);
+    assert_ne!(fleet.pick(("app", "good"), 0), fleet.pick(("app", "good"), 1));
+    assert_eq!(fleet.pick(("app", "stuck"), 0), None);
 
     // A ready pod can lose its readiness, and get it back.
     kube.kubectl(&["-n", &ns, "label", "pod", "-l", "app=good", "sluice.test/ready=never", "--overwrite"])
         .await?;
-    fleet.wait_until_ready("good", 0, LIMIT).await.with_context(|| kube.kubelet.log_tail())?;
+    fleet.wait_until_ready(("app", "good"), 0, LIMIT).await.with_context(|| kube.kubelet.log_tail())?;
     kube.kubectl(&["-n", &ns, "label", "pod", "-l", "app=good", "sluice.test/ready-"]).await?;
-    fleet.wait_until_ready("good", 3, LIMIT).await?;
+    fleet.wait_until_ready(("app", "good"), 3, LIMIT).await?;
     kube.kubectl(&["-n", &ns, "scale", "deployment/good", "--replicas=1"]).await?;
-    fleet.wait_until_ready("good", 1, LIMIT).await
+    fleet.wait_until_ready(("app", "good"), 1, LIMIT).await
 }
 
 #[tokio::test]

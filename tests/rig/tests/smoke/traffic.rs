@@ -22,6 +22,8 @@ async fn haproxy_splits_as_its_weights_say() -> Result<()> {
     wait::until_equal("500 answers", limit, true, || async { Ok(load.report().sent >= 500) }).await?;
     assert_eq!(canary.counts().requests, 0);
 
+    let weights = haproxy.log_weights(&["stable", "canary"]);
+    wait::until_equal("the first look", limit, 1, async || Ok(weights.weights().len())).await?;
     haproxy.set_weight("stable", 192).await?;
     haproxy.set_weight("canary", 64).await?;
     let before = load.report();
@@ -30,6 +32,8 @@ async fn haproxy_splits_as_its_weights_say() -> Result<()> {
     let report = load.report().since(&before);
     assert!((report.share("v2") - 0.25).abs() < 0.03, "{report:?}");
     assert_eq!(haproxy.weight("canary").await?, 64);
+    assert_eq!(weights.weights().first(), Some(&vec![256, 0]));
+    assert_eq!(weights.weights().last(), Some(&vec![192, 64]));
     let metrics = http::get_text(&http::client()?, &format!("http://{}/metrics", haproxy.exporter())).await?;
     assert!(
         metrics.contains("haproxy_server_http_responses_total{proxy=\"app\",server=\"canary\",code=\"2xx\"}")
@@ -66,15 +70,20 @@ fn envoy_splits_as_the_httproute_says() -> Result<()> {
         let ns = "default";
         let fleet = Fleet::follow(&kube, ns, Place::PodAddress(8080)).await?;
         kube.apply(ns, &(arm("checkout", 3) + &arm("checkout-canary", 1) + ROUTE)).await?;
-        fleet.wait_until_ready("checkout", 3, limit).await?;
-        fleet.wait_until_ready("checkout-canary", 1, limit).await?;
+        fleet.wait_until_ready(("app", "checkout"), 3, limit).await?;
+        fleet.wait_until_ready(("app", "checkout-canary"), 1, limit).await?;
 
         let contour = Contour::start(&kube, ContourOptions::default()).await?;
         let envoy = Envoy::start(&contour).await?;
         println!("with Contour and Envoy: {:?}", begun.elapsed());
         let client = http::client()?;
-        let answered = async || http::get_text(&client, &envoy.url()).await.map(Some);
-        wait::until("a request to get through", limit, answered).await?;
+        // Envoy learns of each service's endpoints on its own; until then it answers 503 for them.
+        wait::until("both services to answer", limit, async || {
+            http::get_text(&client, &envoy.url()).await?;
+            let both = ["checkout", "checkout-canary"].iter().all(|app| fleet.requests(("app", app)) > 0);
+            Ok(both.then_some(()))
+        })
+        .await?;
 
         let load = Load::start(&envoy.url(), 500.0)?;
         wait::until_equal("2,000 requests", limit, true, async || Ok(load.report().sent >= 2000)).await?;
@@ -82,7 +91,7 @@ fn envoy_splits_as_the_httproute_says() -> Result<()> {
         println!("{report:?}, canary {:.4}, all in {:?}", report.share("checkout-canary"), begun.elapsed());
         assert_eq!(report.by_code.keys().collect::<Vec<_>>(), [&200], "{report:?}");
         assert!((report.share("checkout-canary") - 0.1).abs() < 0.03, "{report:?}");
-        assert!(fleet.requests("checkout-canary") >= report.by_version["checkout-canary"]);
+        assert!(fleet.requests(("app", "checkout-canary")) >= report.by_version["checkout-canary"]);
         let counted = "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"default_checkout-canary_80\"}";
         assert!(envoy.metrics().await?.contains(counted));
         Ok(())

@@ -48,7 +48,7 @@ async fn prometheus_counts_what_the_pods_counted_goes_away_and_comes_back() -> R
     prometheus.wait_until_up(2, LIMIT).await?;
     prometheus.wait_for(all, LIMIT, |count| count == counted.requests as f64).await?;
 
-    prometheus.set_targets(&[Target::pod(stable.address(), "shop", "checkout", stable.name())])?;
+    prometheus.targets().set(&[Target::pod(stable.address(), "shop", "checkout", stable.name())])?;
     prometheus.wait_until_up(1, LIMIT).await
 }
 
