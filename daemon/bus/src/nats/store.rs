@@ -1,0 +1,205 @@
+//! Keys and logs on JetStream. A bucket is the stream `KV_…`, laid out as NATS' own clients do, so `nats kv` shows it.
+//!
+//! Reads go to the stream's leader. A deleted key is purged, which leaves no trace behind; the marker that other tools
+//! leave when they delete one counts as deleted, too.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::json;
+
+use super::core::{Core, Fault};
+use super::setup::stream_of_bucket;
+use super::{Nats, header_map, reader};
+use crate::plan::{ANSWERS_BUCKET, LOG, STATE_BUCKET, Stream};
+use crate::{BusError, CALL_LIMIT, Entry, MOST_VALUE_BYTES, Store, StoreError, StoreRevision, keys};
+
+/// Says in a bucket that a message deletes its key.
+const OPERATION: &str = "KV-Operation";
+
+#[async_trait]
+impl Store for Nats {
+    async fn get(&self, key: &str) -> Result<Option<(Bytes, StoreRevision)>, StoreError> {
+        let last = self.core.last(STATE_BUCKET, &keys::encode(key)?).await?;
+        Ok(last
+            .filter(|message| !is_deletion(&message.headers))
+            .map(|message| (message.payload, message.sequence)))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: StoreRevision,
+    ) -> Result<StoreRevision, StoreError> {
+        fits(key, &value)?;
+        let tokens = keys::encode(key)?;
+        match self.core.save(&tokens, value.clone(), expected).await {
+            Err(Fault::WrongLastSequence) if expected == 0 => {
+                self.create_over_deletion(key, &tokens, value).await
+            }
+            saved => saved.map_err(|fault| unsaved(key, fault)),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let filter = subject_of(STATE_BUCKET, &keys::encode(key)?);
+        let stream = stream_of_bucket(STATE_BUCKET);
+        let what = json!({"filter": filter});
+        let purged = self.core.ask::<serde_json::Value>(&format!("STREAM.PURGE.{stream}"), &what).await;
+        Ok(purged.map(drop).map_err(|fault| fault.about(&format!("stream {stream}")))?)
+    }
+
+    async fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.core.entries(prefix, true).await?.into_keys().collect())
+    }
+
+    async fn scan(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        let entries = self.core.entries(prefix, false).await?.into_iter();
+        Ok(entries.map(|(key, (value, revision))| Entry { key, value, revision }).collect())
+    }
+
+    async fn append(&self, log: &str, line: Bytes) -> Result<(), StoreError> {
+        fits(log, &line)?;
+        self.core.publish(&log_subject(log)?, &[], line, "").await?;
+        Ok(())
+    }
+
+    async fn log(&self, log: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
+        let subject = log_subject(log)?;
+        let mut lines = VecDeque::new();
+        let take = |message: async_nats::Message, _| {
+            lines.push_back(message.payload);
+            if lines.len() > most {
+                lines.pop_front();
+            }
+        };
+        reader::read(&self.core, Stream::Log.name(), &subject, false, take).await?;
+        Ok(lines.into())
+    }
+}
+
+impl Nats {
+    /// Creates a key whose last message says that it was deleted.
+    async fn create_over_deletion(
+        &self,
+        key: &str,
+        tokens: &str,
+        value: Bytes,
+    ) -> Result<StoreRevision, StoreError> {
+        match self.core.last(STATE_BUCKET, tokens).await? {
+            Some(last) if is_deletion(&last.headers) => {
+                self.core.save(tokens, value, last.sequence).await.map_err(|fault| unsaved(key, fault))
+            }
+            Some(_) | None => Err(StoreError::Conflict { key: key.to_owned() }),
+        }
+    }
+}
+
+impl Core {
+    async fn save(
+        &self,
+        tokens: &str,
+        value: Bytes,
+        expected: StoreRevision,
+    ) -> Result<StoreRevision, Fault> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        Ok(self.keep(&subject_of(STATE_BUCKET, tokens), headers, value).await?.sequence)
+    }
+
+    /// The last message of a key, from the leader.
+    async fn last(&self, bucket: &str, tokens: &str) -> Result<Option<StreamMessage>, BusError> {
+        let (stream, subject) = (stream_of_bucket(bucket), subject_of(bucket, tokens));
+        let what = format!("stream {stream}");
+        let handle = self.context.get_stream_no_info(&stream).await.map_err(|error| self.failed(&error))?;
+        let reading = handle.get_last_raw_message_by_subject(&subject);
+        let read = tokio::time::timeout(CALL_LIMIT, reading).await.map_err(|_| self.timeout())?;
+        match read {
+            Ok(message) => Ok(Some(message)),
+            Err(error) => match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                LastRawMessageErrorKind::JetStream(word)
+                    if word.error_code() == ErrorCode::NO_MESSAGE_FOUND =>
+                {
+                    Ok(None)
+                }
+                LastRawMessageErrorKind::JetStream(word) => Err(Fault::JetStream(word).about(&what)),
+                LastRawMessageErrorKind::InvalidSubject | LastRawMessageErrorKind::Other => {
+                    Err(self.failed(&error))
+                }
+            },
+        }
+    }
+
+    async fn entries(
+        &self,
+        prefix: &str,
+        headers_only: bool,
+    ) -> Result<BTreeMap<String, (Bytes, u64)>, BusError> {
+        let root = subject_of(STATE_BUCKET, "");
+        let mut entries = BTreeMap::new();
+        let take = |message: async_nats::Message, sequence| {
+            let key = message.subject.strip_prefix(&root).and_then(keys::decode);
+            let Some(key) = key.filter(|key| key.starts_with(prefix)) else { return };
+            if message.headers.as_ref().is_some_and(is_deletion) {
+                entries.remove(&key);
+            } else {
+                entries.insert(key, (message.payload, sequence));
+            }
+        };
+        let filter = format!("{root}{}", keys::filter(prefix));
+        reader::read(self, &stream_of_bucket(STATE_BUCKET), &filter, headers_only, take).await?;
+        Ok(entries)
+    }
+
+    pub(super) async fn keep_answer(
+        &self,
+        user: &str,
+        message_id: &str,
+        body: Bytes,
+    ) -> Result<(), BusError> {
+        let subject = subject_of(ANSWERS_BUCKET, &keys::answer(user, message_id));
+        let kept = self.keep(&subject, header_map(&[], &body)?, body).await;
+        kept.map(drop).map_err(|fault| fault.about(&format!("bucket {ANSWERS_BUCKET}")))
+    }
+
+    pub(super) async fn read_answer(&self, user: &str, message_id: &str) -> Result<Option<Bytes>, BusError> {
+        let last = self.last(ANSWERS_BUCKET, &keys::answer(user, message_id)).await?;
+        Ok(last.filter(|message| !is_deletion(&message.headers)).map(|message| message.payload))
+    }
+}
+
+fn subject_of(bucket: &str, tokens: &str) -> String {
+    format!("$KV.{bucket}.{tokens}")
+}
+
+fn log_subject(log: &str) -> Result<String, StoreError> {
+    Ok(format!("{LOG}.{}", keys::encode(log)?))
+}
+
+fn is_deletion(headers: &HeaderMap) -> bool {
+    headers.get(OPERATION).is_some_and(|operation| matches!(operation.as_str(), "DEL" | "PURGE"))
+        || headers.get("Nats-Marker-Reason").is_some()
+}
+
+fn unsaved(key: &str, fault: Fault) -> StoreError {
+    match fault {
+        Fault::WrongLastSequence => StoreError::Conflict { key: key.to_owned() },
+        other => StoreError::Bus(other.about(&format!("bucket {STATE_BUCKET}"))),
+    }
+}
+
+fn fits(key: &str, value: &[u8]) -> Result<(), StoreError> {
+    keys::checked(key)?;
+    if value.len() > MOST_VALUE_BYTES {
+        return Err(StoreError::TooLarge { key: key.to_owned(), bytes: value.len(), most: MOST_VALUE_BYTES });
+    }
+    Ok(())
+}
