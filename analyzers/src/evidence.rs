@@ -4,6 +4,7 @@
 //! number in it is infinite or NaN. Its size is bounded: it does not grow with the number of windows.
 
 use crate::errors::ErrorsEvidence;
+use crate::gauges::GaugesEvidence;
 use crate::judge::Verdict;
 use crate::latency::LatencyEvidence;
 use crate::mixture::restart_shares;
@@ -33,6 +34,8 @@ pub struct Evidence {
     pub(crate) errors: Option<ErrorsEvidence>,
     pub(crate) latency: Option<LatencyEvidence>,
     pub(crate) slo: Vec<SloEvidence>,
+    #[serde(default)]
+    pub(crate) gauges: GaugesEvidence,
     restarts: Vec<f64>,
 }
 
@@ -63,6 +66,7 @@ impl Evidence {
             errors: plan.errors.as_ref().map(ErrorsEvidence::new),
             latency: plan.latency.as_ref().map(LatencyEvidence::new),
             slo: plan.slo.iter().map(SloEvidence::new).collect(),
+            gauges: GaugesEvidence::new(&plan.gauges),
             restarts: restart_shares(plan.steps.len()),
         }
     }
@@ -87,6 +91,7 @@ impl Evidence {
         if step != self.current {
             self.current = step;
             self.traffic.enter_step();
+            self.gauges.enter_step();
         }
         let upto = |step: u32| (step as usize).min(self.restarts.len());
         let share: f64 = self.restarts[upto(self.step).min(upto(step))..upto(step)].iter().sum();
@@ -118,6 +123,7 @@ impl Evidence {
                 slo.add(limit, plan.warmup_ms, window, phi);
             }
         }
+        self.gauges.add(&plan.gauges, window);
         self.traffic.add(window);
         self.windows += 1;
         self.last_end_ms = Some(window.end_ms);

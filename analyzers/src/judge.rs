@@ -6,6 +6,7 @@
 use crate::evidence::Evidence;
 use crate::mixture::{LOG_NOTHING, log_sum_exp};
 use crate::plan::{Plan, SloSource};
+use crate::score::ScoreClass;
 use crate::window::{Arm, Window, WindowError};
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +49,7 @@ pub fn judge(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Result<Ve
     Ok(evidence.verdict)
 }
 
-fn decide(plan: &Plan, evidence: &Evidence, window: &Window) -> Verdict {
+fn decide(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Verdict {
     if evidence.failed {
         return Verdict::Fail;
     }
@@ -57,14 +58,29 @@ fn decide(plan: &Plan, evidence: &Evidence, window: &Window) -> Verdict {
     }
     let bar = -libm::log(plan.false_pass);
     match evidence.log_advance(plan) {
-        Some(weakest) if weakest >= bar => Verdict::Pass,
-        Some(_) | None => Verdict::Undecided,
+        Some(weakest) if weakest < bar => Verdict::Undecided,
+        None if plan.gauges.is_empty() => Verdict::Undecided,
+        Some(_) | None => decide_by_gauges(plan, evidence),
+    }
+}
+
+/// Everything else would let the step be left.
+fn decide_by_gauges(plan: &Plan, evidence: &mut Evidence) -> Verdict {
+    match evidence.gauges.look(plan) {
+        Some(ScoreClass::Pass) => Verdict::Pass,
+        Some(ScoreClass::Fail) => {
+            evidence.failed = true;
+            Verdict::Fail
+        }
+        Some(ScoreClass::Marginal) | None => Verdict::Undecided,
     }
 }
 
 fn lacks_data(plan: &Plan, evidence: &Evidence, window: &Window) -> bool {
     let compared = plan.stable_beside(window.step) && (plan.errors.is_some() || plan.latency.is_some());
-    let nobody = window.requests(Arm::Canary) == 0 || (compared && window.requests(Arm::Stable) == 0);
+    let counted = compared || plan.errors.is_some() || plan.latency.is_some() || !plan.slo.is_empty();
+    let nobody =
+        counted && (window.requests(Arm::Canary) == 0 || (compared && window.requests(Arm::Stable) == 0));
     let no_histogram = match (&plan.latency, &evidence.latency) {
         (Some(how), Some(latency)) => how.required && !latency.seen,
         (Some(_) | None, _) => false,

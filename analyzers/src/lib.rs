@@ -25,6 +25,7 @@ pub mod dispersion;
 pub mod errors;
 pub mod evidence;
 pub mod forecast;
+pub mod gauges;
 pub mod judge;
 pub mod kayenta;
 pub mod latency;

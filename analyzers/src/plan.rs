@@ -3,7 +3,9 @@
 //! Promises: a plan that passes [`Plan::check`] cannot make [`crate::judge`] divide by zero or lose its guarantee.
 //! Never changes while a rollout runs: whatever is measured is frozen into it before the canary has traffic.
 
+use crate::kayenta::GaugePlan;
 use crate::rate_ratio::Alternative;
+use crate::score::ScoreBars;
 use serde::{Deserialize, Serialize};
 
 /// Alternatives of the abort direction, as multiples of the margin r.
@@ -34,6 +36,11 @@ pub struct Plan {
     pub latency: Option<LatencyPlan>,
     #[serde(default)]
     pub slo: Vec<SloLimit>,
+    /// Judged once a step, outside falseAbort.
+    #[serde(default)]
+    pub gauges: Vec<GaugePlan>,
+    #[serde(default)]
+    pub score: ScoreBars,
     /// Whether history froze this plan; without it the dispersion is estimated while the rollout runs.
     #[serde(default)]
     pub history: bool,
@@ -246,6 +253,8 @@ impl Plan {
             errors: Some(ErrorsPlan::with_margin(Margin::default())),
             latency: Some(LatencyPlan::with_margin(Margin::default())),
             slo: Vec::new(),
+            gauges: Vec::new(),
+            score: ScoreBars::default(),
             history: false,
         }
     }

@@ -1,5 +1,6 @@
 //! What a plan must be before it may judge: every refusal names the field, the reason and what would be right.
 
+use crate::kayenta::GaugePlan;
 use crate::plan::{ErrorsPlan, LatencyPlan, Margin, Plan, PlanError, Risk, SloLimit, Weighted};
 
 type Checked = Result<(), PlanError>;
@@ -17,7 +18,23 @@ impl Plan {
         self.errors.iter().try_for_each(check_errors)?;
         self.latency.iter().try_for_each(check_latency)?;
         self.slo.iter().enumerate().try_for_each(|(at, limit)| check_slo(at, limit))?;
+        self.gauges.iter().enumerate().try_for_each(|(at, gauge)| check_gauge(at, gauge))?;
+        self.check_score()?;
         self.check_something_judges()
+    }
+
+    fn check_score(&self) -> Checked {
+        let (pass, marginal) = (self.score.pass, self.score.marginal);
+        if 0.0 <= marginal && marginal <= pass && pass <= 100.0 {
+            return Ok(());
+        }
+        let value = format!("pass {pass}, marginal {marginal}");
+        refuse(
+            "score",
+            value,
+            "is no pair of bars",
+            "give 0 <= marginal <= pass <= 100, 95 and 75 by default",
+        )
     }
 
     fn check_steps(&self) -> Checked {
@@ -53,8 +70,8 @@ impl Plan {
     }
 
     fn check_something_judges(&self) -> Checked {
-        if self.errors.is_none() && self.latency.is_none() && self.slo.is_empty() {
-            let (why, remedy) = ("has no metric", "judge errors, latency or an slo");
+        if self.errors.is_none() && self.latency.is_none() && self.slo.is_empty() && self.gauges.is_empty() {
+            let (why, remedy) = ("has no metric", "judge errors, latency, an slo or a gauge");
             return refuse("analysis", "{}", why, remedy);
         }
         Ok(())
@@ -131,6 +148,24 @@ fn check_latency(latency: &LatencyPlan) -> Checked {
 fn check_slo(at: usize, limit: &SloLimit) -> Checked {
     probability(&format!("slo[{at}].limit"), limit.limit)?;
     positive(&format!("slo[{at}].weight"), limit.weight)
+}
+
+fn check_gauge(at: usize, gauge: &GaugePlan) -> Checked {
+    probability(&format!("gauges[{at}].confidence"), gauge.confidence)?;
+    if !(gauge.tolerance >= 0.0 && gauge.tolerance.is_finite()) {
+        let (why, remedy) = ("is no tolerance", "give 0 or more, 0.25 by default");
+        return refuse(format!("gauges[{at}].tolerance"), gauge.tolerance, why, remedy);
+    }
+    if let Some(factor) = gauge.outlier_factor {
+        positive(&format!("gauges[{at}].outlierFactor"), factor)?;
+    }
+    match gauge.weight {
+        Some(weight) if !(0.0..=100.0).contains(&weight) => {
+            let (why, remedy) = ("is no weight", "give 0 to 100, the groups' weights summing to 100");
+            refuse(format!("gauges[{at}].weight"), weight, why, remedy)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn check_margin(field: &str, margin: Margin) -> Checked {

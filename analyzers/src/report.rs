@@ -4,9 +4,11 @@ use crate::errors::ErrorsEvidence;
 use crate::evidence::Evidence;
 use crate::forecast::{more_requests, typical};
 use crate::judge::Verdict;
+use crate::kayenta::{Class, Classified, GaugePlan};
 use crate::latency::LatencyEvidence;
 use crate::plan::{ErrorsPlan, LatencyPlan, Plan, SloLimit, SloOf, SloSource};
 use crate::rate_ratio::{Count, Pair};
+use crate::score::ScoreClass;
 use crate::slo::SloEvidence;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,11 @@ pub struct Report {
     /// Whether dispersion was measured before the rollout; without it falseAbort is not promised.
     pub history: bool,
     pub findings: Vec<Finding>,
+    /// Kayenta's score of the current step's gauges, 0 to 100, and what its bars say of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_class: Option<ScoreClass>,
     /// The metrics that made a fail: the largest share of the evidence, and all above a tenth of it.
     pub culprits: Vec<String>,
 }
@@ -56,6 +63,9 @@ pub struct Finding {
     pub needed_to_advance: Option<u64>,
     /// What `needed` takes at today's traffic.
     pub minutes: Option<f64>,
+    /// A gauge's class; gauges stand outside falseAbort and have no evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classification: Option<Class>,
     /// Why there is no evidence, if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
@@ -65,7 +75,15 @@ pub struct Finding {
 pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
     let writer = Writer { plan, evidence, d: plan.tolerance_at(evidence.current, evidence.traffic.measured) };
     let findings = writer.findings();
-    let culprits = if evidence.failed { culprits(plan, evidence, &findings) } else { Vec::new() };
+    let score = evidence.gauges.score(&plan.gauges);
+    let culprits = if evidence.gauges.failed {
+        let failed = |finding: &&Finding| finding.classification.is_some_and(|class| class != Class::Pass);
+        findings.iter().filter(failed).map(|finding| finding.metric.clone()).collect()
+    } else if evidence.failed {
+        culprits(plan, evidence, &findings)
+    } else {
+        Vec::new()
+    };
     Report {
         verdict: evidence.verdict,
         step: evidence.current,
@@ -75,6 +93,8 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
         tolerance: writer.d,
         history: plan.history,
         findings,
+        score,
+        score_class: score.map(|score| plan.score.classify(score)),
         culprits,
     }
 }
@@ -112,6 +132,16 @@ impl Writer<'_> {
                 finding.abort_bar -= libm::log(share.weight / total);
             }
         }
+        of.extend(
+            self.evidence.gauges.classified(&self.plan.gauges).map(|(plan, found)| self.gauge(plan, &found)),
+        );
+        of
+    }
+
+    fn gauge(&self, plan: &GaugePlan, found: &Classified) -> Finding {
+        let mut of = self.blank(plan.name.clone());
+        (of.classification, of.ratio, of.gates) = (Some(found.class), found.ratio, true);
+        of.missing = (found.class == Class::Nodata).then(|| "no readings of both versions".to_owned());
         of
     }
 
@@ -133,6 +163,7 @@ impl Writer<'_> {
             needed_to_abort: None,
             needed_to_advance: None,
             minutes: None,
+            classification: None,
             missing: None,
         }
     }

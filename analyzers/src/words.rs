@@ -1,6 +1,7 @@
 //! The report in plain language: "canary fails 2.3 times as often (1.6 to 3.4), 99 % sure; needed 1,240 requests".
 
 use crate::judge::Verdict;
+use crate::kayenta::Class;
 use crate::report::{Finding, Report};
 use std::fmt::Write;
 
@@ -28,11 +29,25 @@ impl Finding {
     /// One line, without the metric's numbers that are not known.
     pub fn words(&self) -> String {
         let mut text = format!("{}: ", self.metric);
-        match &self.missing {
-            Some(missing) => text.push_str(missing),
-            None => self.write_ratio(&mut text),
+        match (&self.missing, self.classification) {
+            (Some(missing), _) => text.push_str(missing),
+            (None, Some(class)) => return self.gauge_words(text, class),
+            (None, None) => self.write_ratio(&mut text),
         }
         self.write_needed(&mut text);
+        text
+    }
+
+    fn gauge_words(&self, mut text: String, class: Class) -> String {
+        text.push_str(match class {
+            Class::Pass => "no difference that counts",
+            Class::High => "the canary's is higher",
+            Class::Low => "the canary's is lower",
+            Class::Nodata => "no readings",
+        });
+        if let Some(ratio) = self.ratio {
+            let _ = write!(text, " ({ratio:.2} times stable's)");
+        }
         text
     }
 

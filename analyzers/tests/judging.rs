@@ -305,3 +305,33 @@ fn the_forecast_says_how_many_more_requests() {
     let really = (windows as u64 - 4) * 75;
     assert!(forecast <= really && really < forecast * 2 + 150, "{forecast} {really}");
 }
+
+/// Two pods a version, with a gauge `cpu` around 10 for stable and around `canary` for the canary.
+fn with_gauge(at: i64, canary: f64) -> Window {
+    let pods = [
+        ("c0", Arm::Canary, canary),
+        ("c1", Arm::Canary, canary),
+        ("s0", Arm::Stable, 10.0),
+        ("s1", Arm::Stable, 10.0),
+    ];
+    let pods = pods.into_iter().enumerate().map(|(place, (name, arm, value))| {
+        let mut pod = PodWindow::new(arm, name, 0, 0);
+        pod.values.push(("cpu".to_owned(), value + ((at * 7 + 3 * place as i64) % 11) as f64 / 10.0));
+        pod
+    });
+    window(at, 1, pods.collect())
+}
+
+#[test]
+fn gauges_are_judged_once_there_are_enough_readings() {
+    let gauge = sluice_analyzers::kayenta::GaugePlan::named("cpu");
+    let plan = Plan { errors: None, latency: None, gauges: vec![gauge], ..Plan::new(vec![0.1]) };
+    assert_eq!(plan.check(), Ok(()));
+    let (windows, verdict, evidence) = until_decided(&plan, 100, |at| with_gauge(at, 10.0));
+    assert_eq!((windows, verdict), (25, Verdict::Pass));
+    assert_eq!(report(&plan, &evidence).score, Some(100.0));
+    let (windows, verdict, evidence) = until_decided(&plan, 100, |at| with_gauge(at, 25.0));
+    assert_eq!((windows, verdict), (25, Verdict::Fail));
+    let report = report(&plan, &evidence);
+    assert_eq!((report.score, report.culprits), (Some(0.0), vec!["cpu".to_owned()]));
+}

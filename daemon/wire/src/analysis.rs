@@ -210,6 +210,8 @@ impl Analysis {
             errors: self.errors.enabled.then(|| self.errors.plan(self.worse_by)),
             latency: self.latency.enabled.then(|| self.latency.plan(self.worse_by)),
             slo: self.slo.limits(),
+            gauges: self.gauges.iter().map(Gauge::plan).collect(),
+            score: self.score.into(),
             ..Plan::new(steps)
         };
         plan.check()?;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sluice_analyzers::kayenta::Class;
+use sluice_analyzers::score::ScoreClass;
 use sluice_analyzers::{
     Arm, Baseline, Bucket, Evidence, Plan, PodWindow, Report, Verdict, Window, WindowError,
 };
@@ -214,6 +216,9 @@ pub struct JudgeAnswer {
     /// How many windows counted, history left out.
     pub windows: u64,
     pub evidence: Vec<EvidenceEntry>,
+    /// Kayenta's score of the last step's gauges, 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
     /// In plain language.
     pub words: String,
 }
@@ -241,8 +246,31 @@ pub struct EvidenceEntry {
     /// More canary requests until a decision.
     pub needed: Option<u64>,
     pub minutes: Option<f64>,
+    /// A gauge's class in Kayenta's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classification: Option<ClassName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassName {
+    Pass,
+    High,
+    Low,
+    Nodata,
+}
+
+impl From<Class> for ClassName {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Pass => ClassName::Pass,
+            Class::High => ClassName::High,
+            Class::Low => ClassName::Low,
+            Class::Nodata => ClassName::Nodata,
+        }
+    }
 }
 
 /// Windows in, one answer out: history into the baseline, the rest to the judge.
@@ -255,6 +283,8 @@ pub struct Judging {
     /// In the step of the last window.
     passed_at: Option<i64>,
     step: u32,
+    /// Whether any window of the rollout had requests; a file of gauges alone is judged by them alone.
+    requests_seen: bool,
     verdict: Verdict,
 }
 
@@ -263,7 +293,16 @@ impl Judging {
     pub fn new(plan: Plan) -> Self {
         let history = Baseline::new();
         let verdict = Verdict::NoData;
-        Self { plan, history, evidence: None, failed_at: None, passed_at: None, step: 0, verdict }
+        Self {
+            plan,
+            history,
+            evidence: None,
+            failed_at: None,
+            passed_at: None,
+            step: 0,
+            requests_seen: false,
+            verdict,
+        }
     }
 
     /// Counts one window and says what was made of it. History that comes after the rollout began changes nothing.
@@ -287,6 +326,7 @@ impl Judging {
     }
 
     fn note(&mut self, window: &Window) {
+        self.requests_seen |= window.pods.iter().any(|pod| pod.requests > 0);
         if window.step != self.step {
             (self.step, self.passed_at) = (window.step, None);
         }
@@ -302,19 +342,26 @@ impl Judging {
         self.evidence.as_ref().map(|evidence| report(&self.plan, evidence))
     }
 
-    /// Abort if the canary ever failed; advance if it passed in the step of the last window; hold otherwise.
+    /// Abort if the canary ever failed; advance if it passed in the step of the last window; hold otherwise. The end of
+    /// the input is a step's end, at which its gauges are looked at, however few readings there are.
     pub fn answer(&self) -> JudgeAnswer {
         let last = self.evidence.as_ref().and_then(Evidence::last_end_ms);
-        let (decision, at) = match (self.failed_at, self.passed_at) {
-            (Some(at), _) => (Decision::Abort, Some(at)),
-            (None, Some(at)) => (Decision::Advance, Some(at)),
-            (None, None) => (Decision::Hold, last),
-        };
         let report = self.report();
+        let score = report.as_ref().and_then(|report| report.score_class);
+        let only_gauges = !self.requests_seen && !self.plan.gauges.is_empty();
+        let (decision, at) = match (self.failed_at, score, self.passed_at) {
+            (Some(at), _, _) => (Decision::Abort, Some(at)),
+            (None, Some(ScoreClass::Fail), _) => (Decision::Abort, last),
+            (None, Some(ScoreClass::Marginal), _) => (Decision::Hold, last),
+            (None, Some(ScoreClass::Pass), None) if only_gauges => (Decision::Advance, last),
+            (None, Some(ScoreClass::Pass) | None, Some(at)) => (Decision::Advance, Some(at)),
+            (None, Some(ScoreClass::Pass) | None, None) => (Decision::Hold, last),
+        };
         JudgeAnswer {
             decision,
             at: at.map(|ms| ms as f64 / 1000.0),
             step: self.step,
+            score: report.as_ref().and_then(|report| report.score),
             windows: report.as_ref().map_or(0, |report| report.windows),
             words: report.as_ref().map_or_else(|| "no window of the rollout".to_owned(), Report::words),
             evidence: report.map(entries).unwrap_or_default(),
@@ -334,6 +381,7 @@ fn entries(report: Report) -> Vec<EvidenceEntry> {
         ratio_high: finding.ratio_high,
         needed: finding.needed,
         minutes: finding.minutes,
+        classification: finding.classification.map(Into::into),
         missing: finding.missing,
     };
     report.findings.into_iter().map(entry).collect()

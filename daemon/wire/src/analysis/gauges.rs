@@ -2,6 +2,8 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sluice_analyzers::kayenta::{self, EffectPlan, GaugePlan, Measure};
+use sluice_analyzers::score::ScoreBars;
 
 /// One gauge, judged once a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,8 +24,14 @@ pub struct Gauge {
     /// A failed critical gauge fails the step whatever the score.
     #[serde(default)]
     pub critical: bool,
+    /// Fails the gauge if there are no readings, instead of leaving it out.
+    #[serde(default)]
+    pub must_have_data: bool,
     #[serde(default)]
     pub nan: Nan,
+    /// Leaves out readings beyond so many interquartile ranges (Kayenta: 3); none left out by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier_factor: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect_size: Option<EffectSize>,
     /// Gauges of one group share its weight in the score.
@@ -94,6 +102,67 @@ pub struct Score {
 impl Default for Score {
     fn default() -> Self {
         Self { pass: 95.0, marginal: 75.0 }
+    }
+}
+
+impl Gauge {
+    pub(super) fn plan(&self) -> GaugePlan {
+        match self.method {
+            GaugeMethod::MannWhitney => GaugePlan {
+                name: self.name.clone(),
+                direction: self.direction.into(),
+                tolerance: self.tolerance,
+                confidence: self.confidence,
+                critical: self.critical,
+                must_have_data: self.must_have_data,
+                nan: self.nan.into(),
+                outlier_factor: self.outlier_factor,
+                effect: self.effect_size.unwrap_or_default().into(),
+                group: self.group.clone(),
+                weight: self.weight,
+            },
+        }
+    }
+}
+
+impl From<Score> for ScoreBars {
+    fn from(score: Score) -> Self {
+        Self { pass: score.pass, marginal: score.marginal }
+    }
+}
+
+impl From<Direction> for kayenta::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Increase => kayenta::Direction::Increase,
+            Direction::Decrease => kayenta::Direction::Decrease,
+            Direction::Either => kayenta::Direction::Either,
+        }
+    }
+}
+
+impl From<Nan> for kayenta::Nan {
+    fn from(nan: Nan) -> Self {
+        match nan {
+            Nan::Remove => kayenta::Nan::Remove,
+            Nan::Replace => kayenta::Nan::Replace,
+        }
+    }
+}
+
+impl From<EffectSize> for EffectPlan {
+    fn from(effect: EffectSize) -> Self {
+        let measure = match effect.measure {
+            EffectMeasure::MeanRatio => Measure::MeanRatio,
+            EffectMeasure::Cles => Measure::Cles,
+        };
+        Self {
+            measure,
+            allowed_increase: effect.allowed_increase,
+            allowed_decrease: effect.allowed_decrease,
+            critical_increase: effect.critical_increase,
+            critical_decrease: effect.critical_decrease,
+        }
     }
 }
 

@@ -116,3 +116,31 @@ fn gauges_may_be_null_and_requests_left_out() {
     assert!(window.pods[0].values[0].1.is_nan());
     assert_eq!(window.pods[0].values[1], ("heap".to_owned(), 9.5));
 }
+
+#[test]
+fn a_file_of_gauges_alone_is_judged_by_its_score() {
+    let gauges = |canary: f64| {
+        let mut lines = Vec::new();
+        for at in 0..30 {
+            for (arm, value) in [("stable", 10.0), ("canary", canary)] {
+                let value = value + f64::from(at * 7 % 11) / 10.0;
+                let at = 1_790_000_000 + 15 * at;
+                lines.push(format!(
+                    r#"{{"at":{at},"step":1,"arm":"{arm}","pod":"{arm}-0","values":{{"cpu":{value}}}}}"#
+                ));
+            }
+        }
+        lines.join("\n")
+    };
+    let analysis: crate::analysis::Analysis =
+        serde_saphyr::from_str("{gauges: [{name: cpu, method: mannWhitney, direction: increase}]}").unwrap();
+    let plan = analysis.plan(&[0.1], 0.95).unwrap();
+    let answer = run(plan.clone(), &gauges(10.2)).unwrap();
+    assert_eq!((answer.decision, answer.score), (Decision::Advance, Some(100.0)));
+    let answer = serde_json::to_value(run(plan.clone(), &gauges(20.0)).unwrap()).unwrap();
+    assert_eq!((&answer["decision"], &answer["score"]), (&"abort".into(), &0.0.into()));
+    let cpu = answer["evidence"].as_array().unwrap().last().unwrap();
+    assert_eq!((&cpu["metric"], &cpu["classification"]), (&"cpu".into(), &"high".into()));
+    let answer = run(plan, &gauges(5.0)).unwrap();
+    assert_eq!(answer.decision, Decision::Advance, "only an increase counts");
+}
