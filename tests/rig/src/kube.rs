@@ -92,9 +92,7 @@ impl Kube {
     /// Starts all of it, makes the node, installs the CRDs.
     pub async fn start(options: KubeOptions) -> Result<Self> {
         let kube = plane::start(&options).await?;
-        for crds in options.crds {
-            kube.install(crds).await?;
-        }
+        futures::future::try_join_all(options.crds.into_iter().map(|crds| kube.install(crds))).await?;
         Ok(kube)
     }
 
@@ -173,7 +171,7 @@ impl Kube {
     pub async fn install(&self, crds: Crds) -> Result<()> {
         let path = binaries::manifest(crds.path())?;
         let file = format!("--filename={}", path.display());
-        self.kubectl(&["apply", "--server-side", "--force-conflicts", &file]).await?;
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "--validate=false", &file]).await?;
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &file]).await.map(drop)
     }
 
