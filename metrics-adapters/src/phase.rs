@@ -12,7 +12,8 @@ use crate::PodSample;
 
 /// While nothing is known of the interval.
 const GUESS_MS: i64 = 1_000;
-const SHORTEST_MS: i64 = 50;
+const SHORTEST_MS: i64 = 20;
+const RETRY_MS: i64 = 20;
 const LONGEST_MS: i64 = 300_000;
 /// How long after its time a sample can be read, at first and at least.
 const FIRST_DELAY_MS: f64 = 40.0;
@@ -25,8 +26,9 @@ pub(crate) struct Phase {
     delay_ms: Option<f64>,
     /// When it was read last; a source forgets those that nobody reads.
     pub(crate) read_ms: i64,
-    /// What the last read was waiting for.
-    expected_ms: Option<i64>,
+    /// The scrape that the next read waits for, and how many reads came too early for it.
+    expected: Option<(Arm, i64)>,
+    misses: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +48,13 @@ impl Phase {
         let locked =
             if self.pods.keys().any(|(arm, _)| *arm == Arm::Canary) { Arm::Canary } else { Arm::Stable };
         let due = self.pods.iter().filter(|((arm, _), _)| *arm == locked);
-        let due = due.map(|(_, seen)| seen.next_scrape(guess.unwrap_or(GUESS_MS), at_ms)).max();
-        self.expected_ms = due.filter(|_| guess.is_some());
-        let next = due.unwrap_or(at_ms + GUESS_MS) + self.delay();
+        let due = due.map(|(_, seen)| seen.due(guess.unwrap_or(GUESS_MS))).max();
+        self.expected = due.filter(|_| guess.is_some()).map(|due| (locked, due));
+        let next = match due {
+            Some(due) if due > at_ms => due.saturating_add(self.delay()),
+            Some(due) => at_ms.saturating_add(overdue(at_ms.saturating_sub(due), guess.unwrap_or(GUESS_MS))),
+            None => at_ms + GUESS_MS,
+        };
         next.clamp(at_ms + SHORTEST_MS, at_ms + LONGEST_MS)
     }
 
@@ -64,9 +70,9 @@ impl Phase {
     fn seen(&self, sample: &PodSample) -> Seen {
         match self.pods.get(&key(sample)) {
             Some(before) if sample.at_ms > before.at_ms => {
-                let gap = sample.at_ms - before.at_ms;
+                let gap = sample.at_ms.saturating_sub(before.at_ms);
                 // A gap of several intervals is a scrape that failed or a read that came late.
-                let every = before.every_ms.filter(|every| gap > every * 3 / 2).unwrap_or(gap);
+                let every = before.every_ms.filter(|every| gap > every.saturating_mul(3) / 2).unwrap_or(gap);
                 Seen { at_ms: sample.at_ms, every_ms: Some(every) }
             }
             Some(before) => *before,
@@ -74,27 +80,32 @@ impl Phase {
         }
     }
 
-    /// The last read waited for a scrape: was its sample there?
+    /// This read waited for a scrape: is its sample there?
     fn learn_delay(&mut self, at_ms: i64, samples: &[PodSample]) {
-        let Some(expected) = self.expected_ms.filter(|expected| *expected < at_ms) else { return };
-        let newest = samples.iter().map(|sample| sample.at_ms).max().unwrap_or(i64::MIN);
-        let delay = self.delay_ms.unwrap_or(FIRST_DELAY_MS);
+        let Some((arm, expected)) = self.expected.filter(|(_, expected)| *expected < at_ms) else { return };
+        let newest = samples.iter().filter(|sample| sample.arm == arm).map(|sample| sample.at_ms).max();
+        if newest.unwrap_or(i64::MIN) < expected.saturating_sub(SHORTEST_MS) {
+            self.misses = self.misses.saturating_add(1);
+            return;
+        }
         let most = self.every_ms().unwrap_or(GUESS_MS) as f64 / 2.0;
-        let there = newest >= expected - SHORTEST_MS;
-        let learned = if there { delay * 0.9 } else { delay * 1.5 };
+        let took = at_ms.saturating_sub(expected) as f64;
+        let learned = if self.misses > 0 { took } else { self.delay_ms.unwrap_or(FIRST_DELAY_MS) * 0.98 };
         self.delay_ms = Some(learned.clamp(LEAST_DELAY_MS, most.max(LEAST_DELAY_MS)));
+        self.misses = 0;
     }
 }
 
 impl Seen {
-    /// The next scrape: the one after the last sample; if that is overdue, soon.
-    fn next_scrape(&self, guess_ms: i64, at_ms: i64) -> i64 {
-        let every = self.every_ms.unwrap_or(guess_ms).max(SHORTEST_MS);
-        let due = self.at_ms.saturating_add(every);
-        let late = at_ms.saturating_sub(due);
-        // What is a little late is asked for again at once, what is very late once an interval.
-        if late <= 0 { due } else { at_ms + late.min(every) }
+    /// The scrape after the last sample.
+    fn due(&self, guess_ms: i64) -> i64 {
+        self.at_ms.saturating_add(self.every_ms.unwrap_or(guess_ms).max(SHORTEST_MS))
     }
+}
+
+/// What is a little late is asked for again at once, what is very late once an interval.
+fn overdue(late_ms: i64, every_ms: i64) -> i64 {
+    (late_ms / 3).clamp(RETRY_MS, every_ms.max(RETRY_MS))
 }
 
 fn key(sample: &PodSample) -> (Arm, String) {
@@ -142,7 +153,7 @@ mod tests {
             let late = &reads[reads.len() - 20..];
             let after = |at: &i64| (at - every / 2).rem_euclid(every);
             let worst = late.iter().map(after).max().unwrap();
-            assert!(worst <= lag * 5 / 2 + 60, "{every} ms, lag {lag}: read {worst} ms after the scrape");
+            assert!(worst <= lag * 3 / 2 + 45, "{every} ms, lag {lag}: read {worst} ms after the scrape");
             let number = reads.len() as i64;
             let scrapes = 600_000 / every;
             assert!(number <= scrapes * 3 / 2 + 20, "{number} reads for {scrapes} scrapes");

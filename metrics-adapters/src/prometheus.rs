@@ -311,6 +311,15 @@ impl Source for Prometheus {
     }
 }
 
+/// Labels of an exposition's line, behind the opening brace: the quoting is that of PromQL. Gives what follows, too.
+pub(crate) fn read_labels(text: &str) -> Result<(BTreeMap<String, String>, &str), String> {
+    let (matchers, rest) = selector::Selector::parse_labels(text).map_err(|error| error.to_string())?;
+    match matchers.iter().find(|matcher| matcher.op != selector::Op::Is) {
+        Some(matcher) => Err(format!("{matcher} is no label")),
+        None => Ok((matchers.into_iter().map(|matcher| (matcher.label, matcher.value)).collect(), rest)),
+    }
+}
+
 /// Whether it may be one ask that spoils the batch.
 fn one_by_one_helps(error: &SourceError) -> bool {
     use SourceError::*;

@@ -59,6 +59,17 @@ impl Selector {
         Ok(matchers)
     }
 
+    /// Labels as an exposition writes them, up to the closing brace, and what stands behind it.
+    pub(crate) fn parse_labels(text: &str) -> Result<(Vec<Matcher>, &str), SelectorError> {
+        let mut reader = Reader { text, at: 0 };
+        let labels = reader.matchers()?;
+        reader.space();
+        if !reader.take('}') {
+            return Err(reader.wrong("expected , or } after a label"));
+        }
+        Ok((labels, &text[reader.at..]))
+    }
+
     pub(crate) fn with(&self, more: &[Matcher]) -> Selector {
         let mut matchers = self.matchers.clone();
         matchers.extend(more.iter().cloned());
@@ -212,7 +223,7 @@ impl Reader<'_> {
             self.space();
             let Some(label) = self.name() else { return Ok(matchers) };
             let op = self.op()?;
-            let place = self.at;
+            let place = self.wrong("").place;
             let value = self.string()?;
             let matcher = Matcher::new(&label, op, &value).map_err(|why| SelectorError { place, why })?;
             matchers.push(matcher);
