@@ -23,7 +23,7 @@ pub(crate) mod selector;
 pub(crate) mod virtualservice;
 
 #[cfg(test)]
-mod testing;
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

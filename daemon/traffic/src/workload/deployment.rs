@@ -161,8 +161,9 @@ impl Deployment {
         let template = template_for_stable(&before, &source);
         if before.data["spec"]["template"] != template {
             let former = self.revisions.present(&self.object.place, &before).await?;
-            let write =
-                |object: &DynamicObject| self.replace_template(object, &before, &template, Some(&former));
+            let write = |object: &DynamicObject| {
+                replace_template(&self.title(), object, &before, &template, Some(&former))
+            };
             self.object.edit(fence, write).await?;
         }
         self.wait_until_rolled_out().await
@@ -186,35 +187,15 @@ impl Deployment {
         }
     }
 
-    /// `before`: the object that the template was made from; another one by now is an error that a second try mends.
-    fn replace_template(
-        &self,
-        object: &DynamicObject,
-        before: &DynamicObject,
-        template: &Value,
-        former: Option<&str>,
-    ) -> Result<Change, TargetError> {
-        let present = &object.data["spec"]["template"];
-        if present == template {
-            return Ok(Change::default());
-        }
-        if *present != before.data["spec"]["template"] {
-            return Err(TargetError::Changed(format!("{}: spec.template", self.title())));
-        }
-        let at = || path(["spec", "template"]);
-        Ok(Change {
-            operations: vec![test(at(), present.clone()), add(at(), template.clone())],
-            annotations: former.map(|name| (FORMER, Some(name.to_owned()))).into_iter().collect(),
-        })
-    }
-
     /// Back to the template that the promotion replaced; nothing to do where none was. Ends when the pods are available.
     pub async fn restore_template(&self, fence: Fence) -> Result<(), TargetError> {
         let before = self.object.get().await?;
         let Some(former) = annotation(&before, FORMER) else { return Ok(()) };
         let replica_set = self.revisions.get(&self.object.place, former).await?;
         let template = template_of_replica_set(&replica_set);
-        self.object.edit(fence, |object| self.replace_template(object, &before, &template, None)).await?;
+        self.object
+            .edit(fence, |object| replace_template(&self.title(), object, &before, &template, None))
+            .await?;
         self.wait_until_rolled_out().await
     }
 
@@ -339,6 +320,28 @@ impl Remembered {
 
 fn scale_to(wanted: u32) -> Change {
     Change { operations: vec![add(path(["spec", "replicas"]), wanted)], annotations: Vec::new() }
+}
+
+/// `before`: the object that the template was made from; another one by now is an error that a second try mends.
+fn replace_template(
+    title: &str,
+    object: &DynamicObject,
+    before: &DynamicObject,
+    template: &Value,
+    former: Option<&str>,
+) -> Result<Change, TargetError> {
+    let present = &object.data["spec"]["template"];
+    if present == template {
+        return Ok(Change::default());
+    }
+    if *present != before.data["spec"]["template"] {
+        return Err(TargetError::Changed(format!("{title}: spec.template")));
+    }
+    let at = || path(["spec", "template"]);
+    Ok(Change {
+        operations: vec![test(at(), present.clone()), add(at(), template.clone())],
+        annotations: former.map(|name| (FORMER, Some(name.to_owned()))).into_iter().collect(),
+    })
 }
 
 /// Wanted replicas; 1 where none are written.
