@@ -138,7 +138,9 @@ impl Cursor {
         match change {
             Change::Old => {}
             Change::Start(mark) => {
-                self.begin(mark.at_ms());
+                if floor.is_none_or(|floor| mark.at_ms() > floor) {
+                    self.begin(mark.at_ms());
+                }
                 self.marks(sample.arm).insert(sample.pod.clone(), mark);
             }
             Change::Counted { mark, window, complaint } => {

@@ -24,6 +24,7 @@ mod template;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -60,7 +61,6 @@ const MOST_POINTS: i64 = 1_000;
 /// History of at most so many queries.
 const MOST_CHUNKS: usize = 100;
 
-#[derive(Debug)]
 pub(crate) struct Prometheus {
     name: String,
     url: Url,
@@ -79,6 +79,16 @@ struct Phases {
     of: BTreeMap<RolloutId, Phase>,
     /// The interval learned last, for rollouts that are new here.
     every_ms: Option<i64>,
+}
+
+/// The address may hold a password, the headers may hold a token.
+impl fmt::Debug for Prometheus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prometheus")
+            .field("name", &self.name)
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
+    }
 }
 
 type Readings = Vec<(usize, Result<Reading, SourceError>)>;
@@ -346,3 +356,6 @@ fn weaken(reading: &mut Reading, rows: &Rows<'_>) {
 fn seconds(millis: i64) -> String {
     format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
 }
+
+#[cfg(test)]
+mod tests;
