@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 const NODES: usize = 40;
 /// Ratios from 1/64 to 64 are told apart.
-const REACH: f64 = 4.158_883_083_359_672;
+pub(crate) const REACH: f64 = 4.158_883_083_359_672;
 /// Step, in ln theta, of the mixture behind the confidence sequence.
 const PRIOR_STEP: f64 = 0.02;
 
@@ -86,10 +86,10 @@ impl Curve {
 
     /// The ratio's confidence sequence at level 1 - alpha; none before the first event.
     pub fn interval(&self, alpha: f64) -> Option<Interval> {
-        if self.normaliser.iter().all(|sum| *sum == 0.0) {
+        if self.is_empty() {
             return None;
         }
-        let peak = self.peak();
+        let (peak, _) = self.peak();
         let floor = self.mixture() + libm::log(alpha);
         let outside = |u: f64| self.at(u) < floor;
         let low = if outside(-REACH) { libm::exp(self.edge(-REACH, peak, floor)) } else { 0.0 };
@@ -106,15 +106,42 @@ impl Curve {
         log_sum_exp(values.iter().copied()) - libm::log(steps as f64)
     }
 
-    /// Where the concave curve is highest, by golden section.
-    fn peak(&self) -> f64 {
+    /// Whether no event was counted yet.
+    pub fn is_empty(&self) -> bool {
+        self.normaliser.iter().all(|sum| *sum == 0.0)
+    }
+
+    /// Where the concave curve is highest, by golden section, and how high.
+    pub fn peak(&self) -> (f64, f64) {
         const GOLDEN: f64 = 0.618_033_988_749_894_9;
         let (mut low, mut high) = (-REACH, REACH);
-        while high - low > 1e-6 {
-            let (left, right) = (high - GOLDEN * (high - low), low + GOLDEN * (high - low));
-            if self.at(left) < self.at(right) { low = left } else { high = right }
+        let (mut left, mut right) = (high - GOLDEN * (high - low), low + GOLDEN * (high - low));
+        let (mut at_left, mut at_right) = (self.at(left), self.at(right));
+        while high - low > 1e-5 {
+            if at_left < at_right {
+                (low, left, at_left) = (left, right, at_right);
+                right = low + GOLDEN * (high - low);
+                at_right = self.at(right);
+            } else {
+                (high, right, at_right) = (right, left, at_left);
+                left = high - GOLDEN * (high - low);
+                at_left = self.at(left);
+            }
         }
-        (low + high) / 2.0
+        let middle = (low + high) / 2.0;
+        (middle, self.at(middle))
+    }
+
+    /// Where the curve falls to `floor` on either side of its peak, within reach.
+    pub fn range(&self, peak: f64, floor: f64) -> (f64, f64) {
+        let side = |end: f64| if self.at(end) < floor { self.edge(end, peak, floor) } else { end };
+        (side(-REACH), side(REACH))
+    }
+
+    /// How sharply the curve bends downwards there; its inverse is the ratio's variance.
+    pub fn curvature(&self, u: f64) -> f64 {
+        const STEP: f64 = 0.01;
+        -(self.at(u + STEP) - 2.0 * self.at(u) + self.at(u - STEP)) / (STEP * STEP)
     }
 
     /// The crossing of `floor` between a point outside and one inside, by bisection, rounded outwards.

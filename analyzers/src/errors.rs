@@ -4,6 +4,7 @@ use crate::curve::Curve;
 use crate::dispersion::Dispersion;
 use crate::mixture::RestartMix;
 use crate::plan::{ErrorsPlan, Pods, alternatives};
+use crate::pod_effect::{PodEffect, Spread};
 use crate::proof::Proof;
 use crate::rate_ratio::{Alternative, Count, Pair, increment};
 use crate::window::{Arm, PodWindow, Window};
@@ -23,6 +24,8 @@ pub struct ErrorsEvidence {
     /// Both versions' counts of the last window, for what is missing.
     pub(crate) last: Pair,
     running: Dispersion,
+    /// The pods' natures, where the plan asks for them and there is no `plus`.
+    pods: Option<PodEffect>,
 }
 
 /// What the evidence of one window is divided by, in each direction.
@@ -48,9 +51,10 @@ impl Phi {
 }
 
 impl ErrorsEvidence {
-    pub fn new(plan: &ErrorsPlan) -> Self {
+    pub fn new(plan: &ErrorsPlan, pods: Pods) -> Self {
         let r = plan.worse_by.ratio;
         let grid: Vec<Alternative> = alternatives(&plan.alternatives, r).collect();
+        let effect = plan.worse_by.plus == 0.0 && plan.pods.unwrap_or(pods) == Pods::RandomEffect;
         Self {
             r,
             plus: plan.worse_by.plus,
@@ -61,11 +65,17 @@ impl ErrorsEvidence {
             totals: Pair::default(),
             last: Pair::default(),
             running: Dispersion::default(),
+            pods: effect.then(PodEffect::default),
         }
     }
 
-    pub fn start(&mut self, share: f64) {
+    /// Opens a share of the restarts in the step that `window` begins; how many pods it has is known beforehand.
+    pub fn start(&mut self, share: f64, plan: &ErrorsPlan, window: &Window) {
         self.mix.start(share);
+        if let Some(pods) = &mut self.pods {
+            let count = |arm| window.of(arm).filter(|pod| first_stratum(window, pod)).count();
+            pods.start(share, Spread::new(plan.pod_spread, count(Arm::Canary), count(Arm::Stable)));
+        }
     }
 
     /// Counts one window, stratum by stratum; a stratum with one version only says nothing.
@@ -94,9 +104,28 @@ impl ErrorsEvidence {
         }
         self.proof.add(pair, phi.pass);
         self.curve.add(pair, phi.abort);
+        if let Some(pods) = &mut self.pods {
+            pods.add(pair, phi.abort);
+        }
     }
 
     pub fn log_abort(&self) -> f64 {
+        match &self.pods {
+            Some(pods) => pods.log_e(self.r, &self.grid),
+            None => self.log_abort_of_requests(),
+        }
+    }
+
+    /// At least [`Self::log_abort`], quickly.
+    pub fn log_abort_at_most(&self) -> f64 {
+        match &self.pods {
+            Some(pods) => pods.log_e_at_most(self.r),
+            None => self.log_abort_of_requests(),
+        }
+    }
+
+    /// Formula 1's mixture, requests taken as the sample.
+    fn log_abort_of_requests(&self) -> f64 {
         self.mix.log_e(self.grid.iter().map(|alternative| alternative.log_weight))
     }
 
@@ -107,6 +136,13 @@ impl ErrorsEvidence {
 
     /// The abort evidence if `times` more windows like `like` came.
     pub fn log_abort_after(&self, times: f64, like: Pair, phi: f64) -> f64 {
+        if let Some(pods) = &self.pods {
+            let mut ahead = pods.clone();
+            if times > 0.0 {
+                ahead.add(like, phi / times);
+            }
+            return ahead.log_e(self.r, &self.grid);
+        }
         let mut ahead = self.mix.clone();
         for (at, alternative) in self.grid.iter().enumerate() {
             let step = increment(self.r, alternative, like);
@@ -115,9 +151,20 @@ impl ErrorsEvidence {
         ahead.log_e(self.grid.iter().map(|alternative| alternative.log_weight))
     }
 
+    /// Whether pods are so few that no number of requests reaches the bar for this ratio.
+    pub fn saturates_below(&self, bar: f64, ratio: f64) -> bool {
+        self.pods.as_ref().is_some_and(|pods| pods.saturation(self.r, ratio) < bar)
+    }
+
     pub fn phi(&self, pods: Pods, plan: &ErrorsPlan) -> Phi {
         Phi::of(plan.pods.unwrap_or(pods), plan.dispersion, &self.running)
     }
+}
+
+/// A pod with several strata counts once.
+fn first_stratum(window: &Window, pod: &PodWindow) -> bool {
+    let same = |other: &&PodWindow| other.arm == pod.arm && other.pod == pod.pod;
+    window.pods.iter().filter(same).all(|other| other.stratum >= pod.stratum)
 }
 
 /// The window's strata in a fixed order, whatever the order of its pods.

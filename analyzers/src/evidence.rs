@@ -63,7 +63,7 @@ impl Evidence {
             verdict: Verdict::NoData,
             traffic: Traffic::default(),
             latency_shares: None,
-            errors: plan.errors.as_ref().map(ErrorsEvidence::new),
+            errors: plan.errors.as_ref().map(|errors| ErrorsEvidence::new(errors, plan.pods)),
             latency: plan.latency.as_ref().map(LatencyEvidence::new),
             slo: plan.slo.iter().map(SloEvidence::new).collect(),
             gauges: GaugesEvidence::new(&plan.gauges),
@@ -87,7 +87,8 @@ impl Evidence {
     }
 
     /// A higher step than ever opens its share of the restarts, and those of the steps left out.
-    pub(crate) fn enter(&mut self, step: u32) {
+    pub(crate) fn enter(&mut self, plan: &Plan, window: &Window) {
+        let step = window.step;
         if step != self.current {
             self.current = step;
             self.traffic.enter_step();
@@ -97,7 +98,8 @@ impl Evidence {
         let share: f64 = self.restarts[upto(self.step).min(upto(step))..upto(step)].iter().sum();
         self.step = self.step.max(step);
         if share > 0.0 {
-            self.errors.iter_mut().for_each(|errors| errors.start(share));
+            let errors = self.errors.iter_mut().zip(&plan.errors);
+            errors.for_each(|(errors, how)| errors.start(share, how, window));
             self.latency.iter_mut().for_each(|latency| latency.start(share));
             self.slo.iter_mut().for_each(|slo| slo.ceiling.start(share));
         }

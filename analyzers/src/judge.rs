@@ -3,8 +3,9 @@
 //! The order of work: check the window; leave it out if it is late or came before; enter its step; count it in every
 //! metric; decide. Fail is looked for first: when both bars are crossed, abort wins. Once failed, always failed.
 
+use crate::errors::ErrorsEvidence;
 use crate::evidence::Evidence;
-use crate::mixture::{LOG_NOTHING, log_sum_exp};
+use crate::mixture::{LOG_NOTHING, log_add};
 use crate::plan::{Plan, SloSource};
 use crate::score::ScoreClass;
 use crate::window::{Arm, Window, WindowError};
@@ -42,9 +43,10 @@ pub fn judge(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Result<Ve
             return Err(WindowError::Overlap { start_ms: window.start_ms, last_end_ms });
         }
     }
-    evidence.enter(window.step);
+    evidence.enter(plan, window);
     evidence.add(plan, window);
-    evidence.failed |= evidence.log_abort(plan) >= -libm::log(plan.false_abort);
+    let bar = -libm::log(plan.false_abort);
+    evidence.failed |= evidence.log_abort_at_most(plan) >= bar && evidence.log_abort(plan) >= bar;
     evidence.verdict = decide(plan, evidence, window);
     Ok(evidence.verdict)
 }
@@ -98,21 +100,42 @@ pub(crate) struct Share {
 impl Evidence {
     /// ln of `sum w_m E_m`: valid under any dependence between the metrics.
     pub fn log_abort(&self, plan: &Plan) -> f64 {
-        let shares = self.shares(plan);
-        let total: f64 = shares.clone().map(|share| share.weight).sum();
+        self.combine(plan, ErrorsEvidence::log_abort)
+    }
+
+    /// At least [`Evidence::log_abort`], quickly: most windows cannot decide.
+    fn log_abort_at_most(&self, plan: &Plan) -> f64 {
+        self.combine(plan, ErrorsEvidence::log_abort_at_most)
+    }
+
+    fn combine(&self, plan: &Plan, of_errors: fn(&ErrorsEvidence) -> f64) -> f64 {
+        let total = self.total_weight(plan);
         if total <= 0.0 {
             return 0.0;
         }
-        let weighted = shares.map(|share| {
+        let weighted = self.shares_by(plan, of_errors).map(|share| {
             if share.weight > 0.0 { libm::log(share.weight / total) + share.log_e } else { LOG_NOTHING }
         });
-        log_sum_exp(weighted)
+        weighted.fold(LOG_NOTHING, log_add)
+    }
+
+    /// What the shares are scaled by.
+    pub(crate) fn total_weight(&self, plan: &Plan) -> f64 {
+        self.shares_by(plan, |_| 0.0).map(|share| share.weight).sum()
     }
 
     /// Errors, latency, its objectives, the limits: always in this order.
     pub(crate) fn shares<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = Share> + Clone + 'a {
+        self.shares_by(plan, ErrorsEvidence::log_abort)
+    }
+
+    fn shares_by<'a>(
+        &'a self,
+        plan: &'a Plan,
+        of_errors: fn(&ErrorsEvidence) -> f64,
+    ) -> impl Iterator<Item = Share> + Clone + 'a {
         let errors = plan.errors.iter().zip(&self.errors);
-        let errors = errors.map(|(how, errors)| Share { weight: how.weight, log_e: errors.log_abort() });
+        let errors = errors.map(move |(how, errors)| Share { weight: how.weight, log_e: of_errors(errors) });
         let latency = plan.latency.iter().zip(&self.latency).flat_map(move |(how, latency)| {
             let compare = usize::from(how.compare.is_some());
             let parts = (compare + how.objectives.len()).max(1) as f64;

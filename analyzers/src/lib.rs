@@ -34,6 +34,7 @@ pub mod mixture;
 pub mod objective;
 pub mod plan;
 pub mod plan_check;
+pub mod pod_effect;
 pub mod proof;
 pub mod rate_ratio;
 pub mod report;

@@ -84,13 +84,20 @@ impl RestartMix {
     }
 }
 
-/// Shares of v: half for the first step, the rest evenly over the later steps and the bake; with one step all of it.
+/// A rollout has at most so many restarts: each costs a state of its own where pods have natures.
+const MOST_RESTARTS: usize = 6;
+
+/// Shares of v: half for the first step, the rest evenly over later steps and the bake; with one step all of it. Where
+/// there are more steps than restarts the later steps before the bake go without.
 pub fn restart_shares(steps: usize) -> Vec<f64> {
     if steps <= 1 {
         return vec![1.0];
     }
-    let mut shares = vec![0.5];
-    shares.extend(std::iter::repeat_n(0.5 / steps as f64, steps));
+    let later = steps.min(MOST_RESTARTS - 1);
+    let mut shares = vec![0.0; steps + 1];
+    shares[0] = 0.5;
+    shares[1..later].fill(0.5 / later as f64);
+    shares[steps] = 0.5 / later as f64;
     shares
 }
 

@@ -66,6 +66,9 @@ pub struct Finding {
     /// A gauge's class; gauges stand outside falseAbort and have no evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classification: Option<Class>,
+    /// Fewer pods than it takes: requests alone can never decide this ratio.
+    #[serde(default)]
+    pub needs_more_pods: bool,
     /// Why there is no evidence, if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
@@ -101,7 +104,7 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
 
 fn culprits(plan: &Plan, evidence: &Evidence, findings: &[Finding]) -> Vec<String> {
     let floor = evidence.log_abort(plan) - std::f64::consts::LN_10;
-    let total: f64 = evidence.shares(plan).map(|share| share.weight).sum();
+    let total = evidence.total_weight(plan);
     let weighed = |weight: f64, log_e: f64| weight > 0.0 && libm::log(weight / total) + log_e >= floor;
     let named = findings.iter().zip(evidence.shares(plan));
     let mut of: Vec<_> = named.filter(|(_, share)| weighed(share.weight, share.log_e)).collect();
@@ -126,8 +129,8 @@ impl Writer<'_> {
             self.latency(how, latency, &mut of);
         }
         of.extend(self.plan.slo.iter().zip(&self.evidence.slo).map(|(limit, slo)| self.slo(limit, slo)));
+        let total = self.evidence.total_weight(self.plan);
         for (finding, share) in of.iter_mut().zip(self.evidence.shares(self.plan)) {
-            let total: f64 = self.evidence.shares(self.plan).map(|share| share.weight).sum();
             if share.weight > 0.0 {
                 finding.abort_bar -= libm::log(share.weight / total);
             }
@@ -164,6 +167,7 @@ impl Writer<'_> {
             needed_to_advance: None,
             minutes: None,
             classification: None,
+            needs_more_pods: false,
             missing: None,
         }
     }
@@ -186,6 +190,8 @@ impl Writer<'_> {
             of.needed_to_advance =
                 more_requests(like, bars.1, |times| errors.proof.log_e_after(d, times, like, phi.pass));
         }
+        let worse = of.ratio.filter(|ratio| *ratio > how.worse_by.ratio);
+        of.needs_more_pods = worse.is_some_and(|ratio| errors.saturates_below(of.abort_bar, ratio));
         self.with_forecast(of)
     }
 

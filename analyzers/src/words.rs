@@ -102,6 +102,10 @@ impl Finding {
             text.push_str("; good enough for this step");
             return;
         }
+        if self.needs_more_pods {
+            text.push_str("; that is what pods may differ by: needs more canary pods to be sure");
+            return;
+        }
         if !self.gates && self.needed_to_abort.is_none() {
             return;
         }

@@ -1,0 +1,198 @@
+//! Pods differ by nature: evidence that the canary is worse than pods' luck explains.
+//!
+//! ```text
+//! E = ∫ L(rho e^z) dG(z) / ∫ L(r e^z) dG(z)        s² = tau² (1/K_c + 1/K_s)
+//! ```
+//! L is the likelihood of the ratio given each window's events ([`crate::curve`]); G a Student-t of scale s, with K_s + 3
+//! degrees of freedom, for how far two groups of pods lie apart when nothing is wrong. tau is measured between stable's
+//! pods before the rollout and drawn towards 10 %: `tau² = (4 · 0.1² + (K_s - 1) tau_hat²) / (K_s + 3)`. (A plug-in tau
+//! and a normal G aborted 5.6 % of healthy rollouts with two stable pods, this none.)
+//!
+//! Promises: E is a ratio of mixtures over the same windows, so under the model it is an e-process. It is exact for
+//! d = 0 only. Each restart has a curve of its own, since a pod's nature does not factor over time; there are few.
+//! Evidence saturates near (ln(rho/r))² / (2 s²): with few canary pods the pods are the sample, not the requests.
+
+use crate::curve::{Curve, REACH};
+use crate::mixture::{LOG_NOTHING, log_add};
+use crate::plan::PodSpread;
+use crate::rate_ratio::{Alternative, Pair};
+use serde::{Deserialize, Serialize};
+
+/// What pods are drawn towards: a standard deviation of 10 %, as good as four pods' word.
+const PRIOR_VARIANCE: f64 = 0.01;
+const PRIOR_PODS: f64 = 4.0;
+/// The integrals leave out what is less likely than the most likely ratio by this factor's logarithm.
+const NEGLIGIBLE: f64 = 40.0;
+const WIDEST_STEP: f64 = 0.02;
+/// Of G's mass so much at least lies between 0 and 0.7 s, whatever its degrees of freedom; ln of one over it.
+const LOG_NEAR_MASS: f64 = 1.6;
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PodEffect {
+    starts: Vec<Start>,
+}
+
+/// One restart: its share of v, its scale, and the likelihood since it began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Start {
+    share: f64,
+    scale: f64,
+    freedom: f64,
+    curve: Curve,
+}
+
+/// How far two groups of pods may lie apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub scale: f64,
+    pub freedom: f64,
+}
+
+impl Spread {
+    /// From stable's pods before the rollout, and the numbers of pods compared.
+    pub fn new(measured: Option<PodSpread>, canary_pods: usize, stable_pods: usize) -> Self {
+        let (pods, variance) = measured.map_or((1.0, 0.0), |of| (f64::from(of.pods.max(1)), of.variance));
+        let tau2 = (PRIOR_PODS * PRIOR_VARIANCE + (pods - 1.0) * variance) / (pods - 1.0 + PRIOR_PODS);
+        let each = |pods: usize| 1.0 / pods.max(1) as f64;
+        Self {
+            scale: libm::sqrt(tau2 * (each(canary_pods) + each(stable_pods))),
+            freedom: pods - 1.0 + PRIOR_PODS,
+        }
+    }
+}
+
+impl PodEffect {
+    pub fn start(&mut self, share: f64, spread: Spread) {
+        let Spread { scale, freedom } = spread;
+        self.starts.push(Start { share, scale, freedom, curve: Curve::default() });
+    }
+
+    /// Adds one window or stratum to every restart.
+    pub fn add(&mut self, pair: Pair, phi: f64) {
+        self.starts.iter_mut().for_each(|start| start.curve.add(pair, phi));
+    }
+
+    /// ln E over all restarts; what was not started yet counts as no evidence.
+    pub fn log_e(&self, r: f64, alternatives: &[Alternative]) -> f64 {
+        self.total(|start| start.log_e(r, alternatives))
+    }
+
+    /// At least ln E, and quickly: what cannot decide need not be integrated.
+    pub fn log_e_at_most(&self, r: f64) -> f64 {
+        self.total(|start| start.log_e_at_most(r))
+    }
+
+    /// ln of the largest evidence that pods this few and this uneven are likely to give for a ratio.
+    pub fn saturation(&self, r: f64, ratio: f64) -> f64 {
+        let gap = libm::log(ratio / r);
+        let most = |start: &Start| libm::log(start.share) + gap * gap / (2.0 * start.scale * start.scale);
+        self.starts.iter().map(most).fold(LOG_NOTHING, log_add)
+    }
+
+    fn total(&self, log_e: impl Fn(&Start) -> f64) -> f64 {
+        let left = 1.0 - self.starts.iter().map(|start| start.share).sum::<f64>();
+        let rest = if left > 1e-12 { libm::log(left) } else { LOG_NOTHING };
+        let parts = self.starts.iter().map(|start| libm::log(start.share) + log_e(start));
+        parts.fold(rest, log_add)
+    }
+}
+
+impl Start {
+    fn log_e_at_most(&self, r: f64) -> f64 {
+        let (at, most) = self.curve.peak();
+        let log_r = libm::log(r);
+        if at - log_r < 0.7 * self.scale {
+            // The most likely ratio lies near the margin or below it: no alternative gains more than that.
+            return LOG_NEAR_MASS + (most - self.curve.at(log_r)).max(0.0);
+        }
+        most - self.curve.at(log_r) + LOG_NEAR_MASS
+    }
+
+    fn log_e(&self, r: f64, alternatives: &[Alternative]) -> f64 {
+        if self.curve.is_empty() {
+            return 0.0;
+        }
+        let (peak, most) = self.curve.peak();
+        let (low, high) = self.curve.range(peak, most - NEGLIGIBLE);
+        let step = self.step(peak, high - low);
+        let count = (libm::ceil((high - low) / step) as usize).max(8);
+        let step = (high - low) / count as f64;
+        let log_r = libm::log(r);
+        let centres: Vec<(f64, f64)> =
+            alternatives.iter().map(|one| (log_r + one.log_ratio, libm::exp(one.log_weight))).collect();
+        let (mut above, mut below) = (0.0, 0.0);
+        for at in 0..=count {
+            let u = low + step * at as f64;
+            let likely = libm::exp(self.curve.at(u) - most);
+            below += likely * self.density(u - log_r);
+            above += likely * centres.iter().map(|(centre, w)| w * self.density(u - centre)).sum::<f64>();
+        }
+        if above <= 0.0 || below <= 0.0 { 0.0 } else { libm::log(above / below) }
+    }
+
+    /// Fine enough for the likelihood's width and for G's.
+    fn step(&self, peak: f64, width: f64) -> f64 {
+        let bend = self.curve.curvature(peak);
+        let sd = if bend > 0.0 { 1.0 / libm::sqrt(bend) } else { width };
+        WIDEST_STEP.min(self.scale / 6.0).min(sd / 2.0).max(width / 4096.0)
+    }
+
+    /// Student's t, up to its constant.
+    fn density(&self, z: f64) -> f64 {
+        let x = z / self.scale;
+        libm::exp(-(self.freedom + 1.0) / 2.0 * libm::log1p(x * x / self.freedom))
+    }
+}
+
+const _: () = assert!(REACH > 4.0, "ratios up to r times 20 and what lies around them must be told apart");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{ABORT_GRID, alternatives, grid};
+
+    fn evidence(spread: Spread, pairs: &[Pair]) -> (f64, f64) {
+        let r = 1.25;
+        let grid: Vec<Alternative> = alternatives(&grid(&ABORT_GRID, r), r).collect();
+        let mut effect = PodEffect::default();
+        effect.start(1.0, spread);
+        pairs.iter().for_each(|pair| effect.add(*pair, 1.0));
+        (effect.log_e(r, &grid), effect.log_e_at_most(r))
+    }
+
+    #[test]
+    fn even_pods_leave_formula_1() {
+        let pairs = [Pair::new((1000, 30), (9000, 90))];
+        let (log_e, _) = evidence(Spread { scale: 0.002, freedom: 12.0 }, &pairs);
+        let r = 1.25;
+        let plain = alternatives(&grid(&ABORT_GRID, r), r)
+            .map(|one| one.log_weight + crate::rate_ratio::increment(r, &one, pairs[0]).s1)
+            .fold(LOG_NOTHING, log_add);
+        assert!((log_e - plain).abs() < 1e-3, "{log_e} {plain}");
+    }
+
+    #[test]
+    fn with_one_canary_pod_requests_alone_never_decide() {
+        let one = Spread::new(None, 1, 2);
+        let (log_e, _) = evidence(one, &[Pair::new((1_000_000, 15_000), (9_000_000, 90_000))]);
+        assert!(log_e < 100f64.ln(), "1.67 times as often is what pods may do: {log_e}");
+        let (log_e, _) = evidence(one, &[Pair::new((1_000_000, 60_000), (9_000_000, 90_000))]);
+        assert!(log_e > 100f64.ln(), "6.7 times is not: {log_e}");
+    }
+
+    #[test]
+    fn the_quick_bound_is_above() {
+        for x_c in [0, 3, 12, 40, 200] {
+            for scale in [0.03, 0.1, 0.3] {
+                let pairs = [Pair::new((1000, x_c), (9000, 90))];
+                let (log_e, bound) = evidence(Spread { scale, freedom: 6.0 }, &pairs);
+                assert!(log_e <= bound + 1e-9, "{x_c} {scale}: {log_e} {bound}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_events_are_no_evidence() {
+        assert_eq!(evidence(Spread::new(None, 2, 8), &[Pair::new((1000, 0), (9000, 0))]).0, 0.0);
+    }
+}
