@@ -1,1 +1,5 @@
-fn main() {}
+//! See lib.rs.
+
+fn main() -> std::process::ExitCode {
+    sluice::cli::entry()
+}

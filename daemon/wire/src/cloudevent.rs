@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp as CivilTimestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sluice_rollout::Timestamp;
@@ -12,7 +13,7 @@ use sluice_rollout::Timestamp;
 pub const MOST_BYTES: usize = 512 * 1024;
 
 /// One event. (source, id) identify it: a repeat has both alike.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CloudEvent {
     pub specversion: String,
     pub id: String,

@@ -1,6 +1,7 @@
 //! What is kept of a rollout. Two keys and a stream: `state` at every transition, `evidence` when the verdict changes,
 //! and the history. Records carry a version; an unknown newer one is left alone and reported.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_rollout::{Event, RolloutId, State, Timestamp};
 
@@ -42,10 +43,13 @@ pub struct Saved {
 }
 
 /// One line of the history: one transition that changed something, or one refused command.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryLine {
+    #[schemars(with = "String")]
     pub rollout: RolloutId,
+    /// Milliseconds since 1970.
+    #[schemars(with = "i64")]
     pub at: Timestamp,
     pub revision: u64,
     pub phase: String,

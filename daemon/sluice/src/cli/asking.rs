@@ -1,0 +1,206 @@
+//! Arguments of the commands that ask, command, or check something.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::Shell;
+use sluice_rollout::Weight;
+use sluice_wire::message::Command;
+use sluice_wire::units::Span;
+
+use super::{Aim, Global, RolloutName, Selector};
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// The policy's name: checkout, shop/checkout.
+    pub rollout: RolloutName,
+    /// What is released, for people: v2, an image digest. (Not to be confused with --version of sluice itself.)
+    #[arg(long = "version", id = "release", value_name = "VERSION")]
+    pub release: Option<String>,
+    /// A whole policy, in place of the stored one.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// A name for this attempt; also written shop/checkout@attempt.
+    #[arg(long, value_name = "NAME")]
+    pub attempt: Option<String>,
+    /// Follow until the end: exit 0 if promoted, 1 otherwise.
+    #[arg(long, short)]
+    pub wait: bool,
+    /// Makes a repeat recognisable: the same id never starts a second rollout.
+    #[arg(long, value_name = "TEXT")]
+    pub id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// checkout, shop/checkout or shop/checkout@attempt; all rollouts if left out.
+    pub rollout: Option<RolloutName>,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Ends with this rollout: exit 0 if promoted, 1 otherwise. All rollouts, until Ctrl-C, if left out.
+    pub rollout: Option<RolloutName>,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    pub rollout: RolloutName,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    pub rollout: RolloutName,
+}
+
+/// One rollout, or all of them.
+#[derive(Debug, Args)]
+pub struct AllOr {
+    /// checkout, shop/checkout or shop/checkout@attempt.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub rollout: Option<RolloutName>,
+    /// All rollouts (of the namespace, if -n is given).
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: only those whose policy has these labels, team=payments,tier=1.
+    #[arg(short = 'l', long, requires = "all", value_name = "LABELS")]
+    pub selector: Option<Selector>,
+}
+
+/// What goes with every command of a person.
+#[derive(Debug, Args)]
+pub struct Because {
+    /// Kept in the rollout's history.
+    #[arg(long, short, default_value = "no reason given", value_name = "TEXT")]
+    pub reason: String,
+    /// The revision that you saw; refused if it has changed since.
+    #[arg(long, value_name = "NUMBER")]
+    pub revision: Option<u64>,
+    /// Makes a repeat recognisable: it gets the first answer again.
+    #[arg(long, value_name = "TEXT")]
+    pub id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct OverrideArgs {
+    #[command(flatten)]
+    pub which: AllOr,
+    #[command(flatten)]
+    pub because: Because,
+}
+
+#[derive(Debug, Args)]
+pub struct SkipArgs {
+    #[command(flatten)]
+    pub which: AllOr,
+    /// The step to go to, counted from 1; over the next one if left out.
+    #[arg(long, value_name = "STEP")]
+    pub to: Option<usize>,
+    #[command(flatten)]
+    pub because: Because,
+}
+
+#[derive(Debug, Args)]
+pub struct SetWeightArgs {
+    #[command(flatten)]
+    pub which: AllOr,
+    /// Percent: 5, 0.1, 2.5%.
+    #[arg(value_name = "PERCENT", value_parser = percent)]
+    pub weight: Weight,
+    #[command(flatten)]
+    pub because: Because,
+}
+
+#[derive(Debug, Args)]
+pub struct ExtendArgs {
+    #[command(flatten)]
+    pub which: AllOr,
+    /// 30m, 1h30m.
+    #[arg(value_name = "SPAN", value_parser = Span::parse)]
+    pub by: Span,
+    #[command(flatten)]
+    pub because: Because,
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Files, or folders of .yaml, .yml and .json; - is stdin.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Warnings count as faults.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeArgs {
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+    /// One window of one pod a line; - is stdin.
+    #[arg(value_name = "WINDOWS.jsonl")]
+    pub windows: PathBuf,
+    /// Say so whenever the decision changes; a file is read on as it grows.
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// One page a command goes there; the main one to stdout if left out.
+    pub dir: Option<PathBuf>,
+}
+
+impl AllOr {
+    pub fn aim(&self, global: &Global) -> Aim {
+        match &self.rollout {
+            Some(rollout) => rollout.aim(global),
+            None => Aim::all(global.namespace.as_deref()),
+        }
+    }
+}
+
+impl OverrideArgs {
+    pub fn command(&self) -> Command {
+        command(&self.which, &self.because)
+    }
+}
+
+impl SkipArgs {
+    pub fn command(&self) -> Command {
+        Command { to: self.to, ..command(&self.which, &self.because) }
+    }
+}
+
+impl SetWeightArgs {
+    pub fn command(&self) -> Command {
+        Command { weight: Some(self.weight), ..command(&self.which, &self.because) }
+    }
+}
+
+impl ExtendArgs {
+    pub fn command(&self) -> Command {
+        Command { by: Some(self.by), ..command(&self.which, &self.because) }
+    }
+}
+
+fn command(which: &AllOr, because: &Because) -> Command {
+    Command {
+        id: because.id.clone(),
+        reason: because.reason.clone(),
+        revision: because.revision,
+        attempt: which.rollout.as_ref().and_then(|rollout| rollout.attempt.clone()),
+        selector: which.selector.clone().unwrap_or_default().0,
+        ..Command::default()
+    }
+}
+
+fn percent(text: &str) -> Result<Weight, String> {
+    let number = text.trim().trim_end_matches('%').trim();
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no weight: write percent, for example 2.5"))?;
+    Weight::from_percent(number).map_err(|error| error.to_string())
+}

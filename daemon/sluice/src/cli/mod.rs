@@ -1,0 +1,119 @@
+//! The command line: what can be typed, and nothing of what it does (that is `commands/`).
+//!
+//! Raw flags become resolved settings here, once; nobody else sees raw flags. Completions, man page and help all come
+//! from these definitions.
+
+mod asking;
+mod demo;
+mod entry;
+mod exit;
+mod global;
+mod name;
+mod nats;
+mod run;
+
+use clap::{Parser, Subcommand};
+
+pub use asking::{
+    AllOr, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, JudgeArgs, ManArgs, OverrideArgs,
+    SetWeightArgs, SkipArgs, StartArgs, StatusArgs, ValidateArgs, WatchArgs,
+};
+pub use demo::DemoOptions;
+pub use entry::{entry, log_to_stderr};
+pub use exit::Exit;
+pub use global::{Global, Output};
+pub use name::{Aim, RolloutName, Selector};
+pub use nats::NatsAccess;
+pub use run::{BusChoice, LogFormat, RunArgs, RunOptions};
+
+/// Event-driven progressive delivery.
+///
+/// A team announces a release; Sluice opens the gate to the new version a step at a time, watches errors and latency of
+/// both versions, and either opens further or shuts the gate and puts everything back. Anybody allowed to can take over.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluice",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 well, 1 the rollout did not go well, 2 wrong use or input, 3 the daemon or a server \
+                  could not be reached.\n\nExample: sluice demo"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make (and check) the streams and buckets on a NATS server, under a credential that may do so.
+    #[command(after_help = "Example: sluice init --nats nats://127.0.0.1:4222 --nats-creds-file admin.creds")]
+    Init,
+    /// Run the daemon.
+    #[command(after_help = "Examples:\n  sluice run --policies ./policies\n  sluice run --policies /etc/sluice --nats nats://nats:4222 --listen 0.0.0.0:7878 --http-tokens /secrets/tokens")]
+    Run(RunArgs),
+    /// Four releases on loopback in under a minute; nothing installed, nothing configured.
+    #[command(after_help = "Examples:\n  sluice demo\n  sluice demo -o json")]
+    Demo(DemoOptions),
+    /// Announce a release, and follow it to its end with --wait.
+    #[command(after_help = "Examples:\n  sluice start checkout --version v2 --wait\n  sluice start shop/checkout --policy checkout.yaml --attempt v2-1 --wait --timeout 1h")]
+    Start(StartArgs),
+    /// All rollouts in a table, or one as it stands.
+    #[command(after_help = "Examples:\n  sluice status\n  sluice status shop/checkout -o json")]
+    Status(StatusArgs),
+    /// Steps, weights and evidence, live; plain lines where the output is no terminal.
+    #[command(after_help = "Examples:\n  sluice watch\n  sluice watch shop/checkout | tee checkout.log")]
+    Watch(WatchArgs),
+    /// What happened, oldest first: who, when, why.
+    #[command(after_help = "Example: sluice history shop/checkout@v2-1")]
+    History(HistoryArgs),
+    /// Why it stands where it stands: the evidence for every metric, in words and bars.
+    #[command(after_help = "Example: sluice explain shop/checkout")]
+    Explain(ExplainArgs),
+    /// Count this step as passed.
+    #[command(after_help = "Example: sluice promote shop/checkout --reason 'seen by QA' --revision 7")]
+    Promote(OverrideArgs),
+    /// Count every step and the bake as passed.
+    #[command(after_help = "Example: sluice promote-full shop/checkout --reason 'hotfix, INC-17'")]
+    PromoteFull(OverrideArgs),
+    /// Stay at this weight; a bad canary is aborted all the same.
+    #[command(after_help = "Examples:\n  sluice pause shop/checkout --reason 'looking at the logs'\n  sluice pause --all -l team=payments")]
+    Pause(OverrideArgs),
+    /// Go on after a pause.
+    #[command(after_help = "Example: sluice resume shop/checkout")]
+    Resume(OverrideArgs),
+    /// Take the traffic away from the new version at once and put everything back.
+    #[command(after_help = "Examples:\n  sluice abort shop/checkout --reason 'customers complain'\n  sluice abort --all --reason 'database down'")]
+    Abort(OverrideArgs),
+    /// Begin the present wait anew, or start a rollout that has ended again.
+    #[command(after_help = "Example: sluice retry shop/checkout")]
+    Retry(OverrideArgs),
+    /// Pass over the next step, go to a later one, or waive a gate.
+    #[command(after_help = "Example: sluice skip shop/checkout --to 4")]
+    Skip(SkipArgs),
+    /// Stay at a weight of one's own until resumed; never above the step's.
+    #[command(allow_missing_positional = true, after_help = "Example: sluice set-weight shop/checkout 2.5")]
+    SetWeight(SetWeightArgs),
+    /// Move the deadline of this step, or the end of the bake.
+    #[command(allow_missing_positional = true, after_help = "Example: sluice extend shop/checkout 30m")]
+    Extend(ExtendArgs),
+    /// Check policies without any server: what is wrong, where, and what to do.
+    #[command(after_help = "Example: sluice validate policies/*.yaml")]
+    Validate(ValidateArgs),
+    /// Run the analysis on a file of windows, without any server.
+    #[command(after_help = "Examples:\n  sluice judge --policy checkout.yaml windows.jsonl -o json\n  exporter | sluice judge --policy checkout.yaml - --follow")]
+    Judge(JudgeArgs),
+    /// The JSON Schema of a policy, for editors and CI.
+    #[command(after_help = "Example: sluice schema > policy.schema.json")]
+    Schema,
+    /// Completions for a shell.
+    #[command(after_help = "Example: sluice completions bash > /etc/bash_completion.d/sluice")]
+    Completions(CompletionsArgs),
+    /// The man page, or one for every command in a folder.
+    #[command(after_help = "Examples:\n  sluice man | man -l -\n  sluice man /usr/local/share/man/man1")]
+    Man(ManArgs),
+}
+
+#[cfg(test)]
+mod tests;

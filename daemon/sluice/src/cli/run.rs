@@ -1,0 +1,122 @@
+//! What `run` can be told, and what the runtime gets of it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Global, NatsAccess};
+
+/// As typed.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Folder (or file) of policies; several times for several.
+    #[arg(long, env = "SLUICE_POLICIES", default_value = "policies", value_name = "PATH", value_delimiter = ',')]
+    pub policies: Vec<PathBuf>,
+    /// Where messages and state are kept; `nats` as soon as --nats is given.
+    #[arg(long, env = "SLUICE_BUS", value_enum)]
+    pub bus: Option<BusKind>,
+    /// Folder of the embedded bus' file.
+    #[arg(long, env = "SLUICE_DATA", default_value = "sluice-data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Where the HTTP API listens. Beyond loopback nobody may write without --http-tokens.
+    #[arg(long, env = "SLUICE_LISTEN", default_value = "127.0.0.1:7878", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// File with one `user token` a line; read again for every request.
+    #[arg(long, env = "SLUICE_HTTP_TOKENS", value_name = "FILE")]
+    pub http_tokens: Option<PathBuf>,
+    /// This daemon's name, the same at every start; the host's if left out.
+    #[arg(long, env = "SLUICE_DAEMON", value_name = "NAME")]
+    pub daemon: Option<String>,
+    /// In place of $KUBECONFIG, ~/.kube/config, or the pod's own account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    pub kube_context: Option<String>,
+    /// How log lines look. What is logged: $SLUICE_LOG (`debug`, `sluice=debug,kube=warn`).
+    #[arg(long, env = "SLUICE_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BusKind {
+    Embedded,
+    Nats,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Resolved: what the runtime gets.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Folders or files.
+    pub policies: Vec<PathBuf>,
+    pub bus: BusChoice,
+    pub listen: SocketAddr,
+    pub http_tokens: Option<PathBuf>,
+    /// The same at every start: what stands under this name is taken back.
+    pub daemon: String,
+    /// Nothing: $KUBECONFIG, ~/.kube/config, or the pod's own account.
+    pub kubeconfig: Option<PathBuf>,
+    pub kube_context: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum BusChoice {
+    /// In one process, kept in a file in this folder; nothing: in memory.
+    Embedded { data: Option<PathBuf> },
+    Nats(NatsAccess),
+}
+
+impl Default for RunOptions {
+    /// In memory, on a free port of loopback: for tests and the demo.
+    fn default() -> Self {
+        RunOptions {
+            policies: Vec::new(),
+            bus: BusChoice::Embedded { data: None },
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            http_tokens: None,
+            daemon: "sluice".to_owned(),
+            kubeconfig: None,
+            kube_context: None,
+        }
+    }
+}
+
+impl RunArgs {
+    /// Errors say what to type.
+    pub fn resolve(self, global: &Global) -> Result<RunOptions, String> {
+        let nats = global.nats.is_given();
+        let bus = match (self.bus, nats) {
+            (Some(BusKind::Nats), false) => {
+                return Err("--bus nats needs the server: add --nats nats://127.0.0.1:4222".to_owned());
+            }
+            (Some(BusKind::Embedded), true) => {
+                return Err("--bus embedded and --nats exclude each other: leave one out".to_owned());
+            }
+            (Some(BusKind::Nats) | None, true) => BusChoice::Nats(global.nats.clone()),
+            (Some(BusKind::Embedded) | None, false) => BusChoice::Embedded { data: Some(self.data) },
+        };
+        Ok(RunOptions {
+            policies: self.policies,
+            bus,
+            listen: self.listen,
+            http_tokens: self.http_tokens,
+            daemon: self.daemon.unwrap_or_else(host_name),
+            kubeconfig: self.kubeconfig,
+            kube_context: self.kube_context,
+        })
+    }
+}
+
+fn host_name() -> String {
+    let told = std::env::var("HOSTNAME").ok();
+    let read = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    told.or_else(read).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or("sluice".into())
+}

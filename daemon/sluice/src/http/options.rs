@@ -1,0 +1,52 @@
+//! What the HTTP door can be told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_bus::Doors;
+
+#[derive(Debug, Clone, Default)]
+pub struct HttpOptions {
+    /// One `user token` a line, read again for every request. With it every question below `/api` and `/events` needs
+    /// a token; without it anybody may read, and only this host may write.
+    pub tokens: Option<PathBuf>,
+    /// Where `GET /events` gets the daemon's own events; without it that route answers 501.
+    pub doors: Option<Arc<dyn Doors>>,
+    pub limits: HttpLimits,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct HttpLimits {
+    /// From the first byte of the body to the answer; streams excepted.
+    pub request: Duration,
+    /// For the headers of a request, and the longest idle time of a connection.
+    pub headers: Duration,
+    pub connections: usize,
+    /// Open streams (`/api/v1/watch`, `GET /events`).
+    pub streams: usize,
+    /// Announcements, all senders together.
+    pub events: Rate,
+    /// Commands a user; those without a token count as one user.
+    pub commands: Rate,
+}
+
+/// So many a second in the long run, and so many at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    pub per_second: u32,
+    pub burst: u32,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        HttpLimits {
+            request: Duration::from_secs(8),
+            headers: Duration::from_secs(10),
+            connections: 1024,
+            streams: 256,
+            events: Rate { per_second: 200, burst: 2000 },
+            commands: Rate { per_second: 50, burst: 200 },
+        }
+    }
+}

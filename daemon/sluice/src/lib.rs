@@ -1,0 +1,10 @@
+//! The binary's parts: the runtime that performs what the core decides, the HTTP API, the command line, the demo.
+
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod control;
+pub mod demo;
+pub mod http;
+pub mod picture;
+pub mod runtime;
