@@ -101,7 +101,8 @@ pub(crate) struct Failing {
 pub(crate) struct Ledger {
     rules: Rules,
     entries: BTreeMap<Key, Entry>,
-    ended: VecDeque<Key>,
+    /// What came of the last ones: a repeated resolve gets the first answer again.
+    ended: VecDeque<(Key, Outcome)>,
     words: u64,
     /// Most alerts in the next message: halved by a failure, whole again after a success.
     batch: usize,
@@ -134,7 +135,7 @@ impl Ledger {
             Some(entry) if entry.says(&alert) => entry.join(waiter),
             Some(_) => self.replace(&key, alert, waiter, now),
             None => {
-                self.ended.retain(|ended| *ended != key);
+                self.ended.retain(|(ended, _)| *ended != key);
                 self.insert(key, alert, Known::Nothing, waiter, now);
             }
         }
@@ -146,12 +147,14 @@ impl Ledger {
             Some(entry) if !entry.alert.is_firing() => entry.join(waiter),
             Some(entry) if entry.known == Known::Nothing && !entry.in_flight => {
                 answer(waiter, Outcome::Needless);
-                self.end(&key, &Outcome::Needless);
+                self.end(&key, Outcome::Needless);
             }
             Some(_) => self.replace(&key, alert, waiter, now),
-            None if self.ended.contains(&key) => answer(waiter, Outcome::Told),
-            // A former process may have fired it.
-            None => self.insert(key, alert, Known::Perhaps, waiter, now),
+            None => match self.ended.iter().find(|(ended, _)| *ended == key) {
+                Some((_, outcome)) => answer(waiter, outcome.clone()),
+                // A former process may have fired it.
+                None => self.insert(key, alert, Known::Perhaps, waiter, now),
+            },
         }
     }
 
@@ -289,11 +292,11 @@ impl Ledger {
         entry.waiting.push(waiter);
     }
 
-    fn end(&mut self, key: &Key, outcome: &Outcome) {
+    fn end(&mut self, key: &Key, outcome: Outcome) {
         if let Some(mut entry) = self.entries.remove(key) {
-            entry.answer_all(outcome);
+            entry.answer_all(&outcome);
         }
-        self.ended.push_back(key.clone());
+        self.ended.push_back((key.clone(), outcome));
         if self.ended.len() > MOST_ENDED {
             self.ended.pop_front();
         }
@@ -340,7 +343,7 @@ impl Ledger {
         entry.attempts = 0;
         entry.known = if said.is_firing() { Known::Firing } else { Known::Nothing };
         if entry.word == word && !said.is_firing() {
-            self.end(key, &Outcome::Told);
+            self.end(key, Outcome::Told);
         } else if entry.word == word {
             entry.unsaid = false;
             entry.due = self.rules.repeat.map(|repeat| now + repeat);
@@ -367,7 +370,7 @@ impl Ledger {
             entry.known = Known::Perhaps;
         }
         if entry.known == Known::Nothing && !entry.alert.is_firing() {
-            self.end(key, &Outcome::Needless);
+            self.end(key, Outcome::Needless);
         } else if entry.word == word {
             entry.due = Some(now + delay(entry.attempts));
         }
@@ -381,9 +384,9 @@ impl Ledger {
                 (entry.alone, entry.due) = (true, Some(now));
             } else if entry.word == *word {
                 self.counts.refused += 1;
-                self.end(key, &Outcome::Refused { why: why.clone() });
+                self.end(key, Outcome::Refused { why: why.clone() });
             } else if entry.known == Known::Nothing && !entry.alert.is_firing() {
-                self.end(key, &Outcome::Needless);
+                self.end(key, Outcome::Needless);
             }
         }
     }

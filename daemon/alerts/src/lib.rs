@@ -83,7 +83,7 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
 }
 
 /// The sinks of a policy, one per replica. Nothing is sent and no secret is read yet. `http` begins each client: the
-/// place for a private CA or a proxy; redirects, addresses and time limits are set here.
+/// place for a private CA or a proxy; redirects, addresses and time limits are set here. rustls needs its provider before.
 pub fn connect(
     sinks: &[AlertSink],
     http: impl Fn() -> reqwest::ClientBuilder,

@@ -3,6 +3,7 @@
 //! - No redirects: an answer cannot send us elsewhere.
 //! - No link-local addresses and no clouds' metadata services, as a literal or by name; the name is resolved once and
 //!   connected to what was checked.
+//!   (Through a proxy the proxy resolves names: it has to keep to this itself.)
 //! - Every request has a time limit; of an answer's body only the beginning is read.
 
 use std::{

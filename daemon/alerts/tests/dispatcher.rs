@@ -291,6 +291,11 @@ async fn one_alert_that_a_sink_refuses_takes_no_other_with_it() {
     assert_eq!(outcomes(b).await, [Outcome::Refused { why: "no such label".into() }]);
     assert_eq!(outcomes(c).await, [Outcome::Told]);
     assert_eq!(dispatcher.stats()[0].refused, 1);
+    let again = outcomes(dispatcher.resolve(alert("b"))).await;
+    assert!(
+        matches!(again[..], [Outcome::Refused { .. }]),
+        "the end of what was refused is not told: {again:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
