@@ -80,8 +80,8 @@ pub(crate) struct Scrape {
     every_ms: i64,
     timeout: Duration,
     at_once: usize,
-    /// How many families each pod showed last, to notice a cut between two of them.
-    families: Mutex<BTreeMap<String, usize>>,
+    /// How many families, and series of ours, each pod showed last: to notice a cut between two lines.
+    sizes: Mutex<BTreeMap<String, (usize, usize)>>,
 }
 
 /// One page of one ask.
@@ -100,7 +100,7 @@ impl Scrape {
             every_ms: i64::try_from(block.every.0.as_millis()).unwrap_or(i64::MAX).max(100),
             timeout: block.timeout.0,
             at_once: http.concurrency.max(1) * PODS_PER_QUERY,
-            families: Mutex::default(),
+            sizes: Mutex::default(),
         })
     }
 
@@ -114,20 +114,22 @@ impl Scrape {
         let answer = |why: String| SourceError::Answer { server: pod.clone(), why };
         let read = page.shape.read(page.arm, &pod, at_ms, &body.content_type, &body.bytes);
         let counted = read.map_err(|fault| answer(fault.to_string()))?;
-        self.check_families(&pod, counted.families).map_err(answer)?;
+        self.check_size(&pod, counted.size).map_err(answer)?;
         Ok(counted)
     }
 
-    /// Fewer families than last time: perhaps a cut between two of them. The second time in a row it is believed.
-    fn check_families(&self, pod: &str, now: usize) -> Result<(), String> {
-        let mut known = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A process never shows fewer families or series than before, so it restarted, or the text was cut between two
+    /// lines. The second time in a row it is believed.
+    fn check_size(&self, pod: &str, now: (usize, usize)) -> Result<(), String> {
+        let mut known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_REMEMBERED && !known.contains_key(pod) {
             known.clear();
         }
         match known.insert(pod.to_owned(), now) {
-            Some(before) if now < before => {
-                Err(format!("it shows {now} metric families, {before} before: perhaps it was cut"))
-            }
+            Some(before) if now.0 < before.0 || now.1 < before.1 => Err(format!(
+                "it shows {} metric families and {} series of ours, {} and {} before: perhaps it was cut",
+                now.0, now.1, before.0, before.1
+            )),
             _ => Ok(()),
         }
     }

@@ -42,7 +42,8 @@ pub(super) enum PodFault {
 pub(super) struct Counted {
     pub(super) sample: PodSample,
     pub(super) complaint: Option<String>,
-    pub(super) families: usize,
+    /// Metric families, and series of ours.
+    pub(super) size: (usize, usize),
 }
 
 impl Shape {
@@ -95,7 +96,7 @@ impl Shape {
             started_ms: started.map(|ms| ms.round() as i64),
             ready_ms: None,
         };
-        Ok(Counted { sample, complaint, families: exposition.families })
+        Ok(Counted { sample, complaint, size: (exposition.families, exposition.samples.len()) })
     }
 
     fn counts(&self, exposition: &Exposition) -> Result<(u64, u64), PodFault> {
@@ -206,7 +207,7 @@ process_start_time_seconds 1.79e+09
         assert_eq!(sample.started_ms, Some(1_790_000_000_000));
         let buckets: Vec<(f64, u64)> = sample.buckets.unwrap().iter().map(|b| (b.le, b.count)).collect();
         assert_eq!(buckets, [(0.1, 90), (f64::INFINITY, 100)]);
-        assert_eq!((counted.complaint, counted.families), (None, 3));
+        assert_eq!((counted.complaint, counted.size), (None, (3, 10)));
     }
 
     #[test]
@@ -222,11 +223,8 @@ process_start_time_seconds 1.79e+09
     fn a_text_cut_at_any_byte_is_never_read_as_less() {
         for end in 0..TEXT.len() {
             let Ok(counted) = read(&TEXT[..end]) else { continue };
-            let (requests, histogram) = (counted.sample.requests, counted.sample.buckets.unwrap_or_default());
-            let whole_families = counted.families;
-            // A cut between two families shows only in their number, which the scrape compares with the one before.
-            assert!(requests == 100 || whole_families < 3, "cut at {end}: {requests}");
-            assert!(histogram.is_empty() || histogram[1].count == 100 || whole_families < 3, "cut at {end}");
+            // A cut between two lines shows in the number of series, which is compared with the read before.
+            assert!(counted.size.1 < 10, "cut at {end}: {:?}", counted.sample);
         }
     }
 

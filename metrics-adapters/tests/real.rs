@@ -1,0 +1,318 @@
+//! A real Prometheus that scrapes real services: what the windows say is what the services counted.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail};
+use sluice_metrics_adapters::{Ask, Closed, Cursor, Http, Reading, Source, SourceError, connect};
+use sluice_rig::{Load, Prometheus, PrometheusOptions, Service, prometheus::Target, wait};
+use support::{ask, policy};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Two versions, one pod each, and a Prometheus that scrapes them every 200 ms.
+struct Shop {
+    stable: Service,
+    canary: Service,
+    server: Prometheus,
+}
+
+impl Shop {
+    async fn open() -> Result<Shop> {
+        let (stable, canary) = (Service::start("v1", "s-1").await?, Service::start("v2", "c-1").await?);
+        canary.behaviour.set_error_share(0.3);
+        let server = prometheus(&stable, &canary).await?;
+        server.wait_until_up(2, LIMIT).await?;
+        Ok(Shop { stable, canary, server })
+    }
+
+    /// Both versions get requests, until the loads are stopped.
+    fn load(&self) -> Result<[Load; 2]> {
+        Ok([Load::start(&self.stable.url(), 200.0)?, Load::start(&self.canary.url(), 100.0)?])
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::of(&self.server.url(), "")
+    }
+
+    /// Requests and errors of both services.
+    fn counted(&self) -> BTreeMap<String, (u64, u64)> {
+        let of = |service: &Service| {
+            (service.name().to_owned(), (service.counts().requests, service.counts().errors))
+        };
+        [of(&self.stable), of(&self.canary)].into()
+    }
+}
+
+async fn prometheus(stable: &Service, canary: &Service) -> Result<Prometheus> {
+    let targets = vec![
+        Target::pod(stable.address(), "shop", "checkout", "s-1"),
+        Target::pod(canary.address(), "shop", "checkout-canary", "c-1"),
+    ];
+    let scrape_interval = Duration::from_millis(200);
+    Prometheus::start(PrometheusOptions { scrape_interval, targets, ..PrometheusOptions::default() }).await
+}
+
+/// Reads, closes and sums up, as the daemon does.
+struct Reader {
+    sources: Vec<Arc<dyn Source>>,
+    ask: Ask,
+    cursor: Cursor,
+    totals: BTreeMap<String, (u64, u64)>,
+    slow: BTreeMap<String, u64>,
+    windows: u64,
+    reads: u64,
+    last: Option<Reading>,
+}
+
+impl Reader {
+    fn of(url: &str, more: &str) -> Reader {
+        let block = format!(
+            "{{prometheus: {{url: '{url}', timeout: 2s, labels: {{by: app, stable: checkout, canary: checkout-canary{more}}}}}}}"
+        );
+        let policy = policy("checkout", &block);
+        let source = connect(&policy.spec.metrics, &Http::default()).unwrap();
+        let (cursor, totals, slow) = (Cursor::new(), BTreeMap::new(), BTreeMap::new());
+        Reader {
+            sources: vec![source],
+            ask: ask(&policy),
+            cursor,
+            totals,
+            slow,
+            windows: 0,
+            reads: 0,
+            last: None,
+        }
+    }
+
+    /// Reads now, from one replica after the other.
+    async fn read(&mut self) -> Result<Closed, SourceError> {
+        let source = self.sources[self.reads as usize % self.sources.len()].clone();
+        self.reads += 1;
+        let reading = source.read(std::slice::from_ref(&self.ask), now_ms()).await.remove(0)?;
+        assert_eq!(reading.complaints, Vec::<String>::new());
+        let closed = self.cursor.close(&reading, 1);
+        if let Closed::Window(window) = &closed {
+            window.check().expect("a window that can be judged");
+            self.windows += 1;
+            for pod in &window.pods {
+                let sum = self.totals.entry(pod.pod.clone()).or_default();
+                *sum = (sum.0 + pod.requests, sum.1 + pod.errors);
+                *self.slow.entry(pod.pod.clone()).or_default() += pod.histogram_total();
+            }
+        }
+        self.last = Some(reading);
+        Ok(closed)
+    }
+
+    /// Reads whenever the source says that it is worth while, until `done`.
+    async fn read_until(&mut self, what: &str, mut done: impl FnMut(&Reader) -> bool) -> Result<()> {
+        let reads = async {
+            while !done(self) {
+                self.read().await.context("reading")?;
+                let next = self.last.as_ref().map_or(0, |reading| reading.next_ms);
+                tokio::time::sleep(Duration::from_millis(u64::try_from(next - now_ms()).unwrap_or(0))).await;
+            }
+            anyhow::Ok(())
+        };
+        match tokio::time::timeout(LIMIT, reads).await {
+            Ok(outcome) => outcome,
+            Err(_) => bail!("waited {LIMIT:?} for {what}: {:?}", self.totals),
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+#[tokio::test]
+async fn windows_add_up_to_what_the_services_counted_from_the_first_request_on() -> Result<()> {
+    let shop = Shop::open().await?;
+    let mut reader = shop.reader();
+    reader.read().await?;
+    let loads = shop.load()?;
+    reader.read_until("ten windows", |reader| reader.windows >= 10).await?;
+    for load in loads {
+        load.stop().await;
+    }
+    let counted = shop.counted();
+    reader.read_until("the last requests", |reader| reader.totals == counted).await?;
+    assert!(counted["c-1"].1 > 0, "the canary has errors");
+    assert!(
+        counted.iter().all(|(pod, (requests, _))| reader.slow[pod] == *requests),
+        "histograms add up, too"
+    );
+    assert!(reader.reads < reader.windows * 4 + 20, "{} reads for {} windows", reader.reads, reader.windows);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_that_restarts_counts_from_zero_and_nothing_counts_twice() -> Result<()> {
+    let shop = Shop::open().await?;
+    let mut reader = shop.reader();
+    reader.read().await?;
+    let loads = shop.load()?;
+    reader.read_until("three windows", |reader| reader.windows >= 3).await?;
+    for load in loads {
+        load.stop().await;
+    }
+    let before = shop.counted();
+    reader.read_until("the last requests", |reader| reader.totals == before).await?;
+    shop.canary.restart_counters();
+    let loads = [Load::start(&shop.canary.url(), 100.0)?, Load::start(&shop.stable.url(), 100.0)?];
+    wait::until("requests after the restart", LIMIT, async || {
+        Ok((shop.canary.counts().requests > 20).then_some(()))
+    })
+    .await?;
+    for load in loads {
+        load.stop().await;
+    }
+    let canary = shop.canary.counts();
+    let wanted = (before["c-1"].0 + canary.requests, before["c-1"].1 + canary.errors);
+    reader.read_until("the restarted pod's requests", |reader| reader.totals["c-1"] == wanted).await
+}
+
+#[tokio::test]
+async fn an_outage_of_the_server_is_source_down_and_its_gap_is_counted_once() -> Result<()> {
+    let mut shop = Shop::open().await?;
+    let mut reader = shop.reader();
+    reader.read().await?;
+    let loads = shop.load()?;
+    reader.read_until("three windows", |reader| reader.windows >= 3).await?;
+    shop.server.server.kill();
+    let error = reader.read().await.expect_err("nobody answers");
+    assert!(error.is_down(), "{error}");
+    shop.server.server.start_again().await?;
+    wait::until("the source to be found again", LIMIT, async || match reader.read().await {
+        Ok(Closed::Window(_)) => Ok(Some(())),
+        Ok(other) => bail!("{other:?}"),
+        Err(error) if error.is_down() => Err(error.into()),
+        Err(error) => panic!("{error}"),
+    })
+    .await?;
+    for load in loads {
+        load.stop().await;
+    }
+    let counted = shop.counted();
+    reader.read_until("everything, the gap included", |reader| reader.totals == counted).await
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_source_down() -> Result<()> {
+    let shop = Shop::open().await?;
+    let mut reader = shop.reader();
+    reader.read().await?;
+    shop.server.server.freeze()?;
+    let error = reader.read().await.expect_err("it hangs");
+    assert!(matches!(error, SourceError::Timeout { .. }) && error.is_down(), "{error}");
+    shop.server.server.thaw()?;
+    wait::until("an answer", LIMIT, async || Ok(Some(reader.read().await?))).await.map(drop)
+}
+
+#[tokio::test]
+async fn two_replicas_that_scrape_at_different_phases_count_everything_once() -> Result<()> {
+    let shop = Shop::open().await?;
+    let other = prometheus(&shop.stable, &shop.canary).await?;
+    other.wait_until_up(2, LIMIT).await?;
+    let mut reader = shop.reader();
+    reader.sources.extend(Reader::of(&other.url(), "").sources);
+    reader.read().await?;
+    let loads = shop.load()?;
+    reader.read_until("ten windows", |reader| reader.windows >= 10).await?;
+    for load in loads {
+        load.stop().await;
+    }
+    let counted = shop.counted();
+    reader.read_until("the last requests", |reader| reader.totals == counted).await
+}
+
+#[tokio::test]
+async fn a_pod_that_is_cut_in_half_or_gone_is_no_data_and_no_verdict() -> Result<()> {
+    let shop = Shop::open().await?;
+    let mut reader = shop.reader();
+    let _loads = shop.load()?;
+    reader.read_until("three windows", |reader| reader.windows >= 3).await?;
+    shop.canary.behaviour.set_exposition(sluice_rig::service::Exposition::CutInHalf);
+    wait::until("no data", LIMIT, async || match reader.read().await? {
+        Closed::NoData(why) if why.contains("canary") => Ok(Some(())),
+        other => bail!("{other:?}"),
+    })
+    .await?;
+    let windows = reader.windows;
+    shop.canary.behaviour.set_exposition(sluice_rig::service::Exposition::Whole);
+    reader.read_until("it to go on", |reader| reader.windows >= windows + 3).await
+}
+
+#[tokio::test]
+async fn history_is_stable_alone_and_becomes_windows_of_step_0() -> Result<()> {
+    let shop = Shop::open().await?;
+    let loads = shop.load()?;
+    shop.server.wait_for("count_over_time(up{app=\"checkout\"}[1m])", LIMIT, |n| n >= 20.0).await?;
+    for load in loads {
+        load.stop().await;
+    }
+    let reader = shop.reader();
+    let (to, hour) = (now_ms(), 3_600_000);
+    let readings = reader.sources[0].history(&reader.ask, to - hour, to, Duration::from_secs(1)).await?;
+    let mut cursor = Cursor::new();
+    let windows: Vec<_> = readings
+        .iter()
+        .filter_map(|reading| match cursor.close(reading, 0) {
+            Closed::Window(window) => Some(window),
+            _ => None,
+        })
+        .collect();
+    assert!(!windows.is_empty());
+    assert!(windows.iter().all(|window| window.step == 0 && window.pods.iter().all(|pod| pod.pod == "s-1")));
+    assert!(windows.iter().map(|window| window.pods[0].requests).sum::<u64>() > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_prometheus_itself_refuses_is_told_with_the_query() -> Result<()> {
+    let shop = Shop::open().await?;
+    // Rust's regular expressions know this escape, RE2 does not.
+    let mut reader = Reader::of(&shop.server.url(), r#", match: 'path!~"\\u{61}"'"#);
+    let error = reader.read().await.expect_err("it is no regular expression there");
+    assert!(
+        matches!(&error, SourceError::Query { why, query, .. } if why.contains("bad_data") && query.contains("path!~")),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn direct_scrape_adds_up_without_any_prometheus() -> Result<()> {
+    let (stable, canary) = (Service::start("v1", "s-1").await?, Service::start("v2", "c-1").await?);
+    canary.behaviour.set_error_share(0.3);
+    let block = format!(
+        "{{scrape: {{stable: ['{}/metrics'], canary: ['{}/metrics'], every: 100ms}}}}",
+        stable.url(),
+        canary.url()
+    );
+    let policy = policy("checkout", &block);
+    let source = connect(&policy.spec.metrics, &Http::default())?;
+    let asks = [ask(&policy)];
+    let (mut cursor, mut seen) = (Cursor::new(), (0, 0));
+    cursor.close(&source.read(&asks, now_ms()).await.remove(0)?, 1);
+    let loads = [Load::start(&stable.url(), 200.0)?, Load::start(&canary.url(), 100.0)?];
+    wait::until("requests", LIMIT, async || Ok((canary.counts().errors > 5).then_some(()))).await?;
+    for load in loads {
+        load.stop().await;
+    }
+    wait::until("all of them", LIMIT, async || {
+        if let Closed::Window(window) = cursor.close(&source.read(&asks, now_ms()).await.remove(0)?, 1) {
+            let pod = window.of(sluice_analyzers::Arm::Canary).next().context("no canary")?;
+            seen = (seen.0 + pod.requests, seen.1 + pod.errors);
+        }
+        let counts = canary.counts();
+        Ok((seen == (counts.requests, counts.errors)).then_some(()))
+    })
+    .await
+}
