@@ -1,0 +1,91 @@
+//! `explain`: why it stands where it stands, and what can be done.
+
+use serde_json::{Value, json};
+use sluice_analyzers::{Finding, Report};
+use sluice_wire::view::RolloutView;
+
+use crate::cli::{Exit, ExplainArgs, Global};
+use crate::client::Client;
+use crate::picture::{report, wrapped};
+
+use super::{Failure, Screen, history};
+
+/// The last lines of the history that help to understand.
+const LAST_LINES: usize = 5;
+
+pub async fn perform(args: &ExplainArgs, global: &Global, client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+    let aim = args.rollout.aim(global);
+    let view = client.status(&aim).await?;
+    if screen.json() {
+        screen.value(&as_json(&view))?;
+        return Ok(Exit::Well);
+    }
+    screen.board(std::slice::from_ref(&view), |board| board)?;
+    told(&view, screen)?;
+    let lines = client.history(&aim).await?;
+    screen.text("\nLately\n")?;
+    for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+        history::tell(line, screen)?;
+    }
+    advised(&view, screen)?;
+    Ok(Exit::Well)
+}
+
+fn as_json(view: &RolloutView) -> Value {
+    let words = report(view).map(|report| report.words());
+    json!({
+        "rollout": view.rollout, "phase": view.phase, "revision": view.revision, "weight": view.weight,
+        "verdict": view.verdict, "reason": view.reason, "waitsFor": view.waits_for, "words": words,
+        "evidence": view.evidence, "alerts": view.alerts,
+    })
+}
+
+fn told(view: &RolloutView, screen: &mut Screen) -> std::io::Result<()> {
+    let Some(report) = report(view) else {
+        return screen.text("\nNo evidence yet: nothing was judged in this phase.\n");
+    };
+    screen.text("\nEvidence\n")?;
+    for finding in &report.findings {
+        paragraph(&finding.words(), screen)?;
+        paragraph(&against_its_bars(finding), screen)?;
+    }
+    paragraph(&together(&report), screen)
+}
+
+fn against_its_bars(finding: &Finding) -> String {
+    let abort = format!("aborts at {:.1}, is at {:.1}", finding.abort_bar, finding.log_abort);
+    if !finding.gates {
+        return format!("{abort}; does not hold the step");
+    }
+    format!("{abort}; lets the step go at {:.1}, is at {:.1}", finding.advance_bar, finding.log_advance)
+}
+
+fn together(report: &Report) -> String {
+    let line = format!(
+        "All metrics together abort at {:.1} and are at {:.1} (natural logarithms of e-values, after {} windows).",
+        report.abort_bar, report.log_abort, report.windows
+    );
+    if report.history { line } else { format!("{line} Nothing was measured before the rollout, so false aborts may be more frequent than stated.") }
+}
+
+fn paragraph(text: &str, screen: &mut Screen) -> std::io::Result<()> {
+    for (number, line) in wrapped(text, screen.width().saturating_sub(4)).iter().enumerate() {
+        screen.line(&format!("{}{line}", if number == 0 { "  " } else { "    " }))?;
+    }
+    Ok(())
+}
+
+/// What a person can type next.
+fn advised(view: &RolloutView, screen: &mut Screen) -> std::io::Result<()> {
+    let name = format!("{}/{}", view.rollout.namespace(), view.rollout.name());
+    let promote = format!("sluice promote {name} --revision {} --reason '…'", view.revision);
+    let abort = format!("sluice abort {name} --reason '…'");
+    let lines = match (view.outcome.is_some(), view.phase.as_str()) {
+        (true, _) => vec![format!("sluice retry {name}")],
+        (false, "paused") => vec![format!("sluice resume {name}"), promote, abort],
+        (false, "reverting") => vec![format!("sluice watch {name}")],
+        (false, _) => vec![format!("sluice pause {name}"), promote, abort],
+    };
+    screen.text("\nNext\n")?;
+    lines.iter().try_for_each(|line| screen.line(&format!("  {line}")))
+}

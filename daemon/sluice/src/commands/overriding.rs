@@ -1,0 +1,74 @@
+//! `promote`, `pause`, `abort`, …: one message to one rollout or to all, and its answer.
+
+use sluice_wire::message::{Answer, Command};
+
+use crate::cli::{Aim, AllOr, Exit, Global, Verb};
+use crate::client::{Client, ClientError, fresh_id};
+
+use super::{Failure, Screen};
+
+pub async fn perform(verb: &Verb, global: &Global, client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+    let Some((which, action, command)) = asked(verb) else {
+        return Err(Failure::input("this is no override", "see `sluice help`"));
+    };
+    let id = command.id.clone().unwrap_or_else(fresh_id);
+    let command = Command { id: Some(id.clone()), ..command };
+    let answer = send(client, &which.aim(global), action, &command, &id).await?;
+    tell(&answer, screen)?;
+    Ok(if answer.accepted { Exit::Well } else { Exit::WentBadly })
+}
+
+/// An answer that did not come names the id by which the command can be repeated without a second effect.
+async fn send(client: &Client, aim: &Aim, action: &str, command: &Command, id: &str) -> Result<Answer, Failure> {
+    match client.command(aim, action, command).await {
+        Err(error @ ClientError::Silent { .. }) => {
+            let remedy = format!("whether it took effect is not known: look with `sluice status`, or repeat it with --id {id}, which never has a second effect");
+            Err(Failure::server(error.to_string(), remedy))
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The action as the subject names it, with its body.
+fn asked(verb: &Verb) -> Option<(&AllOr, &'static str, Command)> {
+    Some(match verb {
+        Verb::Promote(args) => (&args.which, "promote", args.command()),
+        Verb::PromoteFull(args) => (&args.which, "promote-full", args.command()),
+        Verb::Pause(args) => (&args.which, "pause", args.command()),
+        Verb::Resume(args) => (&args.which, "resume", args.command()),
+        Verb::Abort(args) => (&args.which, "abort", args.command()),
+        Verb::Retry(args) => (&args.which, "retry", args.command()),
+        Verb::Skip(args) => (&args.which, "skip", args.command()),
+        Verb::SetWeight(args) => (&args.which, "set-weight", args.command()),
+        Verb::Extend(args) => (&args.which, "extend", args.command()),
+        Verb::Init
+        | Verb::Run(_)
+        | Verb::Demo(_)
+        | Verb::Start(_)
+        | Verb::Status(_)
+        | Verb::Watch(_)
+        | Verb::History(_)
+        | Verb::Explain(_)
+        | Verb::Validate(_)
+        | Verb::Judge(_)
+        | Verb::Schema
+        | Verb::Completions(_)
+        | Verb::Man(_) => return None,
+    })
+}
+
+/// An answer, and with `--all` one for each rollout.
+pub(super) fn tell(answer: &Answer, screen: &mut Screen) -> std::io::Result<()> {
+    if screen.json() {
+        return screen.value(answer);
+    }
+    screen.line(&words(answer))?;
+    answer.each.iter().try_for_each(|one| screen.line(&format!("  {}", words(one))))
+}
+
+fn words(answer: &Answer) -> String {
+    let name = answer.rollout.as_ref().map(ToString::to_string).filter(|name| !answer.message.contains(name.as_str()));
+    let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
+    let refused = if answer.accepted || answer.message.starts_with("refused") { "" } else { "refused: " };
+    format!("{name}{refused}{}", answer.message)
+}

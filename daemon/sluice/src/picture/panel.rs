@@ -1,0 +1,115 @@
+//! One rollout in full.
+
+use sluice_analyzers::{Finding, Report};
+use sluice_wire::view::RolloutView;
+
+use super::bar::{bar, reached};
+use super::line::{Line, Tone, columns};
+use super::words::{phase_tone, span, verdict, verdict_tone};
+
+/// Where the second column begins.
+const INDENT: usize = 12;
+const LONG_BAR: usize = 40;
+const SHORT_BAR: usize = 12;
+
+pub(super) fn panel(view: &RolloutView, width: usize) -> Vec<Line> {
+    let mut lines = vec![heading(view, width)];
+    if view.outcome.is_none() {
+        lines.push(steps(view));
+        lines.push(weight(view));
+        lines.extend(watched(view));
+        lines.extend(evidence(view));
+    }
+    lines.push(labelled("why", Tone::Plain).and(Tone::Plain, &view.reason));
+    lines.extend(view.waits_for.as_ref().map(|what| labelled("waits for", Tone::Plain).and(Tone::Plain, what)));
+    lines.extend(view.alerts.iter().map(|alert| labelled("ALERT", Tone::Wary).and(Tone::Wary, alert)));
+    lines
+}
+
+fn labelled(label: &str, tone: Tone) -> Line {
+    let tone = if tone == Tone::Plain { Tone::Faint } else { tone };
+    Line::new(tone, format!("  {label}")).to(INDENT)
+}
+
+/// The name to the left; phase, revision and age to the right if there is room.
+fn heading(view: &RolloutView, width: usize) -> Line {
+    let release = view.release.as_ref().map(|release| format!("  {release}")).unwrap_or_default();
+    let age = view.changed.since(view.started).as_secs_f64();
+    let rest = format!(" · revision {} · {}", view.revision, span(age));
+    let line = Line::new(Tone::Strong, view.rollout.to_string()).and(Tone::Plain, release);
+    let right = columns(&view.phase) + columns(&rest);
+    let column = width.saturating_sub(right).max(line.columns() + 2);
+    line.to(column).and(phase_tone(view), &view.phase).and(Tone::Faint, rest)
+}
+
+/// `1 ─ 5 ─ [25] ─ 50 ─ bake 95`: what is passed, where it is, what is to come.
+fn steps(view: &RolloutView) -> Line {
+    let here = view.step.unwrap_or(usize::MAX);
+    let mut line = labelled("steps", Tone::Plain);
+    let weights = view.steps.iter().map(|weight| format!("{weight}"));
+    let bake = view.bake.map(|weight| format!("bake {weight}"));
+    for (index, text) in weights.chain(bake).enumerate() {
+        if index > 0 {
+            line = line.and(Tone::Faint, " ─ ");
+        }
+        line = match (index + 1).cmp(&here) {
+            std::cmp::Ordering::Less => line.and(Tone::Good, text),
+            std::cmp::Ordering::Equal => line.and(Tone::Strong, format!("[{text}]")),
+            std::cmp::Ordering::Greater => line.and(Tone::Faint, text),
+        };
+    }
+    line
+}
+
+fn weight(view: &RolloutView) -> Line {
+    let shown = view.read_back.unwrap_or(view.weight);
+    let line = labelled("weight", Tone::Plain).and(Tone::Plain, bar(shown.fraction(), LONG_BAR));
+    let line = line.and(Tone::Strong, format!(" {shown}"));
+    match view.read_back {
+        Some(read) if read == view.weight => line,
+        Some(_) => line.and(Tone::Wary, format!("  {} wanted", view.weight)),
+        None => line.and(Tone::Wary, "  not read back yet"),
+    }
+}
+
+fn watched(view: &RolloutView) -> Option<Line> {
+    let (seconds, needed) = (view.watched_seconds?, view.needed_seconds?);
+    let share = if needed > 0.0 { seconds / needed } else { 1.0 };
+    let line = labelled("watched", Tone::Plain).and(Tone::Plain, bar(share, LONG_BAR));
+    let line = line.and(Tone::Plain, format!(" {} of {}", span(seconds), span(needed)));
+    Some(match view.verdict {
+        Some(said) => line.and(Tone::Plain, "  ").and(verdict_tone(said), verdict(said)),
+        None => line,
+    })
+}
+
+/// Every metric: how much of the bar for an abort, and of the one for advancing, is reached.
+fn evidence(view: &RolloutView) -> Vec<Line> {
+    let Some(report) = report(view) else { return Vec::new() };
+    report.findings.iter().flat_map(|finding| [bars(finding), labelled("", Tone::Plain).and(Tone::Faint, said(finding))]).collect()
+}
+
+/// The analyzers' report in a view, if there is one.
+pub(super) fn report(view: &RolloutView) -> Option<Report> {
+    serde_json::from_value(view.evidence.clone()).ok()
+}
+
+fn bars(finding: &Finding) -> Line {
+    let abort = reached(finding.log_abort, finding.abort_bar);
+    let tone = if abort >= 0.5 { Tone::Bad } else { Tone::Plain };
+    let line = Line::new(Tone::Plain, format!("  {:<15}", finding.metric)).and(Tone::Faint, "abort ");
+    let line = line.and(tone, format!("{}│{:>4.0} %", bar(abort, SHORT_BAR), (abort * 100.0).floor()));
+    if !finding.gates {
+        return line;
+    }
+    let advance = reached(finding.log_advance, finding.advance_bar);
+    let tone = if advance >= 1.0 { Tone::Good } else { Tone::Plain };
+    line.and(Tone::Faint, "   advance ")
+        .and(tone, format!("{}│{:>4.0} %", bar(advance, SHORT_BAR), (advance * 100.0).floor()))
+}
+
+/// The finding in words, without the name that stands before it already.
+fn said(finding: &Finding) -> String {
+    let words = finding.words();
+    words.strip_prefix(&format!("{}: ", finding.metric)).map_or(words.clone(), str::to_owned)
+}

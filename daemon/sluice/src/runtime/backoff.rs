@@ -1,0 +1,34 @@
+//! Waiting longer after each failure, with jitter, up to a bound.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+/// Doubles from `first` to `most`; each wait is 75 to 125 % of its nominal length.
+#[derive(Debug)]
+pub struct Backoff {
+    wait: Duration,
+    most: Duration,
+    attempts: u32,
+}
+
+impl Backoff {
+    pub fn new(first: Duration, most: Duration) -> Backoff {
+        Backoff { wait: first, most, attempts: 0 }
+    }
+
+    /// How often `next` was called.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    pub fn next(&mut self) -> Duration {
+        self.attempts = self.attempts.saturating_add(1);
+        let nominal = self.wait;
+        self.wait = (self.wait * 2).min(self.most);
+        // The seed of a fresh hasher is random enough to spread waits.
+        let draw = RandomState::new().hash_one(self.attempts) % 51;
+        nominal.mul_f64(0.75 + draw as f64 / 100.0)
+    }
+}

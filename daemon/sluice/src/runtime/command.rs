@@ -1,0 +1,172 @@
+//! Commands from people: to one rollout, or to all of them at once.
+
+use futures::future::join_all;
+use serde_json::Value;
+use sluice_rollout::{Action, Override, Phase, State};
+use sluice_wire::{
+    cloudevent::CloudEvent,
+    message::{ANNOUNCED, Announcement, Answer, Command},
+    subject::ALL,
+};
+
+use super::{Daemon, Entry, parts::now, rollout::Handle};
+
+impl Daemon {
+    /// `namespace` or `name` may be `_all`. Repeats are recognised by `key` in the rollout's own state.
+    pub(super) async fn obey(
+        &self,
+        user: &str,
+        namespace: &str,
+        name: &str,
+        action: &str,
+        key: &str,
+        command: Command,
+    ) -> Answer {
+        let asked = match command.action(action) {
+            Ok(asked) => asked,
+            Err(error) => return Answer::refused(error.to_string()),
+        };
+        let actor = command.actor.clone().map_or_else(|| user.to_owned(), |actor| format!("{actor} (by {user})"));
+        let wish = Wish { actor, key: format!("{user} {key}"), action: asked, command };
+        if namespace == ALL || name == ALL {
+            return self.obey_all(namespace, name, &wish).await;
+        }
+        match self.entry(namespace, name) {
+            Some(Entry::Running(handle)) if !handle.post_is_closed() => self.obey_one(&handle, &wish).await,
+            Some(Entry::Running(_) | Entry::Ended(_)) if wish.action == Action::Retry => {
+                self.retry(namespace, name, &wish).await
+            }
+            Some(entry @ (Entry::Running(_) | Entry::Ended(_))) => {
+                let view = entry.view();
+                Answer {
+                    rollout: Some(view.rollout.clone()),
+                    revision: Some(view.revision),
+                    phase: Some(view.phase.clone()),
+                    weight: Some(view.weight),
+                    ..Answer::refused(format!("refused: {} has ended: {}", view.rollout, view.phase))
+                }
+            }
+            None => Answer::refused(format!(
+                "no rollout {namespace}/{name} is known here; `sluice status` lists those that are"
+            )),
+        }
+    }
+
+    async fn obey_one(&self, handle: &Handle, wish: &Wish) -> Answer {
+        if let Some(attempt) = &wish.command.attempt
+            && attempt != handle.id.attempt()
+        {
+            return Answer::refused(format!("refused: attempt {attempt} is no longer current, {} is", handle.id));
+        }
+        let ended = handle.view.borrow().outcome.is_some();
+        if ended && wish.action == Action::Retry {
+            return self.retry(handle.id.namespace(), handle.id.name(), wish).await;
+        }
+        match handle.post.command(wish.order()).await {
+            Some(answer) => answer,
+            None => Answer::refused(format!("refused: {} has just ended", handle.id)),
+        }
+    }
+
+    /// One message, every rollout that is running and matches.
+    async fn obey_all(&self, namespace: &str, name: &str, wish: &Wish) -> Answer {
+        let matches = |handle: &Handle| {
+            let labels = &handle.policy.metadata.labels;
+            (namespace == ALL || namespace == handle.id.namespace())
+                && (name == ALL || name == handle.id.name())
+                && wish.command.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+                && handle.view.borrow().outcome.is_none()
+        };
+        let handles: Vec<Handle> = self.running().into_iter().filter(matches).collect();
+        let each = join_all(handles.iter().map(|handle| self.obey_one(handle, wish))).await;
+        let accepted = each.iter().filter(|answer| answer.accepted).count();
+        let message = match each.len() {
+            0 => "no running rollout matches".to_owned(),
+            all => format!("{accepted} of {all} rollouts: {}", wish.action.name()),
+        };
+        Answer { accepted: accepted > 0, each, ..Answer::refused(message) }
+    }
+
+    /// A rollout that has ended begins anew, as a new attempt of the same release under the same policy.
+    async fn retry(&self, namespace: &str, name: &str, wish: &Wish) -> Answer {
+        let refused = |why: String| Answer::refused(format!("refused: {why}"));
+        let id = match self.find(namespace, name, None).await {
+            Ok(Some(id)) => id,
+            Ok(None) => return refused(format!("no rollout {namespace}/{name}")),
+            Err(error) => return refused(error.to_string()),
+        };
+        let (charter, saved) = match (self.parts.ledger.charter(&id).await, self.parts.ledger.load(&id).await) {
+            (Ok(Some(charter)), Ok(Some((saved, _)))) => (charter, saved),
+            (Err(error), _) | (_, Err(error)) => return refused(error.to_string()),
+            (Ok(_), Ok(_)) => return refused(format!("the record of {id} is gone")),
+        };
+        if let State { phase: Phase::Done { outcome: sluice_rollout::Outcome::Promoted, .. }, .. } = saved.state {
+            return refused(format!("{id} was promoted: there is nothing to try again"));
+        }
+        let announcement = Announcement {
+            version: charter.release.clone(),
+            attempt: Some(next_attempt(id.attempt())),
+            policy: serde_json::from_str::<Value>(&charter.policy).ok(),
+            actor: Some(wish.actor.clone()),
+            ..Announcement::default()
+        };
+        let data = serde_json::to_value(announcement).unwrap_or_default();
+        let place = format!("{namespace}/{name}");
+        let event = CloudEvent::new(wish.key.clone(), "sluice/retry", ANNOUNCED, &place, now(), data);
+        self.stop_aftermath(namespace, name).await;
+        match self.announced(namespace, name, event).await {
+            Ok(answer) => answer,
+            Err(error) => refused(error.to_string()),
+        }
+    }
+
+    /// The drain and scale-down of the attempt before would hit the new one's pods.
+    async fn stop_aftermath(&self, namespace: &str, name: &str) {
+        if let Some(Entry::Running(former)) = self.entry(namespace, name)
+            && former.view.borrow().outcome.is_some()
+        {
+            former.stop.cancel();
+            former.tasks.wait().await;
+        }
+    }
+}
+
+/// One person's command, before it is addressed.
+struct Wish {
+    actor: String,
+    key: String,
+    action: Action,
+    command: Command,
+}
+
+impl Wish {
+    fn order(&self) -> Override {
+        Override {
+            key: self.key.clone(),
+            actor: self.actor.clone(),
+            reason: self.command.reason.clone(),
+            expected_revision: self.command.revision,
+            action: self.action.clone(),
+        }
+    }
+}
+
+/// `v2` becomes `v2-r2`, `v2-r2` becomes `v2-r3`.
+fn next_attempt(attempt: &str) -> String {
+    match attempt.rsplit_once("-r").and_then(|(base, number)| Some((base, number.parse::<u32>().ok()?))) {
+        Some((base, number)) => format!("{base}-r{}", number.saturating_add(1)),
+        None => format!("{attempt}-r2"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_attempt;
+
+    #[test]
+    fn attempts_count_up() {
+        assert_eq!(next_attempt("v2"), "v2-r2");
+        assert_eq!(next_attempt("v2-r2"), "v2-r3");
+        assert_eq!(next_attempt("1.0-rc"), "1.0-rc-r2");
+    }
+}

@@ -1,0 +1,182 @@
+//! From the bus to an owner: what arrives is read once, acknowledged when it had its effect, and answered. What cannot be
+//! read goes to the dead letters with the reason, and changes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use serde_json::Value;
+use sluice_bus::{Delivery, Feed};
+use sluice_wire::{
+    cloudevent::CloudEvent,
+    message::{Answer, Command},
+    subject::{self, Subject},
+};
+
+use super::{Daemon, announce::answer_bytes};
+use crate::control::Control;
+
+/// An announcement that cannot begin just now comes again after this.
+const AGAIN: Duration = Duration::from_secs(5);
+/// A person is answered within this, or told that it takes longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Commands that are worked on at once; more wait on the bus.
+const MOST_AT_ONCE: usize = 256;
+
+/// Subscribes to both feeds. Overrides never wait behind events.
+pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
+    for feed in [Feed::Overrides, Feed::Events] {
+        let deliveries = daemon.parts.bus.subscribe(feed).await?;
+        let (daemon, stop) = (daemon.clone(), daemon.stop.clone());
+        daemon.clone().tasks.spawn(async move {
+            let most = match feed {
+                Feed::Overrides => MOST_AT_ONCE,
+                Feed::Events => 16,
+            };
+            let work = deliveries.for_each_concurrent(most, |delivery| take(daemon.clone(), feed, delivery));
+            stop.run_until_cancelled(work).await;
+        });
+    }
+    Ok(())
+}
+
+async fn take(daemon: Arc<Daemon>, feed: Feed, delivery: Delivery) {
+    let taken = match feed {
+        Feed::Events => announce(&daemon, &delivery).await,
+        Feed::Overrides => command(&daemon, &delivery).await,
+    };
+    match taken {
+        Taken::Answered(body) => {
+            answer(&delivery, body).await;
+            acknowledge(&delivery).await;
+        }
+        Taken::Dead(reason) => {
+            bury(&daemon, &delivery, &reason).await;
+        }
+        Taken::Later(why) => {
+            tracing::warn!(subject = delivery.subject, why, "not now; it comes again");
+            if let Err(error) = delivery.ack.again(AGAIN).await {
+                tracing::warn!(%error, "could not be given back; it comes again by itself");
+            }
+        }
+    }
+}
+
+/// What came of a delivery.
+enum Taken {
+    Answered(Bytes),
+    Dead(String),
+    Later(String),
+}
+
+async fn announce(daemon: &Daemon, delivery: &Delivery) -> Taken {
+    let (namespace, name) = match Subject::parse(&delivery.subject) {
+        Ok(Subject::Event { namespace, rollout, .. }) => (namespace, rollout),
+        Ok(Subject::Override { .. }) => return Taken::Dead("an override on the events' subject".into()),
+        Err(error) => return Taken::Dead(error.to_string()),
+    };
+    let event = match CloudEvent::read(&delivery.headers, &delivery.body) {
+        Ok(event) => event,
+        Err(error) => return Taken::Dead(error.to_string()),
+    };
+    match daemon.announced(&namespace, &name, event).await {
+        Ok(answer) if answer.accepted => Taken::Answered(answer_bytes(&answer)),
+        Ok(answer) => Taken::Dead(answer.message),
+        Err(error) => Taken::Later(error.to_string()),
+    }
+}
+
+async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
+    let (user, namespace, name, action) = match Subject::parse(&delivery.subject) {
+        Ok(Subject::Override { user, namespace, rollout, action, .. }) => (user, namespace, rollout, action),
+        Ok(Subject::Event { .. }) => return Taken::Dead("an event on the overrides' subject".into()),
+        Err(error) => return Taken::Dead(error.to_string()),
+    };
+    if let Some(read_only) = look_up(daemon, &namespace, &name, &action, &delivery.body).await {
+        return Taken::Answered(read_only);
+    }
+    let (key, command) = match body(delivery) {
+        Ok(read) => read,
+        Err(reason) => return Taken::Dead(reason),
+    };
+    let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command);
+    let answer = tokio::time::timeout(ANSWER_WITHIN, obeyed).await.unwrap_or_else(|_| {
+        Answer::refused("taken, but not carried out yet: the store does not answer; `sluice status` tells when it is")
+    });
+    Taken::Answered(answer_bytes(&answer))
+}
+
+/// A CloudEvent around the command, or the command itself; no body at all is an empty one.
+fn body(delivery: &Delivery) -> Result<(String, Command), String> {
+    let headers = &delivery.headers;
+    let enveloped = headers.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("ce-"))
+        || serde_json::from_slice::<Value>(&delivery.body).is_ok_and(|value| value.get("specversion").is_some());
+    if enveloped {
+        let event = CloudEvent::read(headers, &delivery.body).map_err(|error| error.to_string())?;
+        let data = if event.data.is_null() { Value::Object(Default::default()) } else { event.data.clone() };
+        let command: Command = serde_json::from_value(data).map_err(|error| format!("data: {error}"))?;
+        return Ok((event.key(), command));
+    }
+    let command: Command = if delivery.body.is_empty() {
+        Command::default()
+    } else {
+        serde_json::from_slice(&delivery.body).map_err(|error| {
+            format!(r#"not a command: {error}; send JSON like {{"reason": "errors in checkout", "revision": 7}}"#)
+        })?
+    };
+    Ok((command.id.clone().unwrap_or_else(|| delivery.message_id.clone()), command))
+}
+
+/// The read-only words of the request door.
+async fn look_up(daemon: &Daemon, namespace: &str, name: &str, action: &str, body: &[u8]) -> Option<Bytes> {
+    let attempt = serde_json::from_slice::<Command>(body).ok().and_then(|command| command.attempt);
+    let attempt = attempt.as_deref();
+    Some(match action {
+        "list" => {
+            let views = daemon.rollouts().await;
+            let here = |namespace: &str| namespace == subject::ALL;
+            let matching: Vec<_> = views
+                .into_iter()
+                .filter(|view| here(namespace) || view.rollout.namespace() == namespace)
+                .collect();
+            answer_bytes(&matching)
+        }
+        "status" => match daemon.rollout(namespace, name, attempt).await {
+            Ok(view) => answer_bytes(&view),
+            Err(error) => answer_bytes(&Answer::refused(error.to_string())),
+        },
+        "history" => match daemon.history(namespace, name, attempt).await {
+            Ok(lines) => answer_bytes(&lines),
+            Err(error) => answer_bytes(&Answer::refused(error.to_string())),
+        },
+        _ => return None,
+    })
+}
+
+async fn answer(delivery: &Delivery, body: Bytes) {
+    if let Err(error) = delivery.ack.answer(body).await {
+        tracing::warn!(subject = delivery.subject, %error, "the answer could not be sent");
+    }
+}
+
+async fn acknowledge(delivery: &Delivery) {
+    if let Err(error) = delivery.ack.done().await {
+        tracing::warn!(subject = delivery.subject, %error, "could not be acknowledged; its repeat gets the first answer");
+    }
+}
+
+/// Kept with its reason before it is acknowledged: nothing is lost.
+async fn bury(daemon: &Daemon, delivery: &Delivery, reason: &str) {
+    daemon.parts.meters.dead_letter();
+    tracing::warn!(subject = delivery.subject, reason, "goes to the dead letters");
+    answer(delivery, answer_bytes(&Answer::refused(reason))).await;
+    match daemon.parts.bus.dead(delivery, reason).await {
+        Ok(()) => acknowledge(delivery).await,
+        Err(error) => {
+            tracing::warn!(%error, "the dead letter could not be kept; it comes again");
+            if let Err(error) = delivery.ack.again(AGAIN).await {
+                tracing::debug!(%error, "could not be given back");
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Lanes: effects of one kind in their order, one at a time; lanes do not wait for each other. An effect that makes the
+//! running one needless cancels it. Nothing is decided here: what came of an effect goes back as an event.
+
+mod target;
+mod telling;
+mod watching;
+mod workload;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+use sluice_alerts::Dispatcher;
+use sluice_rollout::{Effect, EffectId, Fence, Lane, Numbered, Observation, RolloutId, State, Weight};
+use sluice_traffic::{Target, Workloads};
+use sluice_wire::{policy::Policy, record::Charter};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{parts::Parts, rollout::Post};
+
+/// More than a rollout can have outstanding.
+const QUEUE: usize = 256;
+
+/// What lanes may know of the state, as it stood after the last transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    pub epoch: u64,
+    pub seq: u64,
+    pub revision: u64,
+    pub weight: Weight,
+    pub done: bool,
+}
+
+impl Snapshot {
+    pub fn of(state: &State) -> Snapshot {
+        let State { epoch, seq, revision, weight, .. } = *state;
+        Snapshot { epoch, seq, revision, weight, done: state.is_done() }
+    }
+}
+
+/// What the lanes of one rollout share.
+#[derive(Clone)]
+pub struct Edge {
+    pub id: RolloutId,
+    pub charter: Arc<Charter>,
+    pub policy: Arc<Policy>,
+    pub parts: Parts,
+    pub target: Arc<dyn Target>,
+    pub workloads: Arc<dyn Workloads>,
+    pub alerts: Arc<Dispatcher>,
+    pub post: Post,
+    pub snapshot: watch::Receiver<Snapshot>,
+    /// The analyzers' latest report.
+    pub report: watch::Receiver<Value>,
+    pub observation: watch::Sender<Observation>,
+}
+
+impl Edge {
+    pub fn fence(&self, id: EffectId) -> Fence {
+        Fence { epoch: self.snapshot.borrow().epoch, seq: id.seq }
+    }
+
+    pub fn failed(&self, effect: &Effect, why: &str) {
+        self.parts.meters.failure(effect.name());
+        tracing::warn!(rollout = %self.id, effect = effect.name(), why, "an effect did not come about");
+    }
+}
+
+/// The senders of one rollout's lanes.
+pub struct Lanes {
+    target: mpsc::Sender<Numbered>,
+    workload: mpsc::Sender<Numbered>,
+    publish: mpsc::Sender<Numbered>,
+    alert: mpsc::Sender<Numbered>,
+    watching: mpsc::Sender<Numbered>,
+    edge: Edge,
+    outran: Option<EffectId>,
+}
+
+impl Lanes {
+    /// Starts the lanes and the watches; they end with `stop`.
+    pub fn start(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) -> Lanes {
+        let lane = |perform: fn(Edge, Numbered) -> BoxFuture<'static, ()>| {
+            let (sender, inbox) = mpsc::channel(QUEUE);
+            let (edge, stop) = (edge.clone(), stop.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = run(inbox, move |job| perform(edge.clone(), job)) => {}
+                }
+            });
+            sender
+        };
+        target::watch(edge, tasks, stop);
+        workload::watch(edge, tasks, stop);
+        Lanes {
+            target: lane(|edge, job| Box::pin(target::perform(edge, job))),
+            workload: lane(|edge, job| Box::pin(workload::perform(edge, job))),
+            publish: lane(|edge, job| Box::pin(telling::publish(edge, job))),
+            alert: lane(|edge, job| Box::pin(telling::alert(edge, job))),
+            watching: watching::start(edge, tasks, stop),
+            edge: edge.clone(),
+            outran: None,
+        }
+    }
+
+    /// The abort's own way: weight 0 goes to the target before the decision is saved (invariant 5's one exception).
+    pub fn outrun(&mut self, effects: &[Numbered]) {
+        let zero = |one: &&Numbered| {
+            matches!(&one.effect, Effect::SetTraffic { weight, abort: Some(_) } if weight.is_zero())
+        };
+        if let Some(one) = effects.iter().find(zero) {
+            self.outran = Some(one.id);
+            self.send(&self.target, one.clone());
+        }
+    }
+
+    pub fn execute(&mut self, effects: Vec<Numbered>) {
+        for one in effects {
+            if self.outran == Some(one.id) {
+                continue;
+            }
+            let lane = match (one.effect.lane(), one.effect.is_alert()) {
+                (Lane::Target, _) => &self.target,
+                (Lane::Workload, _) => &self.workload,
+                (Lane::Telling, false) => &self.publish,
+                (Lane::Telling, true) => &self.alert,
+                (Lane::Watching, _) => &self.watching,
+            };
+            self.send(lane, one);
+        }
+    }
+
+    /// A lane that is full has more waiting than a rollout can have outstanding: that is counted, and recovery repeats it.
+    fn send(&self, lane: &mpsc::Sender<Numbered>, one: Numbered) {
+        if let Err(error) = lane.try_send(one) {
+            self.edge.parts.meters.drop_one("lane");
+            tracing::error!(rollout = %self.edge.id, %error, "a lane is full or has ended");
+        }
+    }
+}
+
+/// One lane: what arrives cancels or removes what it makes needless, then waits for its turn.
+async fn run(mut inbox: mpsc::Receiver<Numbered>, perform: impl Fn(Numbered) -> BoxFuture<'static, ()>) {
+    let mut waiting: VecDeque<Numbered> = VecDeque::new();
+    let mut running: Option<(Effect, BoxFuture<'static, ()>)> = None;
+    loop {
+        if running.is_none()
+            && let Some(next) = waiting.pop_front()
+        {
+            running = Some((next.effect.clone(), perform(next)));
+        }
+        tokio::select! {
+            biased;
+            job = inbox.recv() => {
+                let Some(job) = job else { return };
+                waiting.retain(|earlier| !job.effect.replaces(&earlier.effect));
+                running.take_if(|(earlier, _)| job.effect.replaces(earlier));
+                waiting.push_back(job);
+            }
+            () = ended(&mut running) => running = None,
+        }
+    }
+}
+
+async fn ended(running: &mut Option<(Effect, BoxFuture<'static, ()>)>) {
+    match running {
+        Some((_, future)) => future.await,
+        None => std::future::pending().await,
+    }
+}

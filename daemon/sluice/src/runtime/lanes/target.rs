@@ -1,0 +1,147 @@
+//! The target lane: weights are written until they are read back; going down nothing gives up.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use sluice_rollout::{DrainEnd, Effect, EffectId, Event, Numbered, ReadBack, Weight};
+use sluice_traffic::{Observed, TargetError, Wanted};
+use sluice_metrics_adapters::Ask;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::Edge;
+use crate::runtime::{backoff::Backoff, parts::now, rollout::Letter};
+
+/// After news that differ from what is wanted: a read of one's own tells whether it is so.
+const SECOND_LOOK: Duration = Duration::from_millis(150);
+
+pub(super) async fn perform(edge: Edge, job: Numbered) {
+    match &job.effect {
+        Effect::SetTraffic { weight, abort } => set(&edge, job.id, *weight, abort.clone(), &job.effect).await,
+        Effect::ReleaseTraffic => release(&edge, job.id, &job.effect).await,
+        Effect::WatchDrain { limit } => {
+            let end = drained(&edge, *limit).await;
+            edge.post.event(Event::Drained(end)).await;
+        }
+        other => tracing::error!(effect = other.name(), "not of the target lane"),
+    }
+}
+
+async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, effect: &Effect) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    let mut standing = None;
+    loop {
+        let rising = weight > standing.unwrap_or(Weight::ZERO) && abort.is_none() && !weight.is_zero();
+        let wanted = Wanted {
+            rollout: edge.id.clone(),
+            weight,
+            fence: edge.fence(id),
+            abort: abort.clone(),
+            rising,
+        };
+        let began = Instant::now();
+        match edge.target.apply(&wanted).await {
+            Ok(observed) => {
+                edge.parts.meters.written(began.elapsed().as_secs_f64());
+                return edge.post.urgent(Event::TrafficObserved(read(&observed, true))).await;
+            }
+            Err(TargetError::Fenced { found, ours }) => {
+                tracing::error!(rollout = %edge.id, %found, %ours, "fenced off: a later owner or effect has written");
+                return edge.post.letter(Letter::Fenced).await;
+            }
+            Err(error) => {
+                edge.failed(effect, &error.to_string());
+                let down = weight.is_zero();
+                let retrying = error.retryable() || down;
+                if !retrying || backoff.attempts() == 2 || backoff.attempts() % 10 == 9 {
+                    let why = error.to_string();
+                    edge.post.urgent(Event::EffectFailed { id, why, retrying }).await;
+                }
+                if !retrying {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(backoff.next()).await;
+        standing = edge.target.observe().await.ok().map(|observed| observed.canary);
+    }
+}
+
+async fn release(edge: &Edge, id: EffectId, effect: &Effect) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    loop {
+        match edge.target.release(edge.fence(id)).await {
+            Ok(_) => return edge.post.event(Event::EffectDone { id }).await,
+            Err(error) => {
+                edge.failed(effect, &error.to_string());
+                if !error.retryable() {
+                    let why = error.to_string();
+                    return edge.post.event(Event::EffectFailed { id, why, retrying: false }).await;
+                }
+            }
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+/// The canary's counter at rest in two reads that follow each other is a drain that has ended.
+async fn drained(edge: &Edge, limit: Duration) -> DrainEnd {
+    let Ok(ask) = Ask::of(&edge.policy, edge.id.clone()) else { return DrainEnd::Unknown };
+    let Ok(source) = edge.parts.sources.connect(&edge.policy.spec.metrics) else { return DrainEnd::Unknown };
+    let hub = edge.parts.hubs.of(source);
+    let deadline = tokio::time::Instant::now() + limit;
+    let mut last: Option<(i64, u64)> = None;
+    let mut read_once = false;
+    while tokio::time::Instant::now() < deadline {
+        let mut wait = Duration::from_secs(1);
+        if let Ok(reading) = hub.read(&ask).await {
+            let of_canary = || reading.pods.iter().filter(|pod| pod.arm == sluice_analyzers::Arm::Canary);
+            let newest = of_canary().map(|pod| pod.at_ms).max();
+            let total = of_canary().map(|pod| pod.requests).sum();
+            match (last, newest) {
+                (Some((at, before)), Some(newest)) if newest > at && total == before => return DrainEnd::Yes,
+                (_, Some(newest)) => last = Some((newest, total)),
+                (_, None) => {}
+            }
+            read_once |= newest.is_some();
+            let next = reading.next_ms.saturating_sub(now().millis());
+            wait = Duration::from_millis(u64::try_from(next).unwrap_or(0).clamp(200, 15_000));
+        }
+        tokio::time::sleep_until((tokio::time::Instant::now() + wait).min(deadline)).await;
+    }
+    if read_once { DrainEnd::No } else { DrainEnd::Unknown }
+}
+
+fn read(observed: &Observed, fresh: bool) -> ReadBack {
+    ReadBack { weight: observed.canary, fence: observed.fence, fresh }
+}
+
+/// Every state that the target takes, whoever caused it. What differs from what is wanted gets a second, fresh look.
+pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) {
+    let edge = edge.clone();
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        let mut news = edge.target.watch();
+        loop {
+            let next = tokio::select! {
+                () = stop.cancelled() => return,
+                next = news.next() => next,
+            };
+            match next {
+                Some(Ok(observed)) => look(&edge, observed).await,
+                Some(Err(error)) => tracing::debug!(rollout = %edge.id, %error, "the target cannot be watched just now"),
+                None => return,
+            }
+        }
+    });
+}
+
+async fn look(edge: &Edge, observed: Observed) {
+    let wanted = edge.snapshot.borrow().weight;
+    if observed.canary == wanted {
+        return edge.post.event(Event::TrafficObserved(read(&observed, false))).await;
+    }
+    tokio::time::sleep(SECOND_LOOK).await;
+    if let Ok(now) = edge.target.observe().await {
+        edge.post.event(Event::TrafficObserved(read(&now, true))).await;
+    }
+}

@@ -1,0 +1,109 @@
+//! The telling lanes: events on the bus, alerts to on-call. Neither waits for the other, and nothing waits for them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::json;
+use sluice_rollout::{AlertKind, Effect, EffectId, Event, Notice, Numbered, Timestamp};
+use sluice_wire::{
+    alert::{Alert, AlertStatus},
+    cloudevent::CloudEvent,
+    message::{TOLD, Told},
+    subject,
+};
+
+use super::Edge;
+use crate::runtime::{backoff::Backoff, parts::now};
+
+/// At least once, under one id: a repeat is recognised by the stream and by whoever listens.
+pub(super) async fn publish(edge: Edge, job: Numbered) {
+    let Effect::Publish { notice, reason } = &job.effect else { return };
+    let name = name(notice);
+    let event = event(&edge, job.id, notice, reason);
+    let subject = subject::out(edge.id.namespace(), edge.id.name(), name);
+    let headers = [("Content-Type".to_owned(), "application/cloudevents+json".to_owned())];
+    let body = bytes::Bytes::from(event.to_bytes());
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    while let Err(error) = edge.parts.bus.publish(&subject, &headers, body.clone(), &event.id).await {
+        edge.failed(&job.effect, &error.to_string());
+        tokio::time::sleep(backoff.next()).await;
+    }
+    edge.post.event(Event::EffectDone { id: job.id }).await;
+}
+
+fn event(edge: &Edge, id: EffectId, notice: &Notice, reason: &str) -> CloudEvent {
+    let now_at = *edge.snapshot.borrow();
+    let outcome = match notice {
+        Notice::Finished { outcome } => Some(*outcome),
+        _ => None,
+    };
+    let told = Told {
+        rollout: edge.id.clone(),
+        revision: now_at.revision,
+        phase: name(notice).to_owned(),
+        weight: now_at.weight,
+        reason: reason.to_owned(),
+        version: edge.charter.release.clone(),
+        outcome,
+        details: json!({"notice": notice, "evidence": *edge.report.borrow()}),
+    };
+    let data = serde_json::to_value(told).unwrap_or_default();
+    let kind = format!("{TOLD}{}", name(notice));
+    let place = format!("{}/{}", edge.id.namespace(), edge.id.name());
+    CloudEvent::new(format!("{}/{}", edge.id, id.seq), "sluice", &kind, &place, now(), data)
+}
+
+/// The notice's token in a subject and a type.
+fn name(notice: &Notice) -> &'static str {
+    match notice {
+        Notice::Started => "started",
+        Notice::StepReached { .. } => "step-reached",
+        Notice::StepPassed { .. } => "step-passed",
+        Notice::Paused => "paused",
+        Notice::Resumed => "resumed",
+        Notice::Baking => "baking",
+        Notice::Promoting => "promoting",
+        Notice::Aborting => "aborting",
+        Notice::Drained { .. } => "drained",
+        Notice::Overridden { .. } => "overridden",
+        Notice::Attention => "attention",
+        Notice::Finished { .. } => "finished",
+    }
+}
+
+/// Told when every receiver has it; a receiver that never will have it is logged and does not hold up the rollout's end.
+pub(super) async fn alert(edge: Edge, job: Numbered) {
+    let receipt = match &job.effect {
+        Effect::Alert { kind, summary, since } => {
+            edge.alerts.fire(message(&edge, *kind, AlertStatus::Firing, summary, *since))
+        }
+        Effect::ResolveAlert { kind, summary, since } => {
+            edge.alerts.resolve(message(&edge, *kind, AlertStatus::Resolved, summary, *since))
+        }
+        _ => return,
+    };
+    // The dispatcher goes on trying by itself; a dead sink must not keep the next alert waiting.
+    let (post, id, rollout) = (edge.post.clone(), job.id, edge.id.clone());
+    tokio::spawn(async move {
+        for delivery in receipt.told().await {
+            if let sluice_alerts::Outcome::Refused { why } = delivery.outcome {
+                tracing::error!(%rollout, sink = delivery.sink, why, "an alert was refused");
+            }
+        }
+        post.event(Event::EffectDone { id }).await;
+    });
+}
+
+fn message(edge: &Edge, kind: AlertKind, status: AlertStatus, summary: &str, since: Timestamp) -> Alert {
+    let snapshot = *edge.snapshot.borrow();
+    let mut details = BTreeMap::new();
+    details.insert("weight".to_owned(), snapshot.weight.to_string());
+    details.insert("target".to_owned(), edge.target.name());
+    if let Some(release) = &edge.charter.release {
+        details.insert("release".to_owned(), release.clone());
+    }
+    details.insert(
+        "explain".to_owned(),
+        format!("sluice explain {}/{}", edge.id.namespace(), edge.id.name()),
+    );
+    Alert { rollout: edge.id.clone(), kind, status, summary: summary.to_owned(), details, since, at: now() }
+}

@@ -1,0 +1,188 @@
+//! The workload lane: sizes and templates. The canary's endpoints are watched here too.
+
+use std::{future::Future, time::Duration};
+
+use futures::StreamExt;
+use sluice_rollout::{Effect, EffectId, Event, Fence, Numbered, Replicas, Role, Weight};
+use sluice_traffic::{AtStart, Sizes, TargetError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::Edge;
+use crate::runtime::backoff::Backoff;
+
+/// How long a canary under traffic may be without a ready endpoint.
+const GRACE: Duration = Duration::from_secs(2);
+
+pub(super) async fn perform(edge: Edge, job: Numbered) {
+    match job.effect {
+        Effect::ScaleWorkload { role, replicas } => scale(&edge, &job, role, replicas).await,
+        Effect::PromoteWorkload => template(&edge, &job, |edge, fence| async move { edge.workloads.promote(fence).await }).await,
+        Effect::RestoreWorkload => template(&edge, &job, |edge, fence| async move { edge.workloads.restore(fence).await }).await,
+        ref other => tracing::error!(effect = other.name(), "not of the workload lane"),
+    }
+}
+
+async fn scale(edge: &Edge, job: &Numbered, role: Role, replicas: Replicas) {
+    if let Replicas::ZeroAfter(delay) = replicas {
+        tokio::time::sleep(delay).await;
+    }
+    let fence = edge.fence(job.id);
+    let Some(needed) = tried(edge, job, || sized(edge, role, replicas, fence)).await else { return };
+    match role {
+        Role::Canary => {
+            edge.post.event(Event::Scaled { id: job.id, needed }).await;
+            if let Ok(sizes) = edge.workloads.observe().await {
+                tell(edge, sizes).await;
+            }
+        }
+        Role::Stable => edge.post.event(Event::EffectDone { id: job.id }).await,
+    }
+}
+
+/// Writes the wish; answers how many pods must be available for it.
+async fn sized(edge: &Edge, role: Role, replicas: Replicas, fence: Fence) -> Result<u32, TargetError> {
+    let start = edge.workloads.at_start(&edge.id, fence).await?;
+    let workloads = &edge.workloads;
+    match (role, replicas) {
+        (Role::Canary, Replicas::AtLeastShare(weight)) => {
+            let needed = share(start, weight);
+            workloads.raise_canary(needed, fence).await.map(|()| needed)
+        }
+        (Role::Canary, Replicas::HeldAtStart) => workloads.raise_canary(start.canary, fence).await.map(|()| start.canary),
+        (Role::Canary, Replicas::AsBefore) => workloads.set_canary(start.canary, fence).await.map(|()| start.canary),
+        (Role::Canary, Replicas::ZeroAfter(_)) => workloads.set_canary(0, fence).await.map(|()| 0),
+        (Role::Stable, Replicas::AtLeastShare(_) | Replicas::HeldAtStart) => {
+            workloads.hold_stable(start.stable, fence).await.map(|()| start.stable)
+        }
+        (Role::Stable, Replicas::AsBefore) => workloads.release_stable(start, fence).await.map(|()| start.stable),
+        (Role::Stable, Replicas::ZeroAfter(_)) => workloads.set_stable(0, fence).await.map(|()| 0),
+    }
+}
+
+/// Canary replicas for a weight: at least that share of stable's size at the start, and one.
+fn share(start: AtStart, weight: Weight) -> u32 {
+    let share = u64::from(start.stable) * u64::from(weight.hundredths());
+    u32::try_from(share.div_ceil(10_000)).unwrap_or(u32::MAX).max(1)
+}
+
+async fn template<F, R>(edge: &Edge, job: &Numbered, work: F)
+where
+    F: Fn(Edge, Fence) -> R,
+    R: Future<Output = Result<(), TargetError>>,
+{
+    let fence = edge.fence(job.id);
+    if tried(edge, job, || work(edge.clone(), fence)).await.is_some() {
+        edge.post.event(Event::WorkloadReady { id: job.id }).await;
+    }
+}
+
+/// Tries until it comes about or cannot. `None`: it cannot, and that has been told.
+async fn tried<T, R: Future<Output = Result<T, TargetError>>>(
+    edge: &Edge,
+    job: &Numbered,
+    attempt: impl Fn() -> R,
+) -> Option<T> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    loop {
+        match attempt().await {
+            Ok(done) => return Some(done),
+            Err(error) => {
+                edge.failed(&job.effect, &error.to_string());
+                let retrying = error.retryable();
+                if !retrying || backoff.attempts() == 3 {
+                    failed(edge, job.id, &error, retrying).await;
+                }
+                if !retrying {
+                    return None;
+                }
+            }
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+async fn failed(edge: &Edge, id: EffectId, error: &TargetError, retrying: bool) {
+    edge.post.event(Event::EffectFailed { id, why: error.to_string(), retrying }).await;
+}
+
+async fn tell(edge: &Edge, sizes: Sizes) {
+    let of = |role, size: sluice_traffic::Size| Event::WorkloadObserved {
+        role,
+        wanted: size.wanted,
+        available: size.available,
+    };
+    edge.post.event(of(Role::Canary, sizes.canary)).await;
+}
+
+pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (sizes, endpoints) = (edge.clone(), edge.clone());
+    let (first, second) = (stop.clone(), stop.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = first.cancelled() => {}
+            () = watch_sizes(&sizes) => {}
+        }
+    });
+    tasks.spawn(async move {
+        tokio::select! {
+            () = second.cancelled() => {}
+            () = watch_endpoints(&endpoints) => {}
+        }
+    });
+}
+
+/// Tells the canary's size, and holds stable at its floor: an autoscaler that shrinks it would leave nothing to come back to.
+async fn watch_sizes(edge: &Edge) {
+    let mut news = edge.workloads.watch();
+    let mut last = None;
+    while let Some(next) = news.next().await {
+        match next {
+            Ok(sizes) => {
+                if last != Some(sizes.canary) {
+                    last = Some(sizes.canary);
+                    tell(edge, sizes).await;
+                }
+                hold_floor(edge, sizes).await;
+            }
+            Err(error) => tracing::debug!(rollout = %edge.id, %error, "workloads cannot be watched just now"),
+        }
+    }
+}
+
+async fn hold_floor(edge: &Edge, sizes: Sizes) {
+    let now = *edge.snapshot.borrow();
+    if now.done || now.weight.is_zero() {
+        return;
+    }
+    let fence = Fence { epoch: now.epoch, seq: now.seq };
+    let Ok(start) = edge.workloads.at_start(&edge.id, fence).await else { return };
+    if sizes.stable.wanted < start.stable {
+        tracing::warn!(rollout = %edge.id, wanted = sizes.stable.wanted, floor = start.stable, "stable was shrunk; it is put back to its floor");
+        if let Err(error) = edge.workloads.hold_stable(start.stable, fence).await {
+            tracing::warn!(rollout = %edge.id, %error, "stable's floor could not be held");
+        }
+    }
+}
+
+/// No ready endpoint for two seconds under traffic is an abort. What cannot be seen says nothing.
+async fn watch_endpoints(edge: &Edge) {
+    let Some(mut news) = edge.workloads.canary_endpoints() else { return };
+    let mut snapshot = edge.snapshot.clone();
+    let mut ready = None;
+    loop {
+        let exposed = { let now = *snapshot.borrow(); !now.weight.is_zero() && !now.done };
+        let gone = ready == Some(0) && exposed;
+        tokio::select! {
+            next = news.next() => match next {
+                Some(Ok(count)) => ready = Some(count),
+                Some(Err(_)) => ready = None,
+                None => return,
+            },
+            changed = snapshot.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(GRACE), if gone => {
+                edge.post.urgent(Event::CanaryVanished).await;
+                ready = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Where rollouts are kept: which keys there are, and how they are read and saved. Nothing is decided here.
+//!
+//! | key | holds | saved |
+//! | --- | --- | --- |
+//! | `charter.<ns>.<name>.<attempt>` | what does not change: request, policy | once |
+//! | `state.<ns>.<name>.<attempt>` | owner and state | at every transition, by compare-and-swap |
+//! | `evidence.<ns>.<name>.<attempt>` | plan, evidence, cursor | when the verdict changes, and at most once a minute |
+//! | `current.<ns>.<name>` | the policy's latest attempts | at each start |
+//! | `pending.<ns>.<name>` | the announcement that waits for its turn | until it begins |
+//! | `target.<object>` | which rollout holds this target | until it is settled |
+//! | `open.<ns>.<name>.<attempt>` | nothing: the rollout has not settled | until it is settled |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sluice_bus::{BusError, Store, StoreError, StoreRevision};
+use sluice_rollout::RolloutId;
+use sluice_wire::{
+    record::{Charter, HistoryLine, Saved, VERSION},
+    subject::escape,
+};
+
+/// How many attempts of a policy are remembered; older ones are deleted.
+const MOST_ATTEMPTS: usize = 20;
+
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+}
+
+/// The latest attempts of one policy, newest last.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attempts {
+    pub ids: Vec<RolloutId>,
+}
+
+/// An announcement that waits until the running rollout has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    pub charter: Charter,
+}
+
+impl Ledger {
+    pub fn new(store: Arc<dyn Store>) -> Ledger {
+        Ledger { store }
+    }
+
+    /// `false` if it was there already.
+    pub async fn create_charter(&self, charter: &Charter) -> Result<bool, StoreError> {
+        self.create(&key("charter", &charter.id), charter).await
+    }
+
+    pub async fn charter(&self, id: &RolloutId) -> Result<Option<Charter>, StoreError> {
+        Ok(self.read(&key("charter", id)).await?.map(|(charter, _)| charter))
+    }
+
+    pub async fn load(&self, id: &RolloutId) -> Result<Option<(Saved, StoreRevision)>, StoreError> {
+        self.read(&key("state", id)).await
+    }
+
+    /// Saves only over `expected`; a conflict means that somebody else owns the rollout by now.
+    pub async fn save(
+        &self,
+        saved: &Saved,
+        expected: StoreRevision,
+    ) -> Result<StoreRevision, StoreError> {
+        self.store.put(&key("state", &saved.state.id), json(saved)?, expected).await
+    }
+
+    pub async fn load_evidence<T: DeserializeOwned>(&self, id: &RolloutId) -> Result<Option<T>, StoreError> {
+        Ok(self.read(&key("evidence", id)).await?.map(|(evidence, _)| evidence))
+    }
+
+    /// Only the owner saves evidence, so the latest wins.
+    pub async fn save_evidence<T: Serialize>(&self, id: &RolloutId, evidence: &T) -> Result<(), StoreError> {
+        self.overwrite(&key("evidence", id), evidence).await
+    }
+
+    pub async fn open(&self, id: &RolloutId) -> Result<(), StoreError> {
+        self.create(&key("open", id), id).await.map(|_| ())
+    }
+
+    /// Everything that only a running rollout needs is let go.
+    pub async fn settle(&self, id: &RolloutId, target: &str) -> Result<(), StoreError> {
+        if self.holder(target).await?.as_ref() == Some(id) {
+            self.store.delete(&target_key(target)).await?;
+        }
+        self.store.delete(&key("evidence", id)).await?;
+        self.store.delete(&key("open", id)).await
+    }
+
+    /// Rollouts that have not settled.
+    pub async fn unsettled(&self) -> Result<Vec<RolloutId>, StoreError> {
+        let mut ids = Vec::new();
+        for key in self.store.keys("open.").await? {
+            if let Some((id, _)) = self.read(&key).await? {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    pub async fn attempts(&self, namespace: &str, name: &str) -> Result<Attempts, StoreError> {
+        Ok(self.read(&current_key(namespace, name)).await?.map(|(attempts, _)| attempts).unwrap_or_default())
+    }
+
+    /// The latest attempt of every policy.
+    pub async fn latest(&self) -> Result<Vec<RolloutId>, StoreError> {
+        let mut latest = Vec::new();
+        for key in self.store.keys("current.").await? {
+            if let Some((attempts, _)) = self.read::<Attempts>(&key).await? {
+                latest.extend(attempts.ids.last().cloned());
+            }
+        }
+        Ok(latest)
+    }
+
+    /// Makes `id` the current attempt; what is older than the last twenty is deleted.
+    pub async fn make_current(&self, id: &RolloutId) -> Result<(), StoreError> {
+        let mut attempts = self.attempts(id.namespace(), id.name()).await?;
+        attempts.ids.retain(|known| known != id);
+        attempts.ids.push(id.clone());
+        while attempts.ids.len() > MOST_ATTEMPTS {
+            let old = attempts.ids.remove(0);
+            self.store.delete(&key("charter", &old)).await?;
+            self.store.delete(&key("state", &old)).await?;
+        }
+        self.overwrite(&current_key(id.namespace(), id.name()), &attempts).await
+    }
+
+    pub async fn pending(&self, namespace: &str, name: &str) -> Result<Option<Pending>, StoreError> {
+        Ok(self.read(&pending_key(namespace, name)).await?.map(|(pending, _)| pending))
+    }
+
+    /// The newest announcement takes the place of one that waited.
+    pub async fn set_pending(&self, charter: &Charter) -> Result<(), StoreError> {
+        let pending = Pending { charter: charter.clone() };
+        self.overwrite(&pending_key(charter.id.namespace(), charter.id.name()), &pending).await
+    }
+
+    pub async fn clear_pending(&self, namespace: &str, name: &str) -> Result<(), StoreError> {
+        self.store.delete(&pending_key(namespace, name)).await
+    }
+
+    /// One rollout per target object. Answers with the other rollout that holds it, if one does.
+    pub async fn hold_target(&self, target: &str, id: &RolloutId) -> Result<Option<RolloutId>, StoreError> {
+        let key = target_key(target);
+        match self.read::<RolloutId>(&key).await? {
+            Some((holder, _)) if holder == *id => Ok(None),
+            Some((holder, revision)) if self.has_settled(&holder).await? => {
+                self.store.put(&key, json(id)?, revision).await.map(|_| None)
+            }
+            Some((holder, _)) => Ok(Some(holder)),
+            None => self.store.put(&key, json(id)?, 0).await.map(|_| None),
+        }
+    }
+
+    async fn has_settled(&self, id: &RolloutId) -> Result<bool, StoreError> {
+        Ok(self.load(id).await?.is_none_or(|(saved, _)| saved.state.is_done()))
+    }
+
+    async fn holder(&self, target: &str) -> Result<Option<RolloutId>, StoreError> {
+        Ok(self.read(&target_key(target)).await?.map(|(holder, _)| holder))
+    }
+
+    pub async fn tell_history(&self, line: &HistoryLine) -> Result<(), StoreError> {
+        self.store.append(&history_log(&line.rollout), json(line)?).await
+    }
+
+    /// Oldest first; lines of a newer version that cannot be read are left out.
+    pub async fn history(&self, id: &RolloutId, most: usize) -> Result<Vec<HistoryLine>, StoreError> {
+        let lines = self.store.log(&history_log(id), most).await?;
+        Ok(lines.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+
+    async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<bool, StoreError> {
+        match self.store.put(key, json(value)?, 0).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn overwrite<T: Serialize>(&self, key: &str, value: &T) -> Result<(), StoreError> {
+        let value = json(value)?;
+        for _ in 0..3 {
+            let revision = self.store.get(key).await?.map_or(0, |(_, revision)| revision);
+            match self.store.put(key, value.clone(), revision).await {
+                Err(StoreError::Conflict { .. }) => {}
+                other => return other.map(|_| ()),
+            }
+        }
+        Err(StoreError::Conflict { key: key.to_owned() })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, StoreRevision)>, StoreError> {
+        let Some((bytes, revision)) = self.store.get(key).await? else { return Ok(None) };
+        let value = serde_json::from_slice(&bytes).map_err(|error| unreadable(key, &bytes, &error))?;
+        Ok(Some((value, revision)))
+    }
+}
+
+/// A newer version is left alone and reported, never overwritten by a guess.
+fn unreadable(key: &str, bytes: &[u8], error: &serde_json::Error) -> StoreError {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let newer = serde_json::from_slice::<Versioned>(bytes).ok().filter(|found| found.version > VERSION);
+    BusError::Other(match newer {
+        Some(found) => format!(
+            "{key} has version {} and this Sluice reads up to {VERSION}: it is left alone; run the newer Sluice",
+            found.version
+        ),
+        None => format!("{key} cannot be read: {error}"),
+    })
+    .into()
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| BusError::Other(error.to_string()).into())
+}
+
+fn key(kind: &str, id: &RolloutId) -> String {
+    format!("{kind}.{}.{}.{}", escape(id.namespace()), escape(id.name()), escape(id.attempt()))
+}
+
+fn current_key(namespace: &str, name: &str) -> String {
+    format!("current.{}.{}", escape(namespace), escape(name))
+}
+
+fn pending_key(namespace: &str, name: &str) -> String {
+    format!("pending.{}.{}", escape(namespace), escape(name))
+}
+
+fn target_key(target: &str) -> String {
+    format!("target.{}", escape(target))
+}
+
+fn history_log(id: &RolloutId) -> String {
+    format!("history.{}.{}.{}", escape(id.namespace()), escape(id.name()), escape(id.attempt()))
+}

@@ -1,0 +1,124 @@
+//! Our own metrics: few, typed, documented. `sluice_…` in the Prometheus text format.
+
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct By {
+    pub kind: String,
+}
+
+fn by(kind: &str) -> By {
+    By { kind: kind.to_owned() }
+}
+
+/// Counted over the daemon's life.
+pub struct Meters {
+    registry: Registry,
+    rollouts: Family<By, Gauge>,
+    transitions: Family<By, Counter>,
+    verdicts: Family<By, Counter>,
+    failures: Family<By, Counter>,
+    dropped: Family<By, Counter>,
+    dead: Counter,
+    save_seconds: Histogram,
+    write_seconds: Histogram,
+    unsaved: Gauge<i64, std::sync::atomic::AtomicI64>,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("sluice");
+        let rollouts = Family::<By, Gauge>::default();
+        registry.register("rollouts", "Rollouts by phase", rollouts.clone());
+        let transitions = Family::<By, Counter>::default();
+        registry.register("transitions", "Transitions by reason", transitions.clone());
+        let verdicts = Family::<By, Counter>::default();
+        registry.register("verdicts", "Judged windows by verdict", verdicts.clone());
+        let failures = Family::<By, Counter>::default();
+        registry.register("effect_failures", "Failed attempts by effect", failures.clone());
+        let dropped = Family::<By, Counter>::default();
+        registry.register("dropped", "What a full queue dropped, by queue", dropped.clone());
+        let dead = Counter::default();
+        registry.register("dead_letters", "Messages that could not be read", dead.clone());
+        let save_seconds = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
+        registry.register("save_seconds", "Time to save a state", save_seconds.clone());
+        let write_seconds = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
+        registry.register("target_write_seconds", "Time to write a weight, read-back included", write_seconds.clone());
+        let unsaved = Gauge::default();
+        registry.register("unsaved_rollouts", "Rollouts whose last decision waits for the store", unsaved.clone());
+        Meters {
+            registry,
+            rollouts,
+            transitions,
+            verdicts,
+            failures,
+            dropped,
+            dead,
+            save_seconds,
+            write_seconds,
+            unsaved,
+        }
+    }
+}
+
+impl Meters {
+    pub fn phase(&self, from: Option<&str>, to: Option<&str>) {
+        if let Some(from) = from {
+            self.rollouts.get_or_create(&by(from)).dec();
+        }
+        if let Some(to) = to {
+            self.rollouts.get_or_create(&by(to)).inc();
+        }
+    }
+
+    pub fn transition(&self, reason: &str) {
+        self.transitions.get_or_create(&by(reason)).inc();
+    }
+
+    pub fn verdict(&self, verdict: &str) {
+        self.verdicts.get_or_create(&by(verdict)).inc();
+    }
+
+    pub fn failure(&self, effect: &str) {
+        self.failures.get_or_create(&by(effect)).inc();
+    }
+
+    pub fn drop_one(&self, queue: &str) {
+        self.dropped.get_or_create(&by(queue)).inc();
+    }
+
+    pub fn dead_letter(&self) {
+        self.dead.inc();
+    }
+
+    pub fn saved(&self, seconds: f64) {
+        self.save_seconds.observe(seconds);
+    }
+
+    pub fn written(&self, seconds: f64) {
+        self.write_seconds.observe(seconds);
+    }
+
+    pub fn unsaved(&self, more: bool) {
+        if more { self.unsaved.inc() } else { self.unsaved.dec() };
+    }
+
+    /// The text exposition.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(error) => format!("# {error}\n"),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The runtime: performs what the core decides. One owner task a rollout ([`rollout`]); this file keeps the list of them,
+//! begins new ones, takes up those that a crash left, and answers the doors.
+
+mod announce;
+mod backoff;
+mod command;
+mod gates;
+mod historian;
+mod hub;
+mod intake;
+mod lanes;
+pub mod ledger;
+mod meters;
+mod observer;
+pub mod parts;
+mod policies;
+mod rollout;
+mod views;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{Stream, StreamExt, stream::BoxStream};
+use serde_json::Value;
+use sluice_bus::{Bus, Store};
+use sluice_metrics_adapters::{Http, Sources};
+use sluice_traffic::Clients;
+use sluice_wire::{
+    cloudevent::CloudEvent,
+    message::{Answer, Command},
+    policy::Policy,
+    record::HistoryLine,
+    view::RolloutView,
+};
+use tokio::sync::broadcast;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, parts::Parts, policies::PolicyBook,
+    rollout::Handle,
+};
+use crate::control::{Control, ControlError};
+
+/// How often the policy folder is looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(2);
+/// Changes that a slow reader may lag behind.
+const CHANGES: usize = 1_024;
+/// How often an announcement that waits is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// A clean stop ends within this.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a daemon is made of.
+#[derive(Debug)]
+pub struct Setup {
+    pub bus: Arc<dyn Bus>,
+    pub store: Arc<dyn Store>,
+    /// This daemon's name: it takes up what stands under it.
+    pub daemon: String,
+    /// Drawn anew at each start.
+    pub incarnation: String,
+    /// Folders and files.
+    pub policies: Vec<PathBuf>,
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    parts: Parts,
+    book: PolicyBook,
+    /// The latest rollout of each policy.
+    rollouts: Mutex<BTreeMap<(String, String), Entry>>,
+    /// One announcement of a policy at a time.
+    starting: Mutex<BTreeMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    changes: broadcast::Sender<RolloutView>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Running, or how it ended.
+#[derive(Clone)]
+enum Entry {
+    Running(Handle),
+    Ended(Box<RolloutView>),
+}
+
+impl Daemon {
+    /// Reads the policies, takes up what an earlier start left, and subscribes to the bus.
+    pub async fn start(setup: Setup) -> anyhow::Result<Arc<Daemon>> {
+        let ledger = Ledger::new(setup.store);
+        let parts = Parts {
+            bus: setup.bus,
+            historian: Historian::start(ledger.clone()),
+            ledger,
+            clients: Clients::new(setup.kubeconfig)?,
+            sources: Arc::new(Sources::new(Http::default())),
+            hubs: Arc::new(Hubs::default()),
+            meters: Arc::new(Meters::default()),
+            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
+            daemon: setup.daemon,
+            incarnation: setup.incarnation,
+        };
+        let (changes, _) = broadcast::channel(CHANGES);
+        let daemon = Arc::new(Daemon {
+            parts,
+            book: PolicyBook::new(setup.policies),
+            rollouts: Mutex::default(),
+            starting: Mutex::default(),
+            changes,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        daemon.book.reload()?;
+        daemon.take_up().await?;
+        intake::start(&daemon).await?;
+        daemon.tasks.spawn(watch_policies(daemon.clone()));
+        daemon.tasks.spawn(begin_what_waits(daemon.clone()));
+        Ok(daemon)
+    }
+
+    /// Stops taking work, lets what is being written end, and returns within five seconds. Rollouts stay where they are
+    /// and are taken up by the next start.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let handles: Vec<Handle> = self.running();
+        for handle in &handles {
+            handle.stop.cancel();
+        }
+        self.tasks.close();
+        let ended = async {
+            for handle in handles {
+                handle.tasks.wait().await;
+            }
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
+            tracing::warn!("not everything ended within {STOP_WITHIN:?}; what is outstanding runs again at the next start");
+        }
+    }
+
+    fn running(&self) -> Vec<Handle> {
+        let rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = |entry: &Entry| match entry {
+            Entry::Running(handle) => Some(handle.clone()),
+            Entry::Ended(_) => None,
+        };
+        rollouts.values().filter_map(handle).collect()
+    }
+
+    fn entry(&self, namespace: &str, name: &str) -> Option<Entry> {
+        let rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
+        rollouts.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    fn enter(&self, namespace: &str, name: &str, entry: Entry) {
+        let mut rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
+        rollouts.insert((namespace.to_owned(), name.to_owned()), entry);
+    }
+
+    fn views(&self) -> Vec<RolloutView> {
+        let rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
+        rollouts.values().map(Entry::view).collect()
+    }
+
+    /// One announcement of a policy after the other.
+    fn turn(&self, namespace: &str, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        starting.retain(|_, turn| Arc::strong_count(turn) > 1);
+        starting.entry((namespace.to_owned(), name.to_owned())).or_default().clone()
+    }
+}
+
+impl Entry {
+    fn view(&self) -> RolloutView {
+        match self {
+            Entry::Running(handle) => handle.view.borrow().clone(),
+            Entry::Ended(view) => view.as_ref().clone(),
+        }
+    }
+}
+
+async fn watch_policies(daemon: Arc<Daemon>) {
+    while daemon.stop.run_until_cancelled(tokio::time::sleep(RELOAD_EVERY)).await.is_some() {
+        match daemon.book.reload() {
+            Ok(true) => tracing::info!(policies = ?daemon.book.names(), "policies read again"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the policy folder cannot be read"),
+        }
+    }
+}
+
+/// An announcement that waits begins when the rollout before it has ended; looked at again now and then, in case it
+/// could not begin at once.
+async fn begin_what_waits(daemon: Arc<Daemon>) {
+    let mut changes = daemon.changes.subscribe();
+    loop {
+        daemon.begin_pending().await;
+        let next_end = async {
+            while let Ok(view) = changes.recv().await {
+                if view.outcome.is_some() {
+                    return;
+                }
+            }
+        };
+        let waited = tokio::time::timeout(LOOK_AGAIN, next_end);
+        if daemon.stop.run_until_cancelled(waited).await.is_none() {
+            return;
+        }
+    }
+}
+
+#[async_trait]
+impl Control for Daemon {
+    async fn rollouts(&self) -> Vec<RolloutView> {
+        let mut views = self.views();
+        views.sort_by_key(|view| std::cmp::Reverse(view.started));
+        views
+    }
+
+    async fn rollout(&self, namespace: &str, name: &str, attempt: Option<&str>) -> Result<RolloutView, ControlError> {
+        let unknown = || ControlError::Unknown(written(namespace, name, attempt));
+        if let Some(entry) = self.entry(namespace, name) {
+            let view = entry.view();
+            if attempt.is_none_or(|attempt| attempt == view.rollout.attempt()) {
+                return Ok(view);
+            }
+        }
+        let id = self.find(namespace, name, attempt).await?.ok_or_else(unknown)?;
+        self.view_of(&id).await?.ok_or_else(unknown)
+    }
+
+    async fn history(&self, namespace: &str, name: &str, attempt: Option<&str>) -> Result<Vec<HistoryLine>, ControlError> {
+        let unknown = || ControlError::Unknown(written(namespace, name, attempt));
+        let id = self.find(namespace, name, attempt).await?.ok_or_else(unknown)?;
+        self.parts.ledger.history(&id, 10_000).await.map_err(|error| ControlError::Store(error.to_string()))
+    }
+
+    async fn command(
+        &self,
+        user: &str,
+        namespace: &str,
+        name: &str,
+        action: &str,
+        key: String,
+        command: Command,
+    ) -> Answer {
+        self.obey(user, namespace, name, action, &key, command).await
+    }
+
+    async fn announce(&self, namespace: &str, name: &str, event: CloudEvent) -> Answer {
+        match self.announced(namespace, name, event).await {
+            Ok(answer) => answer,
+            Err(error) => Answer::refused(format!("not now: {error}; announce it again")),
+        }
+    }
+
+    fn changes(&self) -> BoxStream<'static, RolloutView> {
+        Box::pin(lagging(self.changes.subscribe()))
+    }
+
+    async fn ready(&self) -> Result<(), Vec<String>> {
+        let mut missing = Vec::new();
+        if let Err(error) = self.parts.bus.healthy().await {
+            missing.push(error.to_string());
+        }
+        if self.stop.is_cancelled() {
+            missing.push("stopping".to_owned());
+        }
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
+    }
+
+    fn metrics(&self) -> String {
+        self.parts.meters.text()
+    }
+}
+
+fn written(namespace: &str, name: &str, attempt: Option<&str>) -> String {
+    let attempt = attempt.map(|attempt| format!("@{attempt}")).unwrap_or_default();
+    format!("{namespace}/{name}{attempt}")
+}
+
+/// A reader that lags loses the oldest changes and goes on with the next.
+fn lagging(changes: broadcast::Receiver<RolloutView>) -> impl Stream<Item = RolloutView> + Send + 'static {
+    futures::stream::unfold(changes, |mut changes| async move {
+        loop {
+            match changes.recv().await {
+                Ok(view) => return Some((view, changes)),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    })
+    .boxed()
+}
+
+/// A policy's bytes as they are kept with its rollouts.
+fn policy_bytes(policy: &Policy) -> String {
+    serde_json::to_string(policy).unwrap_or_default()
+}
+
+/// The view of a rollout that is not running here.
+fn ended_view(charter: &sluice_wire::record::Charter, saved: &sluice_wire::record::Saved) -> Option<RolloutView> {
+    let policy: Policy = serde_json::from_str(&charter.policy).ok()?;
+    Some(views::view(charter, &policy, saved, &Value::Null, ""))
+}

@@ -1,0 +1,278 @@
+//! Reading and judging: the baseline before the canary has traffic, then one window after the other. What was made of
+//! the windows is kept with how far each pod was counted, so that after a crash the gap is read as one window and
+//! nothing counts twice.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sluice_analyzers as analyzers;
+use sluice_analyzers::{Evidence, Plan, Window};
+use sluice_metrics_adapters::{Ask, Closed, Cursor, SourceError};
+use sluice_rollout::{Baseline, Event, Observation, Verdict};
+use tokio::sync::watch;
+
+use super::{hub::Hub, lanes::Edge, parts::now};
+
+/// How far back history is looked at, and how finely.
+const HISTORY: Duration = Duration::from_secs(6 * 3600);
+const HISTORY_STEP: Duration = Duration::from_secs(15);
+/// Where the source keeps no history, the service is measured for at least so long.
+const LIVE_BASELINE: Duration = Duration::from_secs(2);
+const LIVE_READS: u32 = 3;
+/// A source that failed is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Evidence is saved when the verdict changes, and at most this often otherwise.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// All that judging rests on, saved together.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Kept {
+    plan: Plan,
+    evidence: Evidence,
+    cursor: Cursor,
+}
+
+pub struct Observer {
+    edge: Edge,
+    hub: Hub,
+    ask: Ask,
+    kept: Option<Kept>,
+    wanted: watch::Receiver<Observation>,
+    report: watch::Sender<Value>,
+    /// The step whose cursor was begun.
+    begun: Option<usize>,
+    last_verdict: Option<Verdict>,
+    saved: tokio::time::Instant,
+}
+
+impl Observer {
+    pub fn new(edge: Edge, ask: Ask, hub: Hub, report: watch::Sender<Value>) -> Observer {
+        let wanted = edge.observation.subscribe();
+        let saved = tokio::time::Instant::now();
+        Observer { edge, hub, ask, kept: None, wanted, report, begun: None, last_verdict: None, saved }
+    }
+
+    /// Runs until the rollout's end.
+    pub async fn run(mut self) {
+        self.resume().await;
+        loop {
+            let wanted = *self.wanted.borrow_and_update();
+            let wait = match wanted {
+                Observation::None => Duration::from_secs(3600),
+                Observation::Baseline => self.baseline().await,
+                Observation::Step { step, .. } => self.window(step).await,
+            };
+            tokio::select! {
+                changed = self.wanted.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn resume(&mut self) {
+        match self.edge.parts.ledger.load_evidence::<Kept>(&self.edge.id).await {
+            Ok(kept) => self.kept = kept,
+            Err(error) => tracing::error!(rollout = %self.edge.id, %error, "evidence cannot be read; judging begins anew"),
+        }
+        self.tell_report();
+    }
+
+    /// Measures stable alone and freezes the plan. Answers how long to wait before the next attempt.
+    async fn baseline(&mut self) -> Duration {
+        if self.kept.is_none() {
+            match self.measure().await {
+                Ok(baseline) => match self.begin(&baseline) {
+                    Ok(kept) => self.kept = Some(kept),
+                    Err(why) => return self.unavailable(why).await,
+                },
+                Err(error) => return self.unavailable(error.to_string()).await,
+            }
+            self.save().await;
+        }
+        self.edge.post.event(Event::BaselineMeasured(Baseline::Measured)).await;
+        Duration::from_secs(3600)
+    }
+
+    async fn unavailable(&self, why: String) -> Duration {
+        self.edge.post.event(Event::BaselineMeasured(Baseline::Unavailable { why })).await;
+        AGAIN
+    }
+
+    fn begin(&self, baseline: &analyzers::Baseline) -> Result<Kept, String> {
+        let plan = plan(&self.edge)?.frozen(baseline);
+        let evidence = Evidence::new(&plan);
+        Ok(Kept { plan, evidence, cursor: Cursor::new() })
+    }
+
+    async fn measure(&self) -> Result<analyzers::Baseline, SourceError> {
+        let until = now();
+        let from = until.millis() - i64::try_from(HISTORY.as_millis()).unwrap_or(0);
+        match self.hub.source().history(&self.ask, from, until.millis(), HISTORY_STEP).await {
+            Ok(readings) => {
+                let mut cursor = Cursor::new();
+                let mut baseline = analyzers::Baseline::new();
+                for reading in &readings {
+                    count(&mut baseline, cursor.close(reading, 0));
+                }
+                Ok(baseline)
+            }
+            Err(SourceError::Unsupported(_)) => self.measure_live().await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Some reads of now, where the source keeps no history.
+    async fn measure_live(&self) -> Result<analyzers::Baseline, SourceError> {
+        let began = tokio::time::Instant::now();
+        let mut cursor = Cursor::new();
+        let mut baseline = analyzers::Baseline::new();
+        let mut reads = 0;
+        while reads < LIVE_READS || began.elapsed() < LIVE_BASELINE {
+            let reading = self.hub.read(&self.ask).await?;
+            count(&mut baseline, cursor.close(&reading, 0));
+            reads += 1;
+            tokio::time::sleep(until(reading.next_ms)).await;
+        }
+        Ok(baseline)
+    }
+
+    /// Reads, closes and judges one window. Answers when the next read is worth while.
+    async fn window(&mut self, step: usize) -> Duration {
+        if self.kept.is_none() && self.measure_late().await.is_none() {
+            return AGAIN;
+        }
+        let number = u32::try_from(step + 1).unwrap_or(u32::MAX);
+        match self.hub.read(&self.ask).await {
+            Err(error) => {
+                let verdict = if error.is_down() { Verdict::SourceDown } else { Verdict::NoData };
+                self.tell(step, verdict, Duration::ZERO, error.to_string()).await;
+                AGAIN
+            }
+            Ok(reading) => {
+                let wait = until(reading.next_ms);
+                let Some(kept) = &mut self.kept else { return wait };
+                if self.begun != Some(step) {
+                    self.begun = Some(step);
+                    kept.cursor.begin_step(number, reading.at_ms);
+                }
+                match kept.cursor.close(&reading, number) {
+                    Closed::Window(window) => self.judge(step, &window).await,
+                    Closed::NoData(why) => self.tell(step, Verdict::NoData, Duration::ZERO, why).await,
+                    Closed::Waiting(_) => {}
+                }
+                self.complain();
+                wait
+            }
+        }
+    }
+
+    /// A rollout taken over without evidence: it is judged from here on, without history.
+    async fn measure_late(&mut self) -> Option<()> {
+        match self.begin(&analyzers::Baseline::new()) {
+            Ok(kept) => self.kept = Some(kept),
+            Err(why) => {
+                self.unavailable(why).await;
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    async fn judge(&mut self, step: usize, window: &Window) {
+        let Some(kept) = &mut self.kept else { return };
+        let (verdict, words) = match analyzers::judge(&kept.plan, &mut kept.evidence, window) {
+            Ok(verdict) => (verdict, analyzers::report(&kept.plan, &kept.evidence).words()),
+            Err(error) => (analyzers::Verdict::NoData, error.to_string()),
+        };
+        let length = u64::try_from(window.end_ms - window.start_ms).unwrap_or(0);
+        let counted = match verdict {
+            analyzers::Verdict::NoData | analyzers::Verdict::SourceDown => Duration::ZERO,
+            analyzers::Verdict::Pass | analyzers::Verdict::Fail | analyzers::Verdict::Undecided => {
+                Duration::from_millis(length)
+            }
+        };
+        self.tell_report();
+        self.tell(step, translate(verdict), counted, words).await;
+    }
+
+    async fn tell(&mut self, step: usize, verdict: Verdict, counted: Duration, words: String) {
+        self.edge.parts.meters.verdict(word(verdict));
+        let event = Event::Evidence { step, verdict, counted, words };
+        if verdict == Verdict::Fail {
+            self.edge.post.urgent(event).await;
+        } else {
+            self.edge.post.event(event).await;
+        }
+        let changed = self.last_verdict.replace(verdict) != Some(verdict);
+        if changed || self.saved.elapsed() >= SAVE_EVERY {
+            self.save().await;
+        }
+    }
+
+    fn tell_report(&self) {
+        if let Some(kept) = &self.kept {
+            let report = analyzers::report(&kept.plan, &kept.evidence);
+            self.report.send_replace(serde_json::to_value(report).unwrap_or_default());
+        }
+    }
+
+    fn complain(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            for complaint in kept.cursor.take_complaints() {
+                tracing::warn!(rollout = %self.edge.id, complaint, "a part of the metrics was not used");
+            }
+        }
+    }
+
+    async fn save(&mut self) {
+        self.saved = tokio::time::Instant::now();
+        if let Some(kept) = &self.kept
+            && let Err(error) = self.edge.parts.ledger.save_evidence(&self.edge.id, kept).await
+        {
+            tracing::warn!(rollout = %self.edge.id, %error, "evidence could not be saved; after a crash it is read again");
+        }
+    }
+}
+
+/// The policy's plan, before history is known.
+pub fn plan(edge: &Edge) -> Result<Plan, String> {
+    let machine = edge.policy.machine();
+    let steps: Vec<f64> = machine.steps.iter().map(|step| step.weight.fraction()).collect();
+    let bake = machine.bake.as_ref().map_or(1.0, |bake| bake.weight.fraction());
+    edge.policy.spec.analysis.plan(&steps, bake).map_err(|error| error.to_string())
+}
+
+fn count(baseline: &mut analyzers::Baseline, closed: Closed) {
+    if let Closed::Window(window) = closed
+        && let Err(error) = baseline.add(&window)
+    {
+        tracing::debug!(%error, "a window of history was left out");
+    }
+}
+
+fn until(next_ms: i64) -> Duration {
+    let left = next_ms.saturating_sub(now().millis());
+    Duration::from_millis(u64::try_from(left).unwrap_or(0).clamp(20, 60_000))
+}
+
+fn translate(verdict: analyzers::Verdict) -> Verdict {
+    match verdict {
+        analyzers::Verdict::Pass => Verdict::Pass,
+        analyzers::Verdict::Fail => Verdict::Fail,
+        analyzers::Verdict::Undecided => Verdict::Undecided,
+        analyzers::Verdict::NoData => Verdict::NoData,
+        analyzers::Verdict::SourceDown => Verdict::SourceDown,
+    }
+}
+
+pub fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Undecided => "undecided",
+        Verdict::NoData => "no-data",
+        Verdict::SourceDown => "source-down",
+    }
+}
+

@@ -1,0 +1,440 @@
+//! One rollout's owner: a task that takes one letter after the other and does everything in one order.
+//!
+//! ```text
+//!   decode ─▶ step ─▶ save (compare-and-swap) ─▶ acknowledge ─▶ execute
+//! ```
+//!
+//! Decoding happens at the doors; [`Owner::order`] is the rest. If the process dies between any two lines, what was
+//! saved as outstanding runs again. The one exception is the abort: weight 0 may go to the target before the save.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use sluice_alerts::Dispatcher;
+use sluice_bus::{StoreError, StoreRevision};
+use sluice_metrics_adapters::Ask;
+use sluice_rollout::{Event, Observation, Override, Reason, RolloutId, State, Transition, step};
+use sluice_traffic::{Target, Workloads};
+use sluice_wire::{
+    message::Answer,
+    policy::Policy,
+    record::{Charter, HistoryLine, Saved, VERSION, event_name},
+    view::RolloutView,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    lanes::{Edge, Lanes, Snapshot},
+    observer::Observer,
+    parts::{Parts, now},
+    views,
+};
+
+/// Letters that wait; whoever writes more waits until there is room.
+const INBOX: usize = 256;
+/// Letters kept while the store is away.
+const MOST_DEFERRED: usize = 256;
+/// How soon a store that failed is tried again.
+const STORE_AGAIN: Duration = Duration::from_millis(500);
+/// How long a lane may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What an owner is told.
+#[derive(Debug)]
+pub enum Letter {
+    Event(Event),
+    Command { command: Override, reply: oneshot::Sender<Answer> },
+    /// The target refused us: somebody later owns it.
+    Fenced,
+}
+
+/// The way to an owner. Urgent letters overtake the others.
+#[derive(Debug, Clone)]
+pub struct Post {
+    urgent: mpsc::Sender<Letter>,
+    normal: mpsc::Sender<Letter>,
+}
+
+impl Post {
+    pub async fn event(&self, event: Event) {
+        // An owner that has ended takes no letters; there is nobody left to tell.
+        let _ = self.normal.send(Letter::Event(event)).await;
+    }
+
+    pub async fn urgent(&self, event: Event) {
+        let _ = self.urgent.send(Letter::Event(event)).await;
+    }
+
+    pub async fn letter(&self, letter: Letter) {
+        let _ = self.urgent.send(letter).await;
+    }
+
+    /// A person's command and its answer; `None` if the owner has ended.
+    pub async fn command(&self, command: Override) -> Option<Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.urgent.send(Letter::Command { command, reply }).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// What the daemon keeps of a running rollout.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub id: RolloutId,
+    pub post: Post,
+    pub view: watch::Receiver<RolloutView>,
+    pub policy: Arc<Policy>,
+    pub charter: Arc<Charter>,
+    pub stop: CancellationToken,
+    /// Ends when the owner has.
+    pub tasks: TaskTracker,
+}
+
+/// Everything an owner begins with.
+pub struct Beginning {
+    pub parts: Parts,
+    pub charter: Arc<Charter>,
+    pub policy: Arc<Policy>,
+    pub target: Arc<dyn Target>,
+    pub workloads: Arc<dyn Workloads>,
+    pub alerts: Arc<Dispatcher>,
+    pub ask: Ask,
+    pub saved: Saved,
+    pub revision: StoreRevision,
+    /// `Requested`, or `Recovered`.
+    pub first: Event,
+    /// Told every view.
+    pub changes: tokio::sync::broadcast::Sender<RolloutView>,
+}
+
+impl Handle {
+    /// The owner has ended: there is nobody to take a letter.
+    pub fn post_is_closed(&self) -> bool {
+        self.post.urgent.is_closed()
+    }
+}
+
+struct Owner {
+    id: RolloutId,
+    parts: Parts,
+    policy: Arc<Policy>,
+    machine: sluice_rollout::Policy,
+    saved: Saved,
+    revision: StoreRevision,
+    /// The state in hand is newer than the one in the store.
+    unsaved: bool,
+    deferred: VecDeque<Letter>,
+    lanes: Lanes,
+    edge: Edge,
+    snapshot: watch::Sender<Snapshot>,
+    report: watch::Receiver<Value>,
+    view: watch::Sender<RolloutView>,
+    changes: tokio::sync::broadcast::Sender<RolloutView>,
+    last_reason: String,
+}
+
+/// Why an owner stops before its rollout has settled.
+#[derive(Debug)]
+enum Leave {
+    /// Somebody else owns the rollout: nothing more is done.
+    Disowned(String),
+}
+
+/// Starts the owner's task with its lanes, watches and observer.
+pub fn begin(beginning: Beginning) -> Handle {
+    let Beginning { parts, charter, policy, target, workloads, alerts, ask, saved, revision, first, changes } = beginning;
+    let (urgent, urgent_inbox) = mpsc::channel(INBOX);
+    let (normal, normal_inbox) = mpsc::channel(INBOX);
+    let post = Post { urgent, normal };
+    let (snapshot, snapshots) = watch::channel(Snapshot::of(&saved.state));
+    let (report, reports) = watch::channel(Value::Null);
+    let (observation, _) = watch::channel(Observation::None);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let machine = policy.machine();
+    let first_view = views::view(&charter, &policy, &saved, &Value::Null, "");
+    let (view, views) = watch::channel(first_view);
+    let edge = Edge {
+        id: charter.id.clone(),
+        charter: charter.clone(),
+        policy: policy.clone(),
+        parts: parts.clone(),
+        target,
+        workloads,
+        alerts,
+        post: post.clone(),
+        snapshot: snapshots,
+        report: reports.clone(),
+        observation,
+    };
+    parts.meters.phase(None, Some(saved.state.phase.name()));
+    let lanes = Lanes::start(&edge, &tasks, &stop);
+    let hub = parts.sources.connect(&policy.spec.metrics).map(|source| parts.hubs.of(source));
+    match hub {
+        Ok(hub) => {
+            let observer = Observer::new(edge.clone(), ask, hub, report);
+            let ended = stop.clone();
+            tasks.spawn(async move { ended.run_until_cancelled(observer.run()).await });
+        }
+        Err(error) => tracing::error!(rollout = %charter.id, %error, "metrics cannot be read"),
+    }
+    let owner = Owner {
+        id: charter.id.clone(),
+        parts,
+        policy: policy.clone(),
+        machine,
+        saved,
+        revision,
+        unsaved: false,
+        deferred: VecDeque::new(),
+        lanes,
+        edge,
+        snapshot,
+        report: reports,
+        view,
+        changes,
+        last_reason: String::new(),
+    };
+    let ended = stop.clone();
+    tasks.spawn(owner.live(first, urgent_inbox, normal_inbox, ended));
+    tasks.close();
+    Handle { id: charter.id.clone(), post, view: views, policy, charter, stop, tasks }
+}
+
+impl Owner {
+    /// One letter after the other, until the rollout has settled, another owner has it, or the daemon stops.
+    async fn live(
+        mut self,
+        first: Event,
+        mut urgent: mpsc::Receiver<Letter>,
+        mut normal: mpsc::Receiver<Letter>,
+        stop: CancellationToken,
+    ) {
+        let mut next = Some(Letter::Event(first));
+        let mut reports = self.report.clone();
+        loop {
+            if let Some(letter) = next.take()
+                && let Err(Leave::Disowned(why)) = self.order(letter).await
+            {
+                tracing::warn!(rollout = %self.id, why, "no longer ours: nothing more is done here");
+                break;
+            }
+            if self.saved.state.is_settled() && !self.unsaved && self.deferred.is_empty() {
+                self.settle().await;
+                break;
+            }
+            next = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                letter = urgent.recv() => letter,
+                () = tokio::time::sleep(STORE_AGAIN), if self.unsaved || !self.deferred.is_empty() => self.catch_up().await,
+                letter = normal.recv() => letter,
+                _ = reports.changed() => { self.show(); None }
+            };
+        }
+        self.parts.meters.phase(Some(self.saved.state.phase.name()), None);
+        stop.cancel();
+    }
+
+    /// The one order.
+    async fn order(&mut self, letter: Letter) -> Result<(), Leave> {
+        let (event, reply) = match letter {
+            Letter::Event(event) => (event, None),
+            Letter::Command { command, reply } => (Event::Override(command), Some(reply)),
+            Letter::Fenced => return self.reread().await,
+        };
+        let before = self.saved.state.clone();
+        let transition = step(&self.machine, before.clone(), now(), event.clone());
+        let aborts = transition.state.is_aborting() && !before.is_aborting();
+        if !aborts && self.must_wait(&before, &transition) {
+            self.defer(event, reply);
+            return Ok(());
+        }
+        if aborts {
+            self.lanes.outrun(&transition.effects);
+        }
+        if must_save(&before, &transition) {
+            match self.save(&transition.state).await {
+                Ok(()) => {}
+                Err(StoreError::Conflict { key }) => return Err(Leave::Disowned(format!("{key} was saved by another owner"))),
+                // A daemon without its store judges on and may only abort; the save follows.
+                Err(error) if aborts => self.mark_unsaved(&error),
+                Err(error) => {
+                    tracing::warn!(rollout = %self.id, %error, "the store is away: this waits until it is back");
+                    self.defer(event, reply);
+                    return Ok(());
+                }
+            }
+        }
+        let Transition { state, effects, reason, answer } = transition;
+        self.saved.state = state;
+        self.acknowledge(reply, answer.as_ref(), &reason);
+        self.remember(&before, &event, &reason, &effects, answer.as_ref());
+        self.show_snapshot(&before);
+        self.lanes.execute(effects);
+        self.show();
+        Ok(())
+    }
+
+    /// While the last decision is not in the store, nothing but an abort goes on: its order would be lost.
+    fn must_wait(&self, before: &State, transition: &Transition) -> bool {
+        (self.unsaved || !self.deferred.is_empty()) && must_save(before, transition)
+    }
+
+    fn defer(&mut self, event: Event, reply: Option<oneshot::Sender<Answer>>) {
+        if self.deferred.len() >= MOST_DEFERRED {
+            self.parts.meters.drop_one("deferred");
+            self.deferred.pop_front();
+        }
+        self.deferred.push_back(match (event, reply) {
+            (Event::Override(command), Some(reply)) => Letter::Command { command, reply },
+            (event, _) => Letter::Event(event),
+        });
+    }
+
+    /// Saves what is unsaved first, then takes up the first letter that waited.
+    async fn catch_up(&mut self) -> Option<Letter> {
+        if self.unsaved {
+            let state = self.saved.state.clone();
+            match self.save(&state).await {
+                Ok(()) => {
+                    self.unsaved = false;
+                    self.parts.meters.unsaved(false);
+                }
+                Err(error) => {
+                    tracing::debug!(rollout = %self.id, %error, "the store is still away");
+                    return None;
+                }
+            }
+        }
+        let letter = self.deferred.pop_front();
+        // What waited behind it must not wait for the letter itself.
+        let rest = std::mem::take(&mut self.deferred);
+        if let Some(letter) = letter {
+            if let Err(Leave::Disowned(why)) = Box::pin(self.order(letter)).await {
+                tracing::warn!(rollout = %self.id, why, "no longer ours");
+                return Some(Letter::Fenced);
+            }
+            self.deferred.extend(rest);
+        }
+        None
+    }
+
+    fn mark_unsaved(&mut self, error: &StoreError) {
+        tracing::error!(rollout = %self.id, %error, "aborting without the store; the save follows");
+        if !self.unsaved {
+            self.unsaved = true;
+            self.parts.meters.unsaved(true);
+        }
+    }
+
+    async fn save(&mut self, state: &State) -> Result<(), StoreError> {
+        let began = std::time::Instant::now();
+        let saved = Saved { version: VERSION, owner: self.saved.owner.clone(), state: state.clone() };
+        self.revision = self.parts.ledger.save(&saved, self.revision).await?;
+        self.parts.meters.saved(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn acknowledge(
+        &self,
+        reply: Option<oneshot::Sender<Answer>>,
+        answered: Option<&sluice_rollout::Answered>,
+        reason: &Reason,
+    ) {
+        let Some(reply) = reply else { return };
+        let answer = views::answer(&self.saved.state, &self.machine, answered, reason);
+        // Whoever asked may have gone; the answer is kept in the state.
+        let _ = reply.send(answer);
+    }
+
+    fn remember(
+        &mut self,
+        before: &State,
+        event: &Event,
+        reason: &Reason,
+        effects: &[sluice_rollout::Numbered],
+        answered: Option<&sluice_rollout::Answered>,
+    ) {
+        let state = &self.saved.state;
+        if state.revision == before.revision && answered.is_none() {
+            return;
+        }
+        self.parts.meters.transition(&reason.code());
+        self.last_reason = reason.to_string();
+        tracing::info!(
+            rollout = %self.id, revision = state.revision, phase = state.phase.name(),
+            weight = %state.weight, %reason, "{}", event_name(event)
+        );
+        let line = HistoryLine {
+            rollout: self.id.clone(),
+            at: now(),
+            revision: state.revision,
+            phase: state.phase.name().to_owned(),
+            weight: state.weight.percent(),
+            event: event_name(event).to_owned(),
+            reason: reason.to_string(),
+            code: reason.code(),
+            actor: match event {
+                Event::Override(command) => Some(command.actor.clone()),
+                _ => None,
+            },
+            accepted: answered.map(|answered| answered.accepted),
+            effects: effects.iter().map(|one| views::effect_words(&one.effect)).collect(),
+        };
+        self.parts.historian.write(line);
+    }
+
+    fn show_snapshot(&self, before: &State) {
+        let state = &self.saved.state;
+        if before.phase.name() != state.phase.name() {
+            self.parts.meters.phase(Some(before.phase.name()), Some(state.phase.name()));
+        }
+        self.snapshot.send_replace(Snapshot::of(state));
+    }
+
+    fn show(&self) {
+        let report = self.report.borrow().clone();
+        let view = views::view(&self.edge.charter, &self.policy, &self.saved, &report, &self.last_reason);
+        if *self.view.borrow() != view {
+            self.view.send_replace(view.clone());
+            // Nobody may be listening.
+            let _ = self.changes.send(view);
+        }
+    }
+
+    /// The target refused our fence: the record says whose the rollout is now.
+    async fn reread(&mut self) -> Result<(), Leave> {
+        match self.parts.ledger.load(&self.id).await {
+            Ok(Some((saved, _))) if saved.owner == self.saved.owner => {
+                tracing::warn!(rollout = %self.id, "an effect of ours was overtaken by a later one of ours");
+                Ok(())
+            }
+            Ok(Some((saved, _))) => Err(Leave::Disowned(format!("{} owns it", saved.owner.daemon))),
+            Ok(None) => Err(Leave::Disowned("its record is gone".into())),
+            Err(error) => {
+                tracing::warn!(rollout = %self.id, %error, "fenced off, and the record cannot be read just now");
+                Ok(())
+            }
+        }
+    }
+
+    async fn settle(&mut self) {
+        let target = self.edge.target.key();
+        let settling = self.parts.ledger.settle(&self.id, &target);
+        match tokio::time::timeout(LAST_WORDS, settling).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(rollout = %self.id, %error, "settled, but its keys could not be deleted"),
+            Err(_) => tracing::warn!(rollout = %self.id, "settled, but the store does not answer"),
+        }
+    }
+}
+
+/// Bookkeeping alone is kept in memory: after a crash it is made again.
+fn must_save(before: &State, transition: &Transition) -> bool {
+    let state = &transition.state;
+    state.revision != before.revision
+        || transition.answer.is_some()
+        || !transition.effects.is_empty()
+        || (state.is_done() && state.outstanding != before.outstanding)
+}

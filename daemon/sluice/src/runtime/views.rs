@@ -1,0 +1,161 @@
+//! Words and pictures of a state: the view of `status`, the answer to a command.
+
+use serde_json::Value;
+use sluice_rollout::{Answered, Effect, Observation, Phase, Policy as Machine, PromoteStage, Reason, Replicas, RevertStage, Role, State};
+use sluice_wire::{
+    message::Answer,
+    policy::Policy,
+    record::{Charter, Saved},
+    view::RolloutView,
+};
+
+pub fn view(charter: &Charter, policy: &Policy, saved: &Saved, report: &Value, reason: &str) -> RolloutView {
+    let state = &saved.state;
+    let machine = policy.machine();
+    let step = state.step(&machine);
+    let watch = state.watch();
+    let outcome = match &state.phase {
+        Phase::Done { outcome, .. } => Some(*outcome),
+        _ => None,
+    };
+    RolloutView {
+        rollout: state.id.clone(),
+        release: charter.release.clone(),
+        revision: state.revision,
+        phase: state.phase.name().to_owned(),
+        step: step.map(|step| step + 1),
+        steps: machine.steps.iter().map(|step| step.weight.percent()).collect(),
+        bake: machine.bake.as_ref().map(|bake| bake.weight.percent()),
+        weight: state.weight,
+        read_back: state.read_back,
+        verdict: watch.and_then(|watch| watch.verdict),
+        reason: why(state, reason),
+        waits_for: waits_for(state, &machine),
+        outcome,
+        alerts: state.alerts.iter().map(|firing| firing.summary.clone()).collect(),
+        started: state.started,
+        changed: state.now,
+        watched_seconds: watch.map(|watch| watch.counted_ms as f64 / 1000.0),
+        needed_seconds: needed(step, &machine),
+        evidence: report.clone(),
+        owner: Some(saved.owner.daemon.clone()),
+    }
+}
+
+fn needed(step: Option<usize>, machine: &Machine) -> Option<f64> {
+    let step = step?;
+    let length = match machine.steps.get(step) {
+        Some(step) => step.min,
+        None => machine.bake.as_ref()?.length,
+    };
+    Some(length.as_secs_f64())
+}
+
+/// A finished rollout keeps saying why it ended; a running one what happened last.
+fn why(state: &State, last: &str) -> String {
+    match &state.phase {
+        Phase::Done { reason, .. } | Phase::Reverting { reason, .. } => reason.to_string(),
+        _ => last.to_owned(),
+    }
+}
+
+fn waits_for(state: &State, machine: &Machine) -> Option<String> {
+    Some(match &state.phase {
+        Phase::Gated { .. } | Phase::Promoting { stage: PromoteStage::Gated, .. } => {
+            format!("gate {}", state.asked_gate(machine)?.0)
+        }
+        Phase::Preparing { .. } if !state.baseline_measured => {
+            format!(
+                "the service to be measured; canary {} of {} pods available",
+                state.canary_available, state.canary_needed
+            )
+        }
+        Phase::Preparing { .. } => {
+            format!("canary pods: {} of {} available", state.canary_available, state.canary_needed)
+        }
+        Phase::Shifting { .. } => format!("weight {} to be read back", state.weight),
+        Phase::Observing { watch, .. } | Phase::Baking { watch } => match watch.verdict {
+            None => "the first window".to_owned(),
+            Some(_) => watch.words.clone(),
+        },
+        Phase::Paused { .. } => "a person: resume, promote or abort".to_owned(),
+        Phase::Promoting { stage: PromoteStage::Raising, .. } => "the canary at full size".to_owned(),
+        Phase::Promoting { stage: PromoteStage::Replacing, .. } => "stable to take the new template".to_owned(),
+        Phase::Promoting { stage: PromoteStage::Returning, .. } => "the traffic to return to stable".to_owned(),
+        Phase::Reverting { stage: RevertStage::Restoring, .. } => "stable's former template".to_owned(),
+        Phase::Reverting { stage: RevertStage::Closing, .. } => "weight 0 to be read back".to_owned(),
+        Phase::Done { .. } => return None,
+    })
+}
+
+/// What will happen now, or why it was refused.
+pub fn answer(state: &State, machine: &Machine, answered: Option<&Answered>, reason: &Reason) -> Answer {
+    let accepted = answered.is_some_and(|answered| answered.accepted);
+    let message = match answered {
+        Some(answered) if answered.accepted => format!("{}; revision {}", stands(state, machine), answered.revision),
+        Some(answered) => format!("refused: {}", answered.reason),
+        None => reason.to_string(),
+    };
+    Answer {
+        accepted,
+        message,
+        rollout: Some(state.id.clone()),
+        revision: Some(state.revision),
+        phase: Some(state.phase.name().to_owned()),
+        weight: Some(state.weight),
+        each: Vec::new(),
+    }
+}
+
+/// Where it stands, in one phrase: `paused at 5 % (step 1 of 4)`.
+fn stands(state: &State, machine: &Machine) -> String {
+    let place = match state.step(machine) {
+        Some(step) if step < machine.steps.len() => format!(" (step {} of {})", step + 1, machine.steps.len()),
+        Some(_) => " (bake)".to_owned(),
+        None => String::new(),
+    };
+    let phase = match &state.phase {
+        Phase::Shifting { .. } => "going".to_owned(),
+        Phase::Reverting { .. } => "aborting: traffic goes".to_owned(),
+        phase => phase.name().to_owned(),
+    };
+    let at = if matches!(state.phase, Phase::Shifting { .. } | Phase::Reverting { .. }) { "to" } else { "at" };
+    format!("{phase} {at} {}{place}", state.weight)
+}
+
+/// An effect in the history's words.
+pub fn effect_words(effect: &Effect) -> String {
+    match effect {
+        Effect::SetTraffic { weight, abort: None } => format!("weight {weight}"),
+        Effect::SetTraffic { weight, abort: Some(_) } => format!("weight {weight} (abort)"),
+        Effect::ScaleWorkload { role, replicas } => format!("{} {}", role_word(*role), replicas_words(*replicas)),
+        Effect::Observe(Observation::Step { step, .. }) => format!("observe step {}", step + 1),
+        Effect::Observe(Observation::Baseline) => "measure the service".to_owned(),
+        Effect::Observe(Observation::None) => "observe nothing".to_owned(),
+        Effect::AskGate { gate } => format!("ask gate {}", gate.0),
+        Effect::Publish { .. }
+        | Effect::Alert { .. }
+        | Effect::ResolveAlert { .. }
+        | Effect::ReleaseTraffic
+        | Effect::WatchDrain { .. }
+        | Effect::PromoteWorkload
+        | Effect::RestoreWorkload
+        | Effect::WakeAt { .. } => effect.name().to_owned(),
+    }
+}
+
+fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Stable => "stable",
+        Role::Canary => "canary",
+    }
+}
+
+fn replicas_words(replicas: Replicas) -> String {
+    match replicas {
+        Replicas::AtLeastShare(weight) => format!("at least {weight} of stable's size"),
+        Replicas::HeldAtStart => "held at its size at the start".to_owned(),
+        Replicas::AsBefore => "as before".to_owned(),
+        Replicas::ZeroAfter(delay) => format!("to zero after {} s", delay.as_secs()),
+    }
+}
