@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use sluice_rollout::{Fence, Weight};
 use sluice_wire::policy;
 use url::{Host, Url};
@@ -255,8 +256,11 @@ impl Target for Webhook {
         format!("webhook {}", self.shown())
     }
 
+    /// The query tells receivers apart too, but stays hidden.
     fn key(&self) -> String {
-        format!("webhook/{}", self.shown())
+        let hash: String =
+            Sha256::digest(self.url.as_str()).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        format!("webhook/{}#{hash}", self.shown())
     }
 
     /// Any weight can be said; whether the receiver can do it, its answer to PUT tells.

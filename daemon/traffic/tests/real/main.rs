@@ -1,0 +1,9 @@
+//! Every target and workload on real servers: kube-apiserver with etcd, controllers and fake pods, and HAProxy.
+//! `cargo test -p sluice-traffic --features real`; a missing server fails and says what to run.
+
+mod haproxy;
+mod httproute;
+mod selector;
+mod shop;
+mod virtualservice;
+mod workloads;
