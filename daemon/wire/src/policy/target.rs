@@ -14,9 +14,9 @@ pub enum Target {
     HttpRoute(HttpRoute),
     /// Istio: `networking.istio.io/v1` VirtualService, destinations by host.
     VirtualService(VirtualService),
-    /// A Service whose selector is flipped from blue to green.
+    /// A Service whose selector is flipped from blue to green: all traffic or none.
     Service(ServiceFlip),
-    /// HAProxy's runtime API.
+    /// HAProxy's runtime API; that HAProxy belongs to one daemon.
     Haproxy(Haproxy),
     /// Whatever answers GET and PUT of weights.
     Webhook(Webhook),
@@ -29,7 +29,7 @@ pub struct HttpRoute {
     /// The policy's namespace if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Names of the two backend Services.
+    /// Names of the two backend Services. Both stand in the rule already, the canary with weight 0.
     pub stable: String,
     pub canary: String,
     /// Needed only where several backends of a rule share a name.
@@ -46,7 +46,8 @@ pub struct VirtualService {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Destination hosts, short or fully qualified.
+    /// Destination hosts, short (a Service of the VirtualService's namespace) or fully qualified. Both stand in the route
+    /// already, the canary with weight 0.
     pub stable: String,
     pub canary: String,
     /// Names of the http routes to write; needed when several hold both destinations.
@@ -71,7 +72,8 @@ pub struct Haproxy {
     /// The runtime socket: a path, or `host:port` on loopback.
     pub socket: String,
     pub backend: String,
-    /// Server names of each version; several share their version's weight evenly.
+    /// Server names of each version; several share their version's weight evenly. HAProxy keeps 0 to 256 a server, so with
+    /// one server each the finest share is 1 in 257 (0.39 %); weights that cannot be met to a tenth are refused.
     pub stable: Vec<String>,
     pub canary: Vec<String>,
 }
@@ -79,11 +81,14 @@ pub struct Haproxy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Webhook {
-    /// PUT `{"canary": 5, "stable": 95, …}` (percent) here; GET answers with the weights in effect in the same form.
+    /// PUT `{"canary": 5, "stable": 95, "rollout": …, "fence": "3.17", "abort": …}` (percent) here; GET answers with the weights
+    /// in effect in the same form. The receiver refuses (409 or 412) a `Sluice-Fence` lower than the highest it has seen.
+    /// No user, password or link-local address.
     pub url: String,
-    /// File with a bearer token.
+    /// File with a bearer token; read at each use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<String>,
+    /// For one request and its answer.
     #[serde(default = "five_seconds")]
     pub timeout: Span,
 }

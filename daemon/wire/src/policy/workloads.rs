@@ -23,7 +23,7 @@ pub struct Workloads {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Workload {
-    /// Name of an `apps/v1` Deployment in the policy's namespace.
+    /// Name of an `apps/v1` Deployment in the policy's namespace. An autoscaler's minimum is its floor.
     Deployment(String),
     /// Somebody else runs it; Sluice neither scales nor replaces it.
     #[default]
@@ -33,9 +33,13 @@ pub enum Workload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum PromoteBy {
+    /// The canary's pod template becomes stable's; labels that stable's selector names stay. Both are Deployments, and no
+    /// GitOps tool owns stable's template.
     #[default]
     CopyTemplate,
+    /// The two change roles; nothing is copied.
     Swap,
+    /// Somebody else gives stable the canary's images; Sluice waits until its pods are available. Both are Deployments.
     External,
 }
 
