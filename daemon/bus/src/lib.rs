@@ -76,7 +76,7 @@ pub(crate) trait AckPort: Send + Sync + std::fmt::Debug {
 }
 
 impl Ack {
-    /// It had its effect and will not come again.
+    /// It had its effect and will not come again. An error means that it may; who recognises repeats goes on.
     pub async fn done(&self) -> Result<(), BusError> {
         self.0.done().await
     }

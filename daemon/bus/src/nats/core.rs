@@ -7,13 +7,14 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{self, ErrorCode, publish::PublishAck};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, HeaderMap};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, HeaderMap, Message};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use super::config::{NatsAuth, NatsConfig, without_secrets};
-use super::refusals::Refusals;
+use super::news::News;
 use crate::{BusError, CALL_LIMIT};
 
 /// A server that is just coming up answers "no responders" for a moment.
@@ -29,7 +30,7 @@ pub(super) struct Core {
     pub(super) client: Client,
     pub(super) context: jetstream::Context,
     pub(super) config: NatsConfig,
-    refusals: Refusals,
+    news: News,
 }
 
 /// Why JetStream did not do it.
@@ -82,10 +83,10 @@ pub(super) const SWITCH_ON: &str =
 
 impl Core {
     pub(super) async fn connect(config: NatsConfig) -> Result<Core, BusError> {
-        let refusals = Refusals::new();
+        let news = News::new();
         let shown: Vec<String> = config.urls.iter().map(|url| without_secrets(url)).collect();
         let shown = shown.join(", ");
-        let connecting = options(&config, refusals.clone())?.connect(config.urls.clone());
+        let connecting = options(&config, news.clone())?.connect(config.urls.clone());
         let client = match tokio::time::timeout(CALL_LIMIT, connecting).await {
             Ok(connected) => connected.map_err(|error| refused(&shown, &error))?,
             Err(_) => {
@@ -93,7 +94,7 @@ impl Core {
             }
         };
         let context = ContextBuilder::new().timeout(CALL_LIMIT).build(client.clone());
-        Ok(Core { client, context, config, refusals })
+        Ok(Core { client, context, config, news })
     }
 
     /// Asks the JetStream API. `subject` without `$JS.API.`.
@@ -102,7 +103,7 @@ impl Core {
         subject: &str,
         question: &impl Serialize,
     ) -> Result<T, Fault> {
-        let mut refusals = self.refusals.listen();
+        let mut refusals = self.news.listen();
         let full = format!("$JS.API.{subject}");
         let answer = tokio::select! {
             answer = self.context.request::<_, _, Response<T>>(subject.to_owned(), question) => answer,
@@ -136,7 +137,7 @@ impl Core {
     }
 
     async fn keep_once(&self, subject: &str, headers: HeaderMap, body: Bytes) -> Result<PublishAck, Fault> {
-        let mut refusals = self.refusals.listen();
+        let mut refusals = self.news.listen();
         let (bytes, most) = (body.len(), self.client.max_payload());
         let publish =
             async { self.context.publish_with_headers(subject.to_owned(), headers, body).await?.await };
@@ -172,7 +173,7 @@ impl Core {
 
     /// Listens to a subject outside any stream. Lasts over reconnections.
     pub(super) async fn listen(&self, pattern: &str) -> Result<async_nats::Subscriber, BusError> {
-        let mut refusals = self.refusals.listen();
+        let mut refusals = self.news.listen();
         let listening = async {
             let subscriber =
                 self.client.subscribe(pattern.to_owned()).await.map_err(|error| self.failed(&error))?;
@@ -193,20 +194,24 @@ impl Core {
         headers: HeaderMap,
         body: Bytes,
         limit: Duration,
-    ) -> Result<Bytes, BusError> {
-        let mut refusals = self.refusals.listen();
+    ) -> Result<Message, BusError> {
+        let mut refusals = self.news.listen();
         let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(limit));
         let answer = tokio::select! {
             answer = self.client.send_request(subject.to_owned(), request) => answer,
             refused = refusals.about(subject) => return Err(refused),
         };
-        answer.map(|message| message.payload).map_err(|error| match error.kind() {
+        answer.map_err(|error| match error.kind() {
             async_nats::RequestErrorKind::NoResponders => {
                 BusError::NoResponders { subject: subject.to_owned() }
             }
             async_nats::RequestErrorKind::TimedOut if self.is_connected() => BusError::Timeout(limit),
             _ => self.failed(&error),
         })
+    }
+
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+        self.news.connections()
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -233,7 +238,7 @@ fn jetstream_word(error: &(dyn std::error::Error + 'static)) -> Option<jetstream
     causes.find_map(|cause| cause.downcast_ref::<jetstream::Error>()).cloned()
 }
 
-fn options(config: &NatsConfig, refusals: Refusals) -> Result<ConnectOptions, BusError> {
+fn options(config: &NatsConfig, news: News) -> Result<ConnectOptions, BusError> {
     let mut options = match &config.auth {
         NatsAuth::Nobody => ConnectOptions::new(),
         auth => {
@@ -255,7 +260,7 @@ fn options(config: &NatsConfig, refusals: Refusals) -> Result<ConnectOptions, Bu
             pause.min(MOST_RECONNECT_PAUSE)
         })
         .event_callback(move |event| {
-            refusals.note(&event);
+            news.note(&event);
             async {}
         });
     if let Some(prefix) = &config.inbox_prefix {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, unfold};
 use serde_json::json;
 use sluice_rollout::Timestamp;
+use tokio::sync::watch;
 
 use super::core::Core;
 use super::{Nats, header_list, header_map};
@@ -40,7 +41,7 @@ impl Doors for Nats {
         limit: Duration,
     ) -> Result<Bytes, BusError> {
         subjects::request(subject)?;
-        self.core.request(subject, header_map(headers, &body)?, body, limit).await
+        Ok(self.core.request(subject, header_map(headers, &body)?, body, limit).await?.payload)
     }
 
     async fn follow(
@@ -69,6 +70,7 @@ struct Follower {
     pattern: String,
     seen: u64,
     messages: Option<pull::Ordered>,
+    connections: watch::Receiver<u64>,
 }
 
 impl Follower {
@@ -82,8 +84,9 @@ impl Follower {
             Some(after) => after,
             None => last_sequence(&core, stream).await?,
         };
+        let connections = core.connections();
         let messages = Some(open(&core, stream, &pattern, seen).await?);
-        Ok(Follower { core, stream, pattern, seen, messages })
+        Ok(Follower { core, stream, pattern, seen, messages, connections })
     }
 
     fn stream(self) -> BoxStream<'static, Followed> {
@@ -92,16 +95,22 @@ impl Follower {
 
     async fn next(&mut self) -> Followed {
         loop {
-            match &mut self.messages {
-                Some(open) => match open.next().await {
-                    Some(Ok(message)) => {
-                        if let Some(followed) = self.fresh(message) {
-                            return followed;
-                        }
+            let Some(open) = &mut self.messages else {
+                self.open_anew().await;
+                continue;
+            };
+            let message = tokio::select! {
+                message = open.next() => message,
+                // The consumer lived in the server's memory: it may be gone, and nobody would tell.
+                Ok(()) = self.connections.changed() => None,
+            };
+            match message {
+                Some(Ok(message)) => {
+                    if let Some(followed) = self.fresh(message) {
+                        return followed;
                     }
-                    Some(Err(_)) | None => self.messages = None,
-                },
-                None => self.open_anew().await,
+                }
+                Some(Err(_)) | None => self.messages = None,
             }
         }
     }

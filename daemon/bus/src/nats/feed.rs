@@ -29,6 +29,8 @@ use crate::{Ack, AckPort, BusError, CALL_LIMIT, Delivery, Feed, keys, subjects};
 const BATCH: usize = 32;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const PULL_LASTS: Duration = Duration::from_secs(30);
+/// A server that was killed may not know of a delivery any more and then says nothing; the message comes again.
+const ACK_LIMIT: Duration = Duration::from_secs(1);
 const AFTER_TROUBLE: Duration = Duration::from_millis(200);
 const MOST_UNACKNOWLEDGED: i64 = 1000;
 /// The durable consumer that all daemons share.
@@ -217,23 +219,26 @@ impl std::fmt::Debug for StoredAck {
     }
 }
 
+impl StoredAck {
+    async fn say(&self, kind: AckKind) -> Result<(), BusError> {
+        match tokio::time::timeout(ACK_LIMIT, self.acker.double_ack_with(kind)).await {
+            Ok(said) => said.map_err(|error| self.core.failed(error.as_ref())),
+            Err(_) if self.core.is_connected() => Err(BusError::Timeout(ACK_LIMIT)),
+            Err(_) => Err(self.core.timeout()),
+        }
+    }
+}
+
 #[async_trait]
 impl AckPort for StoredAck {
     /// Waits for the server's word, since only then it will not come again.
     async fn done(&self) -> Result<(), BusError> {
-        match tokio::time::timeout(CALL_LIMIT, self.acker.double_ack()).await {
-            Ok(done) => done.map_err(|error| self.core.failed(error.as_ref())),
-            Err(_) => Err(self.core.timeout()),
-        }
+        self.say(AckKind::Ack).await
     }
 
     async fn again(&self, after: Duration) -> Result<(), BusError> {
         // A delay of zero is no delay to a server of 2.9, which then falls back to ack_wait.
-        let kind = AckKind::Nak(Some(after.max(Duration::from_millis(1))));
-        match tokio::time::timeout(CALL_LIMIT, self.acker.double_ack_with(kind)).await {
-            Ok(given) => given.map_err(|error| self.core.failed(error.as_ref())),
-            Err(_) => Err(self.core.timeout()),
-        }
+        self.say(AckKind::Nak(Some(after.max(Duration::from_millis(1))))).await
     }
 
     async fn answer(&self, body: Bytes) -> Result<(), BusError> {

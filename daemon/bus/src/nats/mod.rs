@@ -2,7 +2,7 @@
 //!
 //! - Nothing is used that 2.9 drops silently: no several filters on a consumer, no per-message time to live.
 //! - The connection comes back by itself, and subscriptions go on where they were.
-//! - A forbidden publish is told by the server only on the side; `refusals` listens there, so the caller gets
+//! - A forbidden publish is told by the server only on the side; `news` listens there, so the caller gets
 //!   [`BusError::Denied`] instead of a timeout.
 //!
 //! Installing a rustls crypto provider is the binary's job, before [`Nats::connect`].
@@ -11,8 +11,8 @@ mod config;
 mod core;
 mod doors;
 mod feed;
+mod news;
 mod reader;
-mod refusals;
 mod setup;
 mod store;
 

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::stream::RawMessage;
+use async_nats::{HeaderMap, StatusCode};
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::core::{Core, Fault};
@@ -26,7 +27,7 @@ const OPERATION: &str = "KV-Operation";
 #[async_trait]
 impl Store for Nats {
     async fn get(&self, key: &str) -> Result<Option<(Bytes, StoreRevision)>, StoreError> {
-        let last = self.core.last(STATE_BUCKET, &keys::encode(key)?).await?;
+        let last = self.core.last(&keys::encode(key)?).await?;
         Ok(last
             .filter(|message| !is_deletion(&message.headers))
             .map(|message| (message.payload, message.sequence)))
@@ -93,7 +94,7 @@ impl Nats {
         tokens: &str,
         value: Bytes,
     ) -> Result<StoreRevision, StoreError> {
-        match self.core.last(STATE_BUCKET, tokens).await? {
+        match self.core.last(tokens).await? {
             Some(last) if is_deletion(&last.headers) => {
                 self.core.save(tokens, value, last.sequence).await.map_err(|fault| unsaved(key, fault))
             }
@@ -115,26 +116,16 @@ impl Core {
     }
 
     /// The last message of a key, from the leader.
-    async fn last(&self, bucket: &str, tokens: &str) -> Result<Option<StreamMessage>, BusError> {
-        let (stream, subject) = (stream_of_bucket(bucket), subject_of(bucket, tokens));
-        let what = format!("stream {stream}");
-        let handle = self.context.get_stream_no_info(&stream).await.map_err(|error| self.failed(&error))?;
-        let reading = handle.get_last_raw_message_by_subject(&subject);
-        let read = tokio::time::timeout(CALL_LIMIT, reading).await.map_err(|_| self.timeout())?;
-        match read {
-            Ok(message) => Ok(Some(message)),
-            Err(error) => match error.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                LastRawMessageErrorKind::JetStream(word)
-                    if word.error_code() == ErrorCode::NO_MESSAGE_FOUND =>
-                {
-                    Ok(None)
-                }
-                LastRawMessageErrorKind::JetStream(word) => Err(Fault::JetStream(word).about(&what)),
-                LastRawMessageErrorKind::InvalidSubject | LastRawMessageErrorKind::Other => {
-                    Err(self.failed(&error))
-                }
-            },
+    async fn last(&self, tokens: &str) -> Result<Option<StreamMessage>, BusError> {
+        let stream = stream_of_bucket(STATE_BUCKET);
+        let question = json!({"last_by_subj": subject_of(STATE_BUCKET, tokens)});
+        match self.ask::<Got>(&format!("STREAM.MSG.GET.{stream}"), &question).await {
+            Ok(got) => {
+                let read = StreamMessage::try_from(got.message);
+                read.map(Some).map_err(|error| BusError::Other(format!("stream {stream}: {error}")))
+            }
+            Err(Fault::JetStream(word)) if word.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+            Err(fault) => Err(fault.about(&format!("stream {stream}"))),
         }
     }
 
@@ -170,10 +161,31 @@ impl Core {
         kept.map(drop).map_err(|fault| fault.about(&format!("bucket {ANSWERS_BUCKET}")))
     }
 
+    /// By a direct get, whose subject names the user: so permissions can grant each person just the own answers.
     pub(super) async fn read_answer(&self, user: &str, message_id: &str) -> Result<Option<Bytes>, BusError> {
-        let last = self.last(ANSWERS_BUCKET, &keys::answer(user, message_id)).await?;
-        Ok(last.filter(|message| !is_deletion(&message.headers)).map(|message| message.payload))
+        let (stream, subject) =
+            (stream_of_bucket(ANSWERS_BUCKET), subject_of(ANSWERS_BUCKET, &keys::answer(user, message_id)));
+        let direct = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
+        let found = match self.request(&direct, HeaderMap::new(), Bytes::new(), CALL_LIMIT).await {
+            Err(BusError::NoResponders { .. }) => {
+                return Err(Fault::NoResponders.about(&format!("stream {stream}")));
+            }
+            found => found?,
+        };
+        match found.status {
+            None | Some(StatusCode::OK) => Ok(Some(found)
+                .filter(|found| !found.headers.as_ref().is_some_and(is_deletion))
+                .map(|found| found.payload)),
+            Some(StatusCode::NOT_FOUND) => Ok(None),
+            Some(other) => Err(BusError::Other(format!("stream {stream}: {other}"))),
+        }
     }
+}
+
+/// What the server answers to a get.
+#[derive(Deserialize)]
+struct Got {
+    message: RawMessage,
 }
 
 fn subject_of(bucket: &str, tokens: &str) -> String {

@@ -35,12 +35,19 @@ pub async fn an_answer_goes_nowhere_but_below_its_user(place: &Place) -> Result<
     let here = place.make().await?;
     let mut overrides = here.bus.subscribe(Feed::Overrides).await?;
     let mut abused = here.bus.follow("sluice.override.>", None).await?;
-    for (n, target) in ["sluice.reply.bob.1", "sluice.override.bob.shop.checkout.abort", "sluice.reply.ann.>", "$JS.API.INFO"]
-        .into_iter()
-        .enumerate()
+    for (n, target) in [
+        "sluice.reply.bob.1",
+        "sluice.override.bob.shop.checkout.abort",
+        "sluice.reply.ann.>",
+        "$JS.API.INFO",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let id = n.to_string();
-        here.bus.publish_event(STORED, &[header(REPLY_TO, target), header(MESSAGE_ID, &id)], body("{}")).await?;
+        here.bus
+            .publish_event(STORED, &[header(REPLY_TO, target), header(MESSAGE_ID, &id)], body("{}"))
+            .await?;
         let delivery = next(&mut overrides).await?;
         let refused = delivery.ack.answer(body("paused")).await;
         assert!(matches!(refused, Err(BusError::Denied(_))), "{target}: {refused:?}");
@@ -84,7 +91,14 @@ pub async fn a_request_without_a_daemon_says_so(place: &Place) -> Result<()> {
 pub async fn a_follower_goes_on_where_it_stopped(place: &Place) -> Result<()> {
     let here = place.make().await?;
     let publish = async |n: u32| {
-        here.bus.publish("sluice.out.shop.checkout.step", &[header("N", &n.to_string())], body(&n.to_string()), "").await
+        here.bus
+            .publish(
+                "sluice.out.shop.checkout.step",
+                &[header("N", &n.to_string())],
+                body(&n.to_string()),
+                "",
+            )
+            .await
     };
     for n in 1..=150 {
         publish(n).await?;

@@ -44,7 +44,10 @@ async fn a_second_process_is_refused() -> Result<()> {
     let config = EmbeddedConfig::at(folder.path().join("bus.redb"));
     let first = Embedded::open(config.clone())?;
     let second = Embedded::open(config.clone());
-    assert!(matches!(&second, Err(error) if error.to_string().contains("another process has it open")), "{second:?}");
+    assert!(
+        matches!(&second, Err(error) if error.to_string().contains("another process has it open")),
+        "{second:?}"
+    );
     drop(first);
     Embedded::open(config)?;
     Ok(())
@@ -56,7 +59,10 @@ async fn a_file_that_is_none_of_ours_is_left_alone() -> Result<()> {
     let path = folder.path().join("notes.txt");
     std::fs::write(&path, "dear diary ".repeat(1000))?;
     let refused = Embedded::open(EmbeddedConfig::at(&path));
-    assert!(matches!(&refused, Err(BusError::Setup { what, .. }) if what.contains("notes.txt")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(BusError::Setup { what, .. }) if what.contains("notes.txt")),
+        "{refused:?}"
+    );
     assert_eq!(std::fs::read_to_string(&path)?, "dear diary ".repeat(1000));
     let nowhere = Embedded::open(EmbeddedConfig::at(folder.path().join("no/such/folder/bus.redb")));
     assert!(matches!(&nowhere, Err(error) if error.to_string().contains("No such file")), "{nowhere:?}");
@@ -76,7 +82,8 @@ async fn nobody_else_can_read_it() -> Result<()> {
 
 #[tokio::test]
 async fn two_clones_share_the_overrides_and_one_gone_leaves_them_to_the_other() -> Result<()> {
-    let bus = Embedded::open(EmbeddedConfig { ack_wait: Duration::from_millis(300), ..EmbeddedConfig::default() })?;
+    let bus =
+        Embedded::open(EmbeddedConfig { ack_wait: Duration::from_millis(300), ..EmbeddedConfig::default() })?;
     let mut first = bus.subscribe(Feed::Overrides).await?;
     let mut second = bus.clone().subscribe(Feed::Overrides).await?;
     bus.publish_event("sluice.override.ann.shop.checkout.abort", &[], body("{}")).await?;

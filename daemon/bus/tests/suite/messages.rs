@@ -16,7 +16,8 @@ const EVENT: &str = "sluice.event.shop.checkout.released";
 const OUT: &str = "sluice.out.shop.checkout.started";
 
 pub async fn a_message_comes_again_until_it_is_acknowledged(place: &Place) -> Result<()> {
-    let here = place.make_with(Wishes { ack_wait: Some(Duration::from_millis(400)), ..Wishes::default() }).await?;
+    let here =
+        place.make_with(Wishes { ack_wait: Some(Duration::from_millis(400)), ..Wishes::default() }).await?;
     let sequence = here.bus.publish_event(EVENT, &[header("Team", "shop")], body("v2")).await?;
     let mut events = here.bus.subscribe(Feed::Events).await?;
 
@@ -164,7 +165,8 @@ impl Flood {
 
 async fn flow(bus: Arc<dyn Whole>, sent: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> Result<()> {
     let body = Bytes::from(vec![b'x'; 300]);
-    let endless = futures::stream::repeat(()).take_while(|()| std::future::ready(!stop.load(Ordering::Relaxed)));
+    let endless =
+        futures::stream::repeat(()).take_while(|()| std::future::ready(!stop.load(Ordering::Relaxed)));
     let mut sending = endless.map(|()| publish(&*bus, body.clone())).buffer_unordered(500).boxed();
     while let Some(taken) = sending.next().await {
         taken?;

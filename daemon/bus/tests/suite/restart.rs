@@ -1,0 +1,136 @@
+//! A server that goes away and comes back in the middle: subscriptions go on and nothing is lost.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use sluice_bus::{Bus, BusError, Delivery, Doors, Feed, Followed, Nats, NatsConfig, Store};
+use sluice_rig::{NatsOptions, nats, wait};
+
+use super::{LIMIT, body, next};
+
+const EVENT: &str = "sluice.event.shop.checkout.released";
+const ASKED: &str = "sluice.request.ann.shop.checkout.abort";
+
+#[tokio::test]
+async fn stopped_2_9() -> Result<()> {
+    goes_on(NatsOptions::default(), async |server| server.stop().await).await
+}
+
+#[tokio::test]
+async fn killed_2_9() -> Result<()> {
+    goes_on(NatsOptions::default(), async |server| Ok(server.kill())).await
+}
+
+#[tokio::test]
+async fn stopped_latest() -> Result<()> {
+    goes_on(NatsOptions::latest(), async |server| server.stop().await).await
+}
+
+#[tokio::test]
+async fn killed_latest() -> Result<()> {
+    goes_on(NatsOptions::latest(), async |server| Ok(server.kill())).await
+}
+
+/// Everything that was open before the server went away.
+struct Open {
+    bus: Nats,
+    events: BoxStream<'static, Delivery>,
+    overrides: BoxStream<'static, Delivery>,
+    follower: BoxStream<'static, Followed>,
+    published: u64,
+    acknowledged: BTreeSet<u64>,
+}
+
+async fn goes_on(
+    options: NatsOptions,
+    end: impl AsyncFnOnce(&mut sluice_rig::Server) -> Result<()>,
+) -> Result<()> {
+    let mut server = nats::Nats::start(options).await?;
+    let mut open = Open::new(&server).await?;
+    open.publish(100).await?;
+    open.acknowledge(30).await?;
+    // Taken, and neither acknowledged nor given back when the server goes.
+    let held = next(&mut open.events).await?;
+    let revision = open.bus.put("key", body("before"), 0).await?;
+
+    end(&mut server.server).await?;
+    open.bus_says_that_it_is_away().await?;
+    drop(held);
+    server.server.start_again().await?;
+    wait::until("the connection", LIMIT, async || Ok(open.bus.healthy().await.ok())).await?;
+
+    open.bus.put("key", body("after"), revision).await?;
+    open.publish(100).await?;
+    open.both_doors_are_open().await?;
+    open.acknowledge(200).await?;
+    open.follower_saw_all_in_order().await
+}
+
+impl Open {
+    async fn new(server: &nats::Nats) -> Result<Open> {
+        let bus =
+            Nats::connect(NatsConfig { ack_wait: Duration::from_secs(2), ..NatsConfig::at(server.url()) })
+                .await?;
+        bus.init().await?;
+        Ok(Open {
+            events: bus.subscribe(Feed::Events).await?,
+            overrides: bus.subscribe(Feed::Overrides).await?,
+            follower: bus.follow("sluice.event.>", Some(0)).await?,
+            bus,
+            published: 0,
+            acknowledged: BTreeSet::new(),
+        })
+    }
+
+    async fn publish(&mut self, count: u64) -> Result<()> {
+        for _ in 0..count {
+            let sequence = self.bus.publish_event(EVENT, &[], body("{}")).await?;
+            self.published += 1;
+            assert_eq!(sequence, self.published);
+        }
+        Ok(())
+    }
+
+    /// Until that many different ones are acknowledged.
+    async fn acknowledge(&mut self, count: usize) -> Result<()> {
+        while self.acknowledged.len() < count {
+            let delivery = next(&mut self.events).await?;
+            match delivery.ack.done().await {
+                Ok(()) => self.acknowledged.extend(delivery.sequence),
+                // Handed out by the server that was killed; it comes again.
+                Err(error) => ensure!(error.is_passing(), "{error:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn bus_says_that_it_is_away(&self) -> Result<()> {
+        wait::until("the loss to be noticed", LIMIT, async || Ok(self.bus.healthy().await.err())).await?;
+        let lost = self.bus.publish("sluice.out.shop.checkout.x", &[], body("{}"), "1").await;
+        ensure!(matches!(&lost, Err(BusError::Unreachable(_))), "{lost:?}");
+        ensure!(lost.is_err_and(|error| error.is_passing()));
+        Ok(())
+    }
+
+    async fn both_doors_are_open(&mut self) -> Result<()> {
+        let asking = self.bus.request(ASKED, &[], body("{}"), LIMIT);
+        let answering = async { anyhow::Ok(next(&mut self.overrides).await?.ack.answer(body("yes")).await?) };
+        let (answer, answered) = tokio::join!(asking, answering);
+        answered?;
+        assert_eq!(answer?, body("yes"));
+        self.bus.publish_event("sluice.override.ann.shop.checkout.abort", &[], body("{}")).await?;
+        next(&mut self.overrides).await?.ack.done().await?;
+        Ok(())
+    }
+
+    async fn follower_saw_all_in_order(self) -> Result<()> {
+        let all =
+            self.follower.take(usize::try_from(self.published)?).map(|followed| followed.sequence).collect();
+        let seen: Vec<u64> = tokio::time::timeout(LIMIT, all).await?;
+        assert_eq!(seen, (1..=self.published).collect::<Vec<_>>());
+        Ok(())
+    }
+}

@@ -56,7 +56,16 @@ pub async fn a_deleted_key_leaves_no_trace(place: &Place) -> Result<()> {
 
 pub async fn keys_are_found_by_prefix_whatever_their_names(place: &Place) -> Result<()> {
     let here = place.make().await?;
-    let strange = ["r/a.b/state", "r/a b/state", "r/a*/state", "r/>/state", "r/ä/state", "r/a=2Eb/state", "r//state", "r/"];
+    let strange = [
+        "r/a.b/state",
+        "r/a b/state",
+        "r/a*/state",
+        "r/>/state",
+        "r/ä/state",
+        "r/a=2Eb/state",
+        "r//state",
+        "r/",
+    ];
     for (n, key) in strange.into_iter().chain(["s/x", "r"]).enumerate() {
         here.bus.put(key, body(&n.to_string()), 0).await?;
     }

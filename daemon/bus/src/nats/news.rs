@@ -1,8 +1,9 @@
-//! Refusals that NATS tells only on the side: a forbidden publish gets no answer, just an error on the connection. Who
-//! waits for an answer listens here too, and need not wait for its time limit.
+//! What the connection tells on the side: that it is there again, and refusals. A forbidden publish gets no answer, just
+//! an error on the connection; who waits for an answer listens here too, and need not wait for its time limit.
 
 use async_nats::{Event, ServerError};
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::watch;
 
 use crate::BusError;
 
@@ -10,18 +11,26 @@ use crate::BusError;
 const KEPT: usize = 64;
 
 #[derive(Debug, Clone)]
-pub(super) struct Refusals(broadcast::Sender<String>);
+pub(super) struct News {
+    refusals: broadcast::Sender<String>,
+    connections: watch::Sender<u64>,
+}
 
 /// Refusals from now on.
 pub(super) struct Listener(broadcast::Receiver<String>);
 
-impl Refusals {
-    pub(super) fn new() -> Refusals {
-        Refusals(broadcast::Sender::new(KEPT))
+impl News {
+    pub(super) fn new() -> News {
+        News { refusals: broadcast::Sender::new(KEPT), connections: watch::Sender::new(0) }
     }
 
     pub(super) fn listen(&self) -> Listener {
-        Listener(self.0.subscribe())
+        Listener(self.refusals.subscribe())
+    }
+
+    /// Changes whenever a connection was made: what the server kept in its memory for us is gone by then.
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
     }
 
     /// Takes note of what the client tells of its connection.
@@ -30,9 +39,12 @@ impl Refusals {
             Event::ServerError(ServerError::Other(text)) => {
                 tracing::warn!(error = text, "the NATS server refuses");
                 // An error means that nobody waits for an answer just now.
-                let _ = self.0.send(text.clone());
+                let _ = self.refusals.send(text.clone());
             }
-            Event::Connected => tracing::info!("connected to NATS"),
+            Event::Connected => {
+                tracing::info!("connected to NATS");
+                self.connections.send_modify(|count| *count = count.wrapping_add(1));
+            }
             Event::Disconnected | Event::Closed => {
                 tracing::warn!(%event, "no connection to NATS; trying again")
             }
