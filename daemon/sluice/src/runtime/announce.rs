@@ -214,12 +214,10 @@ impl Daemon {
         let workloads =
             sluice_traffic::connect_workloads(&policy.spec.workloads, &policy.spec.target, namespace, clients)
                 .await?;
-        let sinks = sluice_alerts::connect(&policy.spec.alerts, reqwest::Client::builder)
-            .map_err(|error| refuse(error.to_string()))?;
+        let alerts = self.parts.alerts.dispatcher(&policy.spec.alerts).map_err(|error| refuse(error.to_string()))?;
         let ask = Ask::of(&policy, id.clone()).map_err(|error| refuse(error.to_string()))?;
         self.parts.sources.connect(&policy.spec.metrics).map_err(|error| refuse(error.to_string()))?;
-        let alerts = Arc::new(Dispatcher::new(sinks));
-        Ok(Edges { policy: Arc::new(policy), target, workloads, alerts, ask })
+        Ok(Edges { policy: Arc::new(policy), target, workloads, alerts: Arc::new(alerts), ask })
     }
 
     fn owner(&self, epoch: u64) -> Owner {

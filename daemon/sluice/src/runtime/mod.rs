@@ -15,6 +15,7 @@ mod observer;
 pub mod parts;
 mod policies;
 mod rollout;
+pub mod serve;
 mod views;
 
 use std::{
@@ -27,6 +28,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use serde_json::Value;
+use sluice_alerts::{Exchange, Settings as AlertSettings};
 use sluice_bus::{Bus, Store};
 use sluice_metrics_adapters::{Http, Sources};
 use sluice_traffic::Clients;
@@ -52,6 +54,8 @@ const RELOAD_EVERY: Duration = Duration::from_secs(2);
 const CHANGES: usize = 1_024;
 /// How often an announcement that waits is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Alerts that wait are still sent within this.
+const ALERTS_WITHIN: Duration = Duration::from_secs(2);
 /// A clean stop ends within this.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -97,6 +101,7 @@ impl Daemon {
             bus: setup.bus,
             historian: Historian::start(ledger.clone()),
             ledger,
+            alerts: Arc::new(Exchange::new(reqwest::Client::builder, AlertSettings::default())),
             clients: Clients::new(setup.kubeconfig)?,
             sources: Arc::new(Sources::new(Http::default())),
             hubs: Arc::new(Hubs::default()),
@@ -137,6 +142,7 @@ impl Daemon {
                 handle.tasks.wait().await;
             }
             self.tasks.wait().await;
+            self.parts.alerts.shutdown(ALERTS_WITHIN).await
         };
         if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
             tracing::warn!("not everything ended within {STOP_WITHIN:?}; what is outstanding runs again at the next start");

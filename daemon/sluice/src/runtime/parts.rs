@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use sluice_alerts::Exchange;
 use sluice_bus::Bus;
 use sluice_metrics_adapters::Sources;
 use sluice_rollout::Timestamp;
@@ -18,6 +19,8 @@ pub struct Parts {
     pub bus: Arc<dyn Bus>,
     pub ledger: Ledger,
     pub clients: Clients,
+    /// Sinks are shared by the policies that name them alike.
+    pub alerts: Arc<Exchange>,
     pub sources: Arc<Sources>,
     pub hubs: Arc<Hubs>,
     pub meters: Arc<Meters>,

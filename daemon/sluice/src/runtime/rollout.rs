@@ -85,7 +85,6 @@ pub struct Handle {
     pub post: Post,
     pub view: watch::Receiver<RolloutView>,
     pub policy: Arc<Policy>,
-    pub charter: Arc<Charter>,
     pub stop: CancellationToken,
     /// Ends when the owner has.
     pub tasks: TaskTracker,
@@ -198,7 +197,7 @@ pub fn begin(beginning: Beginning) -> Handle {
     let ended = stop.clone();
     tasks.spawn(owner.live(first, urgent_inbox, normal_inbox, ended));
     tasks.close();
-    Handle { id: charter.id.clone(), post, view: views, policy, charter, stop, tasks }
+    Handle { id: charter.id.clone(), post, view: views, policy, stop, tasks }
 }
 
 impl Owner {

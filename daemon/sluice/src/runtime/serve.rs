@@ -1,0 +1,94 @@
+//! From options to a running daemon with its doors open: `sluice run`.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use anyhow::Context;
+use sluice_bus::{Bus, Doors, Embedded, EmbeddedConfig, Nats, NatsConfig, Store};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{Daemon, Setup, parts::now};
+use crate::{
+    cli::{BusChoice, RunOptions},
+    client::nats_config,
+    http,
+};
+
+/// The embedded bus' file in its folder.
+const FILE: &str = "sluice.redb";
+
+/// A daemon and its HTTP door.
+pub struct Served {
+    /// Where the HTTP door listens.
+    pub address: SocketAddr,
+    pub daemon: Arc<Daemon>,
+    shutdown: CancellationToken,
+    door: JoinHandle<std::io::Result<()>>,
+}
+
+/// Opens the bus, starts the daemon, opens the HTTP door. Errors say which of them, and why.
+pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; choose another address with --listen", options.listen))?;
+    let address = listener.local_addr()?;
+    let (bus, store, doors) = open_bus(options).await?;
+    let made = bus.init().await.context("the bus is not as Sluice needs it")?;
+    for line in made {
+        tracing::info!(made = line, "bus");
+    }
+    let setup = Setup {
+        bus,
+        store,
+        daemon: options.daemon.clone(),
+        incarnation: format!("{}-{}", now().millis(), std::process::id()),
+        policies: options.policies.clone(),
+        kubeconfig: options.kubeconfig.clone(),
+    };
+    let daemon = Daemon::start(setup).await?;
+    let shutdown = CancellationToken::new();
+    let door = http::HttpOptions { tokens: options.http_tokens.clone(), doors: Some(doors), ..Default::default() };
+    let door = tokio::spawn(http::serve(listener, daemon.clone(), door, shutdown.clone()));
+    Ok(Served { address, daemon, shutdown, door })
+}
+
+impl Served {
+    /// A clean stop: no new work, then the rollouts, then the door. Ends within some seconds.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.daemon.shutdown().await;
+        self.shutdown.cancel();
+        self.door.await.context("the HTTP door")??;
+        Ok(())
+    }
+}
+
+type Opened = (Arc<dyn Bus>, Arc<dyn Store>, Arc<dyn Doors>);
+
+async fn open_bus(options: &RunOptions) -> anyhow::Result<Opened> {
+    match &options.bus {
+        BusChoice::Embedded { data: None } => Ok(three(Embedded::in_memory()?)),
+        BusChoice::Embedded { data: Some(folder) } => {
+            make(folder)?;
+            Ok(three(Embedded::open(EmbeddedConfig::at(folder.join(FILE)))?))
+        }
+        BusChoice::Nats(access) => {
+            let config = NatsConfig {
+                name: format!("sluice {}", options.daemon),
+                daemon: options.daemon.clone(),
+                ..nats_config(access)
+            };
+            Ok(three(Nats::connect(config).await?))
+        }
+    }
+}
+
+fn make(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}; choose another with --data", folder.display()))
+}
+
+/// One bus is all three.
+fn three<B: Bus + Store + Doors + 'static>(bus: B) -> Opened {
+    let bus = Arc::new(bus);
+    (bus.clone(), bus.clone(), bus)
+}
