@@ -2,7 +2,6 @@
 
 use crate::cli::{Exit, Global, StatusArgs};
 use crate::client::Client;
-use crate::picture::Board;
 
 use super::{Failure, Screen};
 
@@ -19,7 +18,7 @@ pub async fn perform(args: &StatusArgs, global: &Global, client: &Client, screen
     if screen.json() {
         screen.value(&views)?;
     } else {
-        screen.board(&views, Board::table)?;
+        screen.board(&views, |board| board.table())?;
     }
     Ok(Exit::Well)
 }

@@ -1,0 +1,178 @@
+//! `validate`: what is wrong with policies, where, and what to do; and what cannot work although it is no fault.
+//! No server is asked.
+
+mod doubts;
+mod places;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sluice_wire::policy::{Policy, PolicyFault};
+
+use crate::cli::{Exit, ValidateArgs};
+
+use super::{Failure, Screen, judge};
+use places::Places;
+
+/// Files in all folders together.
+const MOST_FILES: usize = 10_000;
+
+pub fn perform(args: &ValidateArgs, screen: &mut Screen) -> Result<Exit, Failure> {
+    let mut report = Report::default();
+    let mut names = BTreeMap::new();
+    for path in files(&args.files)? {
+        check(&path, &mut names, &mut report)?;
+    }
+    let well = report.faults.is_empty() && (report.warnings.is_empty() || !args.strict);
+    tell(&Report { valid: well, ..report }, screen)?;
+    Ok(if well { Exit::Well } else { Exit::WrongUse })
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    valid: bool,
+    policies: usize,
+    faults: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
+
+/// Something at a place. Lines and columns count from 1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Finding {
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// What is wrong, and what to do.
+    message: String,
+}
+
+fn check(path: &Path, names: &mut BTreeMap<String, String>, report: &mut Report) -> Result<(), Failure> {
+    let (file, bytes) = read(path)?;
+    let places = Places::of(&bytes);
+    let policy = match Policy::parse(&file, &bytes) {
+        Ok(policy) => policy,
+        Err(fault) => {
+            report.faults.push(located(fault, &places));
+            return Ok(());
+        }
+    };
+    report.policies += 1;
+    if let Err(why) = judge::planned(&policy) {
+        report.faults.push(placed(&file, "spec.analysis", why, &places));
+        return Ok(());
+    }
+    let name = format!("{}/{}", policy.metadata.namespace, policy.metadata.name);
+    if let Some(other) = names.insert(name.clone(), file.clone()) {
+        let why = format!("{name} stands in {other} too: give one of them another name");
+        report.faults.push(placed(&file, "metadata.name", why, &places));
+    }
+    let doubts = doubts::of(&policy).into_iter();
+    report.warnings.extend(doubts.map(|(field, why)| placed(&file, &field, why, &places)));
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let file = path.display().to_string();
+    if file == "-" {
+        let mut bytes = Vec::new();
+        // One byte more than a policy may have, so that a larger one is seen as such.
+        std::io::stdin().take(sluice_wire::cloudevent::MOST_BYTES as u64).read_to_end(&mut bytes)?;
+        return Ok(("stdin".to_owned(), bytes));
+    }
+    let bytes = std::fs::read(path).map_err(|error| Failure::input(format!("{file}: {error}"), "name files or folders of policies"))?;
+    Ok((file, bytes))
+}
+
+/// Folders become the policies in them, sorted.
+fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in given {
+        if path.is_dir() {
+            files.extend(inside(path).map_err(|error| Failure::input(format!("{}: {error}", path.display()), "is it readable?"))?);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    if files.is_empty() {
+        return Err(Failure::input("no .yaml, .yml or .json file was found", "name files or folders of policies"));
+    }
+    files.truncate(MOST_FILES);
+    Ok(files)
+}
+
+fn inside(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let paths: std::io::Result<Vec<PathBuf>> = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let is_policy = |path: &PathBuf| path.extension().is_some_and(|kind| ["yaml", "yml", "json"].iter().any(|known| kind == *known));
+    let mut paths: Vec<PathBuf> = paths?.into_iter().filter(is_policy).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// A fault with line, column and field, as far as they can be known.
+fn located(fault: PolicyFault, places: &Places) -> Finding {
+    match fault {
+        PolicyFault::Form { file, line, column, why } => {
+            let field = places.field_at(line, column);
+            // The place stands in front already.
+            let message = why.strip_prefix(&format!("line {line} column {column}: ")).map_or(why.clone(), str::to_owned);
+            Finding { file, line: Some(line), column: Some(column), field, message }
+        }
+        PolicyFault::Field { file, field, why } => {
+            let field = step_named(&why).filter(|_| field == "spec.steps").unwrap_or(field);
+            placed(&file, &field, why, places)
+        }
+        PolicyFault::TooLarge { ref file, .. } | PolicyFault::NoText { ref file, .. } => {
+            let whole = fault.to_string();
+            let message = whole.strip_prefix(&format!("{file}: ")).unwrap_or(&whole).to_owned();
+            Finding { file: file.clone(), line: None, column: None, field: None, message }
+        }
+    }
+}
+
+/// `step 3 has …` is about the third one.
+fn step_named(why: &str) -> Option<String> {
+    let number: usize = why.strip_prefix("step ")?.split(' ').next()?.parse().ok()?;
+    Some(format!("spec.steps[{}].weight", number.checked_sub(1)?))
+}
+
+fn placed(file: &str, field: &str, message: String, places: &Places) -> Finding {
+    let place = places.of_field(field);
+    Finding {
+        file: file.to_owned(),
+        line: place.map(|(line, _)| line),
+        column: place.map(|(_, column)| column),
+        field: Some(field.to_owned()),
+        message,
+    }
+}
+
+fn tell(report: &Report, screen: &mut Screen) -> std::io::Result<()> {
+    if screen.json() {
+        return screen.value(report);
+    }
+    report.faults.iter().try_for_each(|fault| screen.line(&words(fault, "")))?;
+    report.warnings.iter().try_for_each(|warning| screen.line(&words(warning, "warning: ")))?;
+    let counted = [
+        number(report.policies, "sound policy", "sound policies"),
+        number(report.faults.len(), "fault", "faults"),
+        number(report.warnings.len(), "warning", "warnings"),
+    ];
+    screen.line(&counted.join(", "))
+}
+
+fn number(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `file:line:column: field: what is wrong and what to do`
+fn words(finding: &Finding, kind: &str) -> String {
+    let place: String = [finding.line, finding.column].into_iter().flatten().map(|number| format!(":{number}")).collect();
+    let field = finding.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+    format!("{}{place}: {kind}{field}{}", finding.file, finding.message)
+}
