@@ -148,7 +148,10 @@ impl Cursor {
                 self.complain(sample, complaint);
                 self.count(window);
             }
-            Change::Held(why) => self.complain(sample, Some(why)),
+            Change::Held { mark, complaint } => {
+                self.marks(sample.arm).insert(sample.pod.clone(), mark);
+                self.complain(sample, Some(complaint));
+            }
         }
     }
 

@@ -17,6 +17,9 @@ pub(super) struct Mark {
     /// When its process began; clocks of pods differ from the source's, so only a change of it says something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     started_ms: Option<i64>,
+    /// Samples held back since, and the time of the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<(u32, i64)>,
     /// The time between the last two samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     every_ms: Option<i64>,
@@ -34,8 +37,12 @@ pub(super) enum Change {
         window: PodWindow,
         complaint: Option<String>,
     },
-    /// It contradicts itself: nothing is counted and nothing moves on, so that a later sample can count both.
-    Held(String),
+    /// It contradicts what was counted before: nothing is counted and the starting point stays, so that a later sample
+    /// can count both. After [`MOST_HELD`] such samples the pod starts anew.
+    Held {
+        mark: Mark,
+        complaint: String,
+    },
 }
 
 impl Mark {
@@ -54,13 +61,22 @@ impl Mark {
             errors: sample.errors,
             buckets: sample.buckets.clone(),
             started_ms: sample.started_ms,
+            held: None,
             every_ms: before.map(|mark| sample.at_ms - mark.at_ms).filter(|every| *every > 0),
         }
     }
 
     /// Of a process that began at `at_ms`.
     fn zero(at_ms: i64) -> Mark {
-        Mark { at_ms, requests: 0, errors: 0, buckets: Some(Vec::new()), started_ms: None, every_ms: None }
+        Mark {
+            at_ms,
+            requests: 0,
+            errors: 0,
+            buckets: Some(Vec::new()),
+            started_ms: None,
+            held: None,
+            every_ms: None,
+        }
     }
 }
 
@@ -72,7 +88,7 @@ pub(super) fn change(
     read: Option<i64>,
 ) -> Change {
     let floor = floor.unwrap_or(i64::MIN);
-    if before.is_some_and(|mark| sample.at_ms <= mark.at_ms) {
+    if before.is_some_and(|mark| sample.at_ms <= mark.held.map_or(mark.at_ms, |(_, at)| at)) {
         return Change::Old;
     }
     let start = || Change::Start(Mark::of(sample, before));
@@ -112,24 +128,19 @@ fn process(mark: &Mark, sample: &PodSample) -> Process {
 }
 
 fn between(mark: &Mark, sample: &PodSample) -> Change {
-    let dropped = dropped(mark, sample);
-    let restarted = match process(mark, sample) {
-        Process::New => true,
-        Process::Unknown => dropped,
-        // So a series went away; what is left says nothing about the time between.
-        Process::Same if dropped => {
-            let why = "its counters went down although its process is the same: a series vanished; counted from here on";
-            return vanished(mark, sample, why);
+    let restarted = match continuity(mark, sample) {
+        Continuity::Goes => false,
+        Continuity::Restarted => true,
+        Continuity::Doubtful => {
+            let why = "some of its counters went down and others did not: a series vanished, or half a scrape was read";
+            return held(mark, sample, why.to_owned());
         }
-        Process::Same => false,
     };
     let zero = Mark::zero(mark.at_ms);
     let base = if restarted { &zero } else { mark };
     let (requests, errors) = (sample.requests - base.requests, sample.errors - base.errors);
     if errors > requests {
-        return Change::Held(format!(
-            "{errors} new errors of {requests} new requests; it is counted when they agree"
-        ));
+        return held(mark, sample, format!("{errors} new errors of {requests} new requests"));
     }
     let (buckets, complaint) = histogram(base, sample);
     let mut window = PodWindow::new(sample.arm, &sample.pod, requests, errors).with_buckets(buckets);
@@ -140,7 +151,24 @@ fn between(mark: &Mark, sample: &PodSample) -> Change {
     Change::Counted { mark: Mark::of(sample, Some(mark)), window, complaint }
 }
 
-/// Counters of one process start again together, so a drop in one of them is a drop of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Continuity {
+    Goes,
+    Restarted,
+    Doubtful,
+}
+
+/// Counters of one process start again together. A part of them that goes down alone is no restart: to count from zero
+/// then would count history again.
+fn continuity(mark: &Mark, sample: &PodSample) -> Continuity {
+    match (process(mark, sample), dropped(mark, sample)) {
+        (Process::New, _) => Continuity::Restarted,
+        (_, false) => Continuity::Goes,
+        (Process::Unknown, true) if all_dropped(mark, sample) => Continuity::Restarted,
+        (_, true) => Continuity::Doubtful,
+    }
+}
+
 fn dropped(mark: &Mark, sample: &PodSample) -> bool {
     let fewer = |before: &Bucket, now: &Bucket| same_boundary(before, now) && now.count < before.count;
     let bucket_dropped = match (&mark.buckets, &sample.buckets) {
@@ -150,10 +178,30 @@ fn dropped(mark: &Mark, sample: &PodSample) -> bool {
     sample.requests < mark.requests || sample.errors < mark.errors || bucket_dropped
 }
 
-fn vanished(mark: &Mark, sample: &PodSample, why: &str) -> Change {
-    let mut window = PodWindow::new(sample.arm, &sample.pod, 0, 0);
-    window.sampled_ms = Some((mark.at_ms, sample.at_ms));
-    Change::Counted { mark: Mark::of(sample, Some(mark)), window, complaint: Some(why.to_owned()) }
+fn all_dropped(mark: &Mark, sample: &PodSample) -> bool {
+    let total =
+        |buckets: &Option<Vec<Bucket>>| buckets.as_ref().map(|buckets| buckets.last().map_or(0, |b| b.count));
+    let histogram = match (total(&mark.buckets), total(&sample.buckets)) {
+        // A histogram that is not there beside requests was cut off.
+        (Some(before), Some(0)) => before == 0 || sample.requests == 0,
+        (Some(before), Some(now)) => now < before || before == 0,
+        _ => true,
+    };
+    sample.requests < mark.requests && histogram
+}
+
+/// A sample that contradicts is waited out for so many scrapes.
+const MOST_HELD: u32 = 3;
+
+fn held(mark: &Mark, sample: &PodSample, why: String) -> Change {
+    let times = mark.held.map_or(1, |(times, _)| times + 1);
+    if times <= MOST_HELD {
+        let mark = Mark { held: Some((times, sample.at_ms)), ..mark.clone() };
+        return Change::Held { mark, complaint: format!("{why}; it is counted when they agree") };
+    }
+    // What came meanwhile is lost; to guess would be worse.
+    let mark = Mark { buckets: None, ..Mark::of(sample, None) };
+    Change::Held { mark, complaint: format!("{why}, {times} times in a row; counted from here on") }
 }
 
 /// The difference of two histograms, or none and why. No histogram is no complaint.
