@@ -107,8 +107,9 @@ pub enum Effect {
     WakeAt { timer: TimerId, at: Timestamp },
     AskGate { gate: GateId },
     Publish { notice: Notice, reason: String },
-    Alert { kind: AlertKind, summary: String },
-    ResolveAlert { kind: AlertKind },
+    /// `since` tells one episode of trouble from the next.
+    Alert { kind: AlertKind, summary: String, since: Timestamp },
+    ResolveAlert { kind: AlertKind, summary: String, since: Timestamp },
 }
 
 /// An effect with its id.
@@ -137,10 +138,13 @@ impl Effect {
             (Effect::ScaleWorkload { role: new, .. }, Effect::ScaleWorkload { role: old, .. }) => new == old,
             (Effect::RestoreWorkload, Effect::PromoteWorkload) => true,
             (Effect::AskGate { gate: new }, Effect::AskGate { gate: old }) => new == old,
-            (Effect::Alert { kind: new, .. }, Effect::Alert { kind: old, .. }) => new == old,
-            (Effect::ResolveAlert { kind: new }, Effect::Alert { kind: old, .. } | Effect::ResolveAlert { kind: old }) => {
-                new == old
+            (Effect::Alert { kind: new, since: now, .. }, Effect::Alert { kind: old, since: then, .. }) => {
+                new == old && now == then
             }
+            (
+                Effect::ResolveAlert { kind: new, since: now, .. },
+                Effect::Alert { kind: old, since: then, .. } | Effect::ResolveAlert { kind: old, since: then, .. },
+            ) => new == old && now == then,
             _ => false,
         }
     }

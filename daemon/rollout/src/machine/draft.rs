@@ -81,8 +81,8 @@ impl<'p> Draft<'p> {
     }
 
     pub fn repeat_alerts(&mut self) {
-        for Firing { kind, summary, .. } in self.state.alerts.clone() {
-            self.ask(Effect::Alert { kind, summary });
+        for Firing { kind, summary, since } in self.state.alerts.clone() {
+            self.ask(Effect::Alert { kind, summary, since });
         }
     }
 
@@ -119,18 +119,16 @@ impl<'p> Draft<'p> {
             return;
         }
         self.bump();
-        let summary = summary.to_string();
-        self.state.alerts.push(Firing { kind, summary: summary.clone(), since: self.now });
-        self.ask(Effect::Alert { kind, summary });
+        let (summary, since) = (summary.to_string(), self.now);
+        self.state.alerts.push(Firing { kind, summary: summary.clone(), since });
+        self.ask(Effect::Alert { kind, summary, since });
     }
 
     pub fn resolve(&mut self, kind: AlertKind) {
-        let before = self.state.alerts.len();
-        self.state.alerts.retain(|firing| firing.kind != kind);
-        if self.state.alerts.len() < before {
-            self.bump();
-            self.ask(Effect::ResolveAlert { kind });
-        }
+        let Some(index) = self.state.alerts.iter().position(|firing| firing.kind == kind) else { return };
+        let Firing { summary, since, .. } = self.state.alerts.remove(index);
+        self.bump();
+        self.ask(Effect::ResolveAlert { kind, summary, since });
     }
 
     /// On-call is told once; the rollout stays where it is.

@@ -264,7 +264,7 @@ impl Watcher {
             match &one.effect {
                 Effect::Publish { notice: Notice::Finished { .. }, .. } => drop(self.terminal.insert(one.id)),
                 Effect::Alert { kind, .. } => drop(self.raised.insert(*kind)),
-                Effect::ResolveAlert { kind } => assert!(self.raised.contains(kind), "resolved, but never raised"),
+                Effect::ResolveAlert { kind, .. } => assert!(self.raised.contains(kind), "resolved, but never raised"),
                 _ => {}
             }
         }

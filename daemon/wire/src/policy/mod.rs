@@ -199,3 +199,33 @@ impl Default for BakeSpec {
         BakeSpec { length: Span::from_secs(600), holdback: Percent(0.05) }
     }
 }
+
+impl Policy {
+    /// The same policy with the two versions in each other's place: how a rollout after a swap begins.
+    pub fn swapped(&self) -> Policy {
+        let mut policy = self.clone();
+        let spec = &mut policy.spec;
+        match &mut spec.target {
+            Target::HttpRoute(route) => std::mem::swap(&mut route.stable, &mut route.canary),
+            Target::VirtualService(service) => std::mem::swap(&mut service.stable, &mut service.canary),
+            Target::Service(flip) => std::mem::swap(&mut flip.stable, &mut flip.canary),
+            Target::Haproxy(haproxy) => std::mem::swap(&mut haproxy.stable, &mut haproxy.canary),
+            // The weights of a webhook are named, so its two arms cannot change places.
+            Target::Webhook(_) => return policy,
+        }
+        std::mem::swap(&mut spec.workloads.stable, &mut spec.workloads.canary);
+        match &mut spec.metrics {
+            Metrics::Scrape(scrape) => std::mem::swap(&mut scrape.stable, &mut scrape.canary),
+            Metrics::Prometheus(prometheus) => {
+                let stable = prometheus.labels.remove("stable");
+                if let Some(canary) = prometheus.labels.remove("canary") {
+                    prometheus.labels.insert("stable".to_owned(), canary);
+                }
+                if let Some(stable) = stable {
+                    prometheus.labels.insert("canary".to_owned(), stable);
+                }
+            }
+        }
+        policy
+    }
+}
