@@ -67,7 +67,8 @@ impl Clients {
     async fn connect(&self) -> Result<kube::Client, TargetError> {
         let mut config = self.config().await?;
         config.default_retry = false;
-        config.connect_timeout = Some(self.attempt);
+        // Longer than an attempt, so that it is always our own limit that ends one.
+        config.connect_timeout = Some(self.attempt * 2);
         config.read_timeout = Some(SILENCE);
         config.reset_reader_on_write = true;
         kube::Client::try_from(config)
