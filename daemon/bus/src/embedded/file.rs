@@ -58,13 +58,20 @@ impl File {
         self.with(|database| look(&database.begin_read()?))
     }
 
-    /// Runs with the open database.
+    /// Runs with the open database. One that could not be opened again before is tried once more.
     pub(super) fn with<T>(
         &self,
         run: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, redb::Error> {
+        if self.is_closed() {
+            self.reopen()?;
+        }
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         run(slot.as_ref().ok_or(redb::Error::DatabaseClosed)?)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     /// Closes it and opens it again, which leaves what was committed.

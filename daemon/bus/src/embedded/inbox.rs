@@ -1,7 +1,8 @@
 //! Stored messages that wait for their acknowledgement: which one is due next. Plain bookkeeping over instants given
 //! from outside; nothing is read or written here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,9 +40,12 @@ impl Inbox {
         Inbox { ready: messages.keys().copied().collect(), messages, waiting: BTreeSet::new() }
     }
 
+    /// One that is known already stays as it is.
     pub(super) fn add(&mut self, sequence: u64) {
-        self.messages.insert(sequence, Slot::default());
-        self.ready.insert(sequence);
+        if let Entry::Vacant(slot) = self.messages.entry(sequence) {
+            slot.insert(Slot::default());
+            self.ready.insert(sequence);
+        }
     }
 
     /// The oldest message that is due; it is due again after `ack_wait`.

@@ -47,6 +47,11 @@ impl Signals {
         }
     }
 
+    /// The streams whose messages wait for an acknowledgement.
+    pub(super) fn stored(&self) -> [(Stream, &Mailbox); 2] {
+        [(Stream::Events, &self.events), (Stream::Overrides, &self.overrides)]
+    }
+
     /// Called by the writer once it is on disk.
     pub(super) fn committed(&self, outcomes: &[Outcome]) {
         let mut any = false;
@@ -105,6 +110,13 @@ impl Mailbox {
 
     pub(super) fn postpone(&self, sequence: u64, after: Duration) {
         self.lock().postpone(sequence, Instant::now() + after);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn add_missing(&self, sequences: impl Iterator<Item = u64>) {
+        let mut inbox = self.lock();
+        sequences.for_each(|sequence| inbox.add(sequence));
+        drop(inbox);
         self.changed.notify_one();
     }
 

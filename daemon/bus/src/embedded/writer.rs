@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::file::File;
 use super::lanes::{Lane, Lanes};
+use super::messages;
 use super::order::{Order, Outcome};
 use super::signals::Signals;
 use super::tables::Tables;
@@ -38,7 +39,14 @@ impl Writer {
     pub(super) fn start(file: Arc<File>, limits: Limits, signals: Arc<Signals>) -> Result<Writer> {
         let lanes = Arc::new(Lanes::new());
         let trouble = Arc::new(Mutex::new(None));
-        let mut desk = Desk { lanes: lanes.clone(), trouble: trouble.clone(), file, limits, signals };
+        let mut desk = Desk {
+            lanes: lanes.clone(),
+            trouble: trouble.clone(),
+            file,
+            limits,
+            signals,
+            failed_before: false,
+        };
         let thread = std::thread::Builder::new().name("sluice-writer".into()).spawn(move || desk.work());
         let thread = thread.map_err(|error| BusError::Storage(format!("starting the writer: {error}")))?;
         Ok(Writer { lanes, trouble, thread: Some(thread) })
@@ -93,25 +101,31 @@ struct Desk {
     file: Arc<File>,
     limits: Limits,
     signals: Arc<Signals>,
+    failed_before: bool,
 }
 
 impl Desk {
     fn work(&mut self) {
         while let Some(batch) = self.lanes.take() {
             let orders: Vec<&Order> = batch.iter().map(|waiting| &waiting.job.order).collect();
+            let failed_before = self.failed_before;
             let outcomes = self.commit(&orders);
             if let Ok(outcomes) = &outcomes {
                 self.signals.committed(outcomes);
+                if failed_before && let Err(error) = self.find_what_was_kept() {
+                    tracing::warn!(%error, "kept messages could not be looked for");
+                }
             }
             let answers: Vec<_> = batch.into_iter().map(|waiting| waiting.job.answer).collect();
             tell(answers, outcomes);
         }
     }
 
-    fn commit(&self, orders: &[&Order]) -> Result<Vec<Outcome>> {
+    fn commit(&mut self, orders: &[&Order]) -> Result<Vec<Outcome>> {
         let done = self.file.with(|database| commit(database, orders, &self.limits));
         let done = done.map_err(|error| self.recover(&error));
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = done.as_ref().err().cloned();
+        self.failed_before = done.is_err();
         done.map_err(BusError::Storage)
     }
 
@@ -128,6 +142,15 @@ impl Desk {
             }
             _ => why,
         }
+    }
+
+    /// A commit that failed at its very end may be on disk all the same: then its messages are delivered, too.
+    fn find_what_was_kept(&self) -> std::result::Result<(), redb::Error> {
+        for (stream, mailbox) in self.signals.stored() {
+            let pending = self.file.read(|transaction| messages::pending(transaction, stream))?;
+            mailbox.add_missing(pending.into_iter().map(|(sequence, _)| sequence));
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! Both are pulled in small batches, so that nothing waits unacknowledged behind a slow daemon for long. On any trouble
 //! the pull begins anew; the consumer itself lives on the server and knows what is not acknowledged.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{HeaderMap, Message, Subscriber};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::stream::{self, BoxStream, StreamExt};
 use serde_json::json;
 use sluice_rollout::Timestamp;
 use sluice_wire::subject::REQUEST;
+use tokio::sync::watch;
 
 use super::core::{Core, Fault};
 use super::header_list;
@@ -27,9 +30,10 @@ use crate::{Ack, AckPort, BusError, CALL_LIMIT, Delivery, Feed, keys, subjects};
 
 /// Messages fetched ahead. Small: each is unacknowledged while it waits here.
 const BATCH: usize = 32;
+const MOST_LATE: usize = 2 * BATCH;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const PULL_LASTS: Duration = Duration::from_secs(30);
-/// A server that was killed may not know of a delivery any more and then says nothing; the message comes again.
+/// Longer than a cluster takes; the message comes again.
 const ACK_LIMIT: Duration = Duration::from_secs(1);
 const AFTER_TROUBLE: Duration = Duration::from_millis(200);
 const MOST_UNACKNOWLEDGED: i64 = 1000;
@@ -133,12 +137,16 @@ struct Pull {
     core: Arc<Core>,
     feed: Feed,
     messages: Option<pull::Stream>,
+    connections: watch::Receiver<u64>,
+    /// Brought by a connection that is gone, and not handed out yet.
+    late: VecDeque<jetstream::Message>,
 }
 
 impl Pull {
     async fn begin(core: Arc<Core>, feed: Feed) -> Result<Pull, BusError> {
+        let connections = core.connections();
         let messages = Some(messages(&core, feed).await?);
-        Ok(Pull { core, feed, messages })
+        Ok(Pull { core, feed, messages, connections, late: VecDeque::new() })
     }
 
     fn stream(self) -> BoxStream<'static, Delivery> {
@@ -147,20 +155,54 @@ impl Pull {
 
     async fn next(&mut self) -> Delivery {
         loop {
+            let (message, late) = self.next_message().await;
+            match delivery(self.core.clone(), message, late) {
+                Ok(delivery) => return delivery,
+                Err(error) => tracing::warn!(%error, "a message of the consumer could not be read"),
+            }
+        }
+    }
+
+    async fn next_message(&mut self) -> (jetstream::Message, bool) {
+        loop {
+            self.notice_connection();
+            if let Some(message) = self.late.pop_front() {
+                return (message, true);
+            }
             let Some(open) = &mut self.messages else {
                 self.begin_anew().await;
                 continue;
             };
-            match open.next().await {
-                Some(Ok(message)) => match delivery(self.core.clone(), message) {
-                    Ok(delivery) => return delivery,
-                    Err(error) => tracing::warn!(%error, "a message of the consumer could not be read"),
-                },
+            let next = tokio::select! {
+                next = open.next() => next,
+                Ok(()) = self.connections.changed() => {
+                    self.connections.mark_changed();
+                    continue;
+                }
+            };
+            match next {
+                Some(Ok(message)) => return (message, false),
                 Some(Err(error)) => {
                     tracing::debug!(error = BusError::chain(&error), feed = ?self.feed, "the pull begins anew");
                     self.messages = None;
                 }
                 None => self.messages = None,
+            }
+        }
+    }
+
+    /// Sets apart what an earlier connection brought.
+    fn notice_connection(&mut self) {
+        if !self.connections.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.connections.mark_unchanged();
+        let Some(open) = &mut self.messages else { return };
+        while self.late.len() < MOST_LATE {
+            match open.next().now_or_never() {
+                Some(Some(Ok(message))) => self.late.push_back(message),
+                Some(Some(Err(_)) | None) => return self.messages = None,
+                None => return,
             }
         }
     }
@@ -190,7 +232,7 @@ async fn messages(core: &Core, feed: Feed) -> Result<pull::Stream, BusError> {
     }
 }
 
-fn delivery(core: Arc<Core>, message: jetstream::Message) -> Result<Delivery, BusError> {
+fn delivery(core: Arc<Core>, message: jetstream::Message, late: bool) -> Result<Delivery, BusError> {
     let info = message.info().map_err(|error| BusError::Other(error.to_string()))?;
     let (sequence, attempt) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
     let at =
@@ -200,7 +242,18 @@ fn delivery(core: Arc<Core>, message: jetstream::Message) -> Result<Delivery, Bu
     let message_id = header(&headers, MESSAGE_ID).map_or_else(|| sequence.to_string(), str::to_owned);
     let subject = message.subject.to_string();
     let reply_to = header(&headers, REPLY_TO).map(str::to_owned);
-    let ack = StoredAck { core, acker, subject: subject.clone(), message_id: message_id.clone(), reply_to };
+    let mut connections = core.connections();
+    if late {
+        connections.mark_changed();
+    }
+    let ack = StoredAck {
+        connections,
+        core,
+        acker,
+        subject: subject.clone(),
+        message_id: message_id.clone(),
+        reply_to,
+    };
     let (body, sequence, ack) = (message.payload, Some(sequence), Ack(Box::new(ack)));
     Ok(Delivery { subject, headers, body, message_id, attempt, sequence, at, ack })
 }
@@ -211,6 +264,8 @@ struct StoredAck {
     subject: String,
     message_id: String,
     reply_to: Option<String>,
+    /// Changed once the connection that brought it is gone.
+    connections: watch::Receiver<u64>,
 }
 
 impl std::fmt::Debug for StoredAck {
@@ -221,11 +276,23 @@ impl std::fmt::Debug for StoredAck {
 
 impl StoredAck {
     async fn say(&self, kind: AckKind) -> Result<(), BusError> {
+        if self.connections.has_changed().unwrap_or(true) {
+            return self.say_late(kind).await;
+        }
         match tokio::time::timeout(ACK_LIMIT, self.acker.double_ack_with(kind)).await {
             Ok(said) => said.map_err(|error| self.core.failed(error.as_ref())),
             Err(_) if self.core.is_connected() => Err(BusError::Timeout(ACK_LIMIT)),
             Err(_) => Err(self.core.timeout()),
         }
+    }
+
+    /// A server that was killed meanwhile may not know of this delivery, and then never answers: so nobody waits.
+    async fn say_late(&self, kind: AckKind) -> Result<(), BusError> {
+        let said = tokio::time::timeout(ACK_LIMIT, self.acker.ack_with(kind)).await;
+        said.map_err(|_| self.core.timeout())?.map_err(|error| self.core.failed(error.as_ref()))?;
+        Err(BusError::Unreachable(
+            "the connection was lost since this message came; it may come again".into(),
+        ))
     }
 }
 

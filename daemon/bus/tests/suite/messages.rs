@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
-use sluice_bus::{Doors, Feed, MESSAGE_ID, ORIGINAL_ID, REASON, SUBJECT};
+use sluice_bus::{Doors, Feed, Limits, MESSAGE_ID, ORIGINAL_ID, REASON, SUBJECT, StreamLimits};
 
 use super::place::{Place, Whole, Wishes};
 use super::{LIMIT, body, header, next, value};
@@ -107,6 +107,23 @@ pub async fn what_cannot_be_read_goes_to_the_dead_with_the_reason(place: &Place)
     let reasons = letter.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(REASON)).count();
     assert_eq!(reasons, 1, "the sender's own Sluice-Reason was copied");
     assert_eq!(value(&next(&mut dead).await?.headers, REASON), Some("the next"), "one letter came twice");
+    Ok(())
+}
+
+pub async fn beyond_its_limit_the_oldest_of_what_happened_goes(place: &Place) -> Result<()> {
+    let usual = Limits::default();
+    let limits = Limits { out: StreamLimits { bytes: 64 * 1024, ..usual.out }, ..usual };
+    let here = place.make_with(Wishes { limits, ..Wishes::default() }).await?;
+    for _ in 0..100 {
+        here.bus.publish(OUT, &[], Bytes::from(vec![b'x'; 2048]), "").await?;
+    }
+    let mut kept = here.bus.follow("sluice.out.>", Some(0)).await?;
+    let mut sequence = next(&mut kept).await?.sequence;
+    assert!((65..=90).contains(&sequence), "the oldest is {sequence}");
+    while sequence < 100 {
+        assert_eq!(next(&mut kept).await?.sequence, sequence + 1);
+        sequence += 1;
+    }
     Ok(())
 }
 

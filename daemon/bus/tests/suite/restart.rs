@@ -21,7 +21,7 @@ async fn stopped_2_9() -> Result<()> {
 
 #[tokio::test]
 async fn killed_2_9() -> Result<()> {
-    goes_on(NatsOptions::default(), async |server| Ok(server.kill())).await
+    goes_on(NatsOptions::default(), kill).await
 }
 
 #[tokio::test]
@@ -31,7 +31,12 @@ async fn stopped_latest() -> Result<()> {
 
 #[tokio::test]
 async fn killed_latest() -> Result<()> {
-    goes_on(NatsOptions::latest(), async |server| Ok(server.kill())).await
+    goes_on(NatsOptions::latest(), kill).await
+}
+
+async fn kill(server: &mut sluice_rig::Server) -> Result<()> {
+    server.kill();
+    Ok(())
 }
 
 /// Everything that was open before the server went away.
@@ -41,7 +46,7 @@ struct Open {
     overrides: BoxStream<'static, Delivery>,
     follower: BoxStream<'static, Followed>,
     published: u64,
-    acknowledged: BTreeSet<u64>,
+    seen: BTreeSet<u64>,
 }
 
 async fn goes_on(
@@ -51,7 +56,7 @@ async fn goes_on(
     let mut server = nats::Nats::start(options).await?;
     let mut open = Open::new(&server).await?;
     open.publish(100).await?;
-    open.acknowledge(30).await?;
+    open.take(30).await?;
     // Taken, and neither acknowledged nor given back when the server goes.
     let held = next(&mut open.events).await?;
     let revision = open.bus.put("key", body("before"), 0).await?;
@@ -65,8 +70,9 @@ async fn goes_on(
     open.bus.put("key", body("after"), revision).await?;
     open.publish(100).await?;
     open.both_doors_are_open().await?;
-    open.acknowledge(200).await?;
-    open.follower_saw_all_in_order().await
+    open.take(200).await?;
+    open.follower_saw_all_in_order().await?;
+    open.nothing_is_left(&server).await
 }
 
 impl Open {
@@ -81,7 +87,7 @@ impl Open {
             follower: bus.follow("sluice.event.>", Some(0)).await?,
             bus,
             published: 0,
-            acknowledged: BTreeSet::new(),
+            seen: BTreeSet::new(),
         })
     }
 
@@ -94,15 +100,12 @@ impl Open {
         Ok(())
     }
 
-    /// Until that many different ones are acknowledged.
-    async fn acknowledge(&mut self, count: usize) -> Result<()> {
-        while self.acknowledged.len() < count {
+    /// Until that many different ones have come.
+    async fn take(&mut self, count: usize) -> Result<()> {
+        while self.seen.len() < count {
             let delivery = next(&mut self.events).await?;
-            match delivery.ack.done().await {
-                Ok(()) => self.acknowledged.extend(delivery.sequence),
-                // Handed out by the server that was killed; it comes again.
-                Err(error) => ensure!(error.is_passing(), "{error:?}"),
-            }
+            acknowledge(&delivery).await?;
+            self.seen.extend(delivery.sequence);
         }
         Ok(())
     }
@@ -126,11 +129,35 @@ impl Open {
         Ok(())
     }
 
-    async fn follower_saw_all_in_order(self) -> Result<()> {
-        let all =
-            self.follower.take(usize::try_from(self.published)?).map(|followed| followed.sequence).collect();
+    async fn follower_saw_all_in_order(&mut self) -> Result<()> {
+        let published = usize::try_from(self.published)?;
+        let all = (&mut self.follower).take(published).map(|followed| followed.sequence).collect();
         let seen: Vec<u64> = tokio::time::timeout(LIMIT, all).await?;
         assert_eq!(seen, (1..=self.published).collect::<Vec<_>>());
         Ok(())
     }
+
+    /// What could not be acknowledged came again until it was.
+    async fn nothing_is_left(mut self, server: &nats::Nats) -> Result<()> {
+        let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await?);
+        let stream = jetstream.get_stream("SLUICE_EVENTS").await?;
+        let taking = async {
+            loop {
+                acknowledge(&next(&mut self.events).await?).await?;
+            }
+        };
+        let empty = wait::until("every message to be acknowledged", LIMIT, async || {
+            let info = stream.consumer_info("sluice").await?;
+            Ok((info.num_pending == 0 && info.num_ack_pending == 0).then_some(()))
+        });
+        tokio::select! { failed = taking => failed, empty = empty => empty }
+    }
+}
+
+async fn acknowledge(delivery: &Delivery) -> Result<()> {
+    if let Err(error) = delivery.ack.done().await {
+        // Handed out before the server went; it comes again.
+        ensure!(error.is_passing(), "{error:?}");
+    }
+    Ok(())
 }

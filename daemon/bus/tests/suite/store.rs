@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use sluice_bus::{Limits, StoreError};
+use sluice_bus::{BusError, Limits, StoreError};
 
 use super::body;
 use super::place::{Place, Wishes};
@@ -98,5 +98,19 @@ pub async fn a_log_keeps_its_last_lines_in_order(place: &Place) -> Result<()> {
     assert_eq!(here.bus.log("history/shop/a.b", 3).await?, numbers(77, 80));
     assert_eq!(here.bus.log("history/shop/a", 10).await?, [body("other")]);
     assert_eq!(here.bus.log("history/shop", 10).await?, Vec::<Bytes>::new());
+    Ok(())
+}
+
+pub async fn a_full_store_refuses_and_keeps_what_it_has(place: &Place) -> Result<()> {
+    let limits = Limits { state_bytes: 200 * 1024, ..Limits::default() };
+    let here = place.make_with(Wishes { limits, ..Wishes::default() }).await?;
+    let large = Bytes::from(vec![b'x'; 90 * 1024]);
+    let first = here.bus.put("a", large.clone(), 0).await?;
+    here.bus.put("b", large.clone(), 0).await?;
+    let refused = here.bus.put("c", large.clone(), 0).await;
+    assert!(matches!(refused, Err(StoreError::Bus(BusError::Storage(_)))), "{refused:?}");
+    assert_eq!(here.bus.keys("").await?, ["a", "b"]);
+    here.bus.put("a", body("small"), first).await?;
+    here.bus.put("c", large, 0).await?;
     Ok(())
 }
