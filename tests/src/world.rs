@@ -1,0 +1,2 @@
+//! Worlds that a story acts in.
+pub struct World;
