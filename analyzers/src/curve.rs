@@ -138,6 +138,11 @@ impl Curve {
         (side(-REACH), side(REACH))
     }
 
+    pub fn slope(&self, u: f64) -> f64 {
+        const STEP: f64 = 0.001;
+        (self.at(u + STEP) - self.at(u - STEP)) / (2.0 * STEP)
+    }
+
     /// How sharply the curve bends downwards there; its inverse is the ratio's variance.
     pub fn curvature(&self, u: f64) -> f64 {
         const STEP: f64 = 0.01;

@@ -17,15 +17,35 @@ pub struct ErrorsEvidence {
     r: f64,
     plus: f64,
     grid: Vec<Alternative>,
-    mix: RestartMix,
+    lane: Lane,
+    /// The canary against stable's next window; see [`Lane`].
+    late: Option<LateLane>,
     pub(crate) proof: Proof,
     pub(crate) curve: Curve,
     pub(crate) totals: Pair,
     /// Both versions' counts of the last window, for what is missing.
     pub(crate) last: Pair,
     running: Dispersion,
+}
+
+/// The abort evidence of one way to pair the versions' windows.
+///
+/// Where stable's pods are scraped before the canary's, an incident that begins between the two would look like the
+/// canary's fault alone. There each canary window is also held against stable's *next* one, as a lane of its own, and the
+/// smaller evidence of the two lanes counts: never more than that of the windows as they are, so no validity is lost, and
+/// hardly less once the incident is in both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Lane {
+    mix: RestartMix,
     /// The pods' natures, where the plan asks for them and there is no `plus`.
     pods: Option<PodEffect>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct LateLane {
+    lane: Lane,
+    /// The canary's last window, by stratum.
+    waiting: Vec<(String, Count)>,
 }
 
 /// What the evidence of one window is divided by, in each direction.
@@ -58,34 +78,37 @@ impl ErrorsEvidence {
         Self {
             r,
             plus: plan.worse_by.plus,
-            mix: RestartMix::new(grid.len()),
+            lane: Lane { mix: RestartMix::new(grid.len()), pods: effect.then(PodEffect::default) },
+            late: None,
             grid,
             proof: Proof::new(r, alternatives(&plan.pass_alternatives, r)),
             curve: Curve::default(),
             totals: Pair::default(),
             last: Pair::default(),
             running: Dispersion::default(),
-            pods: effect.then(PodEffect::default),
         }
     }
 
     /// Opens a share of the restarts in the step that `window` begins; how many pods it has is known beforehand.
     pub fn start(&mut self, share: f64, plan: &ErrorsPlan, window: &Window) {
-        self.mix.start(share);
-        if let Some(pods) = &mut self.pods {
-            let count = |arm| window.of(arm).filter(|pod| first_stratum(window, pod)).count();
-            pods.start(share, Spread::new(plan.pod_spread, count(Arm::Canary), count(Arm::Stable)));
-        }
+        let count = |arm| window.of(arm).filter(|pod| first_stratum(window, pod)).count();
+        let spread = Spread::new(plan.pod_spread, count(Arm::Canary), count(Arm::Stable));
+        self.lane.start(share, spread);
+        self.late.iter_mut().for_each(|late| late.lane.start(share, spread));
     }
 
     /// Counts one window, stratum by stratum; a stratum with one version only says nothing.
     pub fn add(&mut self, pods: Pods, plan: &ErrorsPlan, window: &Window) {
         let phi = self.phi(pods, plan);
         self.last = Pair::default();
+        if self.late.is_none() && stable_is_read_first(window) {
+            self.late = Some(LateLane { lane: self.lane.clone(), waiting: Vec::new() });
+        }
         for stratum in strata(window) {
             let pair = count(window, stratum);
             self.last.add(pair);
             self.add_pair(pair, phi);
+            self.add_late(stratum, pair, phi);
             let pods = move |pod: &&PodWindow| pod.stratum == stratum;
             let stable = window.of(Arm::Stable).filter(pods);
             self.running.add(stable.map(|pod| Count::new(pod.requests, pod.errors)));
@@ -98,35 +121,38 @@ impl ErrorsEvidence {
         if !pair.has_both() {
             return;
         }
-        for (at, alternative) in self.grid.iter().enumerate() {
-            let step = increment(self.r, alternative, pair);
-            self.mix.multiply(at, (step.s1 + self.plus * step.s2) / phi.abort);
-        }
+        self.lane.add(self.r, self.plus, &self.grid, pair, phi.abort);
         self.proof.add(pair, phi.pass);
         self.curve.add(pair, phi.abort);
-        if let Some(pods) = &mut self.pods {
-            pods.add(pair, phi.abort);
+    }
+
+    fn add_late(&mut self, stratum: &str, pair: Pair, phi: Phi) {
+        let Some(late) = &mut self.late else { return };
+        let known = late.waiting.iter().position(|(name, _)| name == stratum);
+        let before = match known {
+            Some(at) => std::mem::replace(&mut late.waiting[at].1, pair.canary),
+            None => {
+                late.waiting.push((stratum.to_owned(), pair.canary));
+                Count::default()
+            }
+        };
+        let paired = Pair { canary: before, stable: pair.stable };
+        if paired.has_both() {
+            late.lane.add(self.r, self.plus, &self.grid, paired, phi.abort);
         }
     }
 
     pub fn log_abort(&self) -> f64 {
-        match &self.pods {
-            Some(pods) => pods.log_e(self.r, &self.grid),
-            None => self.log_abort_of_requests(),
-        }
+        self.lanes().map(|lane| lane.log_e(self.r, &self.grid)).fold(f64::INFINITY, f64::min)
     }
 
     /// At least [`Self::log_abort`], quickly.
     pub fn log_abort_at_most(&self) -> f64 {
-        match &self.pods {
-            Some(pods) => pods.log_e_at_most(self.r),
-            None => self.log_abort_of_requests(),
-        }
+        self.lanes().map(|lane| lane.log_e_at_most(self.r, &self.grid)).fold(f64::INFINITY, f64::min)
     }
 
-    /// Formula 1's mixture, requests taken as the sample.
-    fn log_abort_of_requests(&self) -> f64 {
-        self.mix.log_e(self.grid.iter().map(|alternative| alternative.log_weight))
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        std::iter::once(&self.lane).chain(self.late.iter().map(|late| &late.lane))
     }
 
     /// Evidence for `p_c <= r p_s + plus + d`.
@@ -136,29 +162,72 @@ impl ErrorsEvidence {
 
     /// The abort evidence if `times` more windows like `like` came.
     pub fn log_abort_after(&self, times: f64, like: Pair, phi: f64) -> f64 {
-        if let Some(pods) = &self.pods {
-            let mut ahead = pods.clone();
-            if times > 0.0 {
-                ahead.add(like, phi / times);
-            }
-            return ahead.log_e(self.r, &self.grid);
-        }
-        let mut ahead = self.mix.clone();
-        for (at, alternative) in self.grid.iter().enumerate() {
-            let step = increment(self.r, alternative, like);
-            ahead.multiply(at, times * (step.s1 + self.plus * step.s2) / phi);
-        }
-        ahead.log_e(self.grid.iter().map(|alternative| alternative.log_weight))
+        self.lane.log_e_after(self.r, self.plus, &self.grid, (times, like, phi))
     }
 
     /// Whether pods are so few that no number of requests reaches the bar for this ratio.
     pub fn saturates_below(&self, bar: f64, ratio: f64) -> bool {
-        self.pods.as_ref().is_some_and(|pods| pods.saturation(self.r, ratio) < bar)
+        self.lane.pods.as_ref().is_some_and(|pods| pods.saturation(self.r, ratio) < bar)
     }
 
     pub fn phi(&self, pods: Pods, plan: &ErrorsPlan) -> Phi {
         Phi::of(plan.pods.unwrap_or(pods), plan.dispersion, &self.running)
     }
+}
+
+impl Lane {
+    fn start(&mut self, share: f64, spread: Spread) {
+        self.mix.start(share);
+        self.pods.iter_mut().for_each(|pods| pods.start(share, spread));
+    }
+
+    fn add(&mut self, r: f64, plus: f64, grid: &[Alternative], pair: Pair, phi: f64) {
+        match &mut self.pods {
+            Some(pods) => pods.add(pair, phi),
+            None => {
+                for (at, alternative) in grid.iter().enumerate() {
+                    let step = increment(r, alternative, pair);
+                    self.mix.multiply(at, (step.s1 + plus * step.s2) / phi);
+                }
+            }
+        }
+    }
+
+    fn log_e(&self, r: f64, grid: &[Alternative]) -> f64 {
+        match &self.pods {
+            Some(pods) => pods.log_e(r, grid),
+            None => self.mix.log_e(grid.iter().map(|alternative| alternative.log_weight)),
+        }
+    }
+
+    fn log_e_at_most(&self, r: f64, grid: &[Alternative]) -> f64 {
+        match &self.pods {
+            Some(pods) => pods.log_e_at_most(r, grid),
+            None => self.log_e(r, grid),
+        }
+    }
+
+    /// The evidence after so many (a fraction, too) more windows like one.
+    fn log_e_after(
+        &self,
+        r: f64,
+        plus: f64,
+        grid: &[Alternative],
+        (times, like, phi): (f64, Pair, f64),
+    ) -> f64 {
+        let mut ahead = self.clone();
+        if times > 0.0 {
+            ahead.add(r, plus, grid, like, phi / times);
+        }
+        ahead.log_e(r, grid)
+    }
+}
+
+/// Whether any pod of stable's was sampled before the last of the canary's.
+fn stable_is_read_first(window: &Window) -> bool {
+    let ends = |arm| window.of(arm).filter_map(|pod| pod.sampled_ms.map(|(_, end)| end));
+    let (first, last) = (ends(Arm::Stable).min(), ends(Arm::Canary).max());
+    first.zip(last).is_some_and(|(stable, canary)| stable < canary)
 }
 
 /// A pod with several strata counts once.

@@ -85,7 +85,7 @@ impl RestartMix {
 }
 
 /// A rollout has at most so many restarts: each costs a state of its own where pods have natures.
-const MOST_RESTARTS: usize = 6;
+const MOST_RESTARTS: usize = 5;
 
 /// Shares of v: half for the first step, the rest evenly over later steps and the bake; with one step all of it. Where
 /// there are more steps than restarts the later steps before the bake go without.

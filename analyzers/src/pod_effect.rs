@@ -24,8 +24,8 @@ const PRIOR_PODS: f64 = 4.0;
 /// The integrals leave out what is less likely than the most likely ratio by this factor's logarithm.
 const NEGLIGIBLE: f64 = 40.0;
 const WIDEST_STEP: f64 = 0.02;
-/// Of G's mass so much at least lies between 0 and 0.7 s, whatever its degrees of freedom; ln of one over it.
-const LOG_NEAR_MASS: f64 = 1.6;
+/// G's density within one s of its middle is at least this over s, whatever its degrees of freedom (at least 3).
+const NEAR_DENSITY: f64 = 0.2;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PodEffect {
@@ -78,8 +78,9 @@ impl PodEffect {
     }
 
     /// At least ln E, and quickly: what cannot decide need not be integrated.
-    pub fn log_e_at_most(&self, r: f64) -> f64 {
-        self.total(|start| start.log_e_at_most(r))
+    pub fn log_e_at_most(&self, r: f64, alternatives: &[Alternative]) -> f64 {
+        let nearest = alternatives.iter().map(|one| one.log_ratio).fold(f64::INFINITY, f64::min);
+        self.total(|start| start.log_e_at_most(r, nearest))
     }
 
     /// ln of the largest evidence that pods this few and this uneven are likely to give for a ratio.
@@ -98,14 +99,20 @@ impl PodEffect {
 }
 
 impl Start {
-    fn log_e_at_most(&self, r: f64) -> f64 {
-        let (at, most) = self.curve.peak();
+    /// Where the likelihood falls at the margin already, no alternative can gain much: left of the middle between the
+    /// margin and the nearest alternative G favours the margin, and right of it L is at most what G finds on the way.
+    /// Elsewhere E is at most the best likelihood over the margin's, times the mass that G has beside it.
+    fn log_e_at_most(&self, r: f64, nearest: f64) -> f64 {
         let log_r = libm::log(r);
-        if at - log_r < 0.7 * self.scale {
-            // The most likely ratio lies near the margin or below it: no alternative gains more than that.
-            return LOG_NEAR_MASS + (most - self.curve.at(log_r)).max(0.0);
+        if self.curve.is_empty() {
+            return 0.0;
         }
-        most - self.curve.at(log_r) + LOG_NEAR_MASS
+        if self.curve.slope(log_r) <= 0.0 {
+            return libm::log1p((2.0 * self.scale / nearest).max(1.0) / NEAR_DENSITY);
+        }
+        let (at, most) = self.curve.peak();
+        let mass = ((at - log_r) / self.scale).clamp(1e-9, 1.0) * NEAR_DENSITY;
+        most - self.curve.at(log_r) - libm::log(mass)
     }
 
     fn log_e(&self, r: f64, alternatives: &[Alternative]) -> f64 {
@@ -157,7 +164,7 @@ mod tests {
         let mut effect = PodEffect::default();
         effect.start(1.0, spread);
         pairs.iter().for_each(|pair| effect.add(*pair, 1.0));
-        (effect.log_e(r, &grid), effect.log_e_at_most(r))
+        (effect.log_e(r, &grid), effect.log_e_at_most(r, &grid))
     }
 
     #[test]

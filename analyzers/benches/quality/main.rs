@@ -1,0 +1,20 @@
+//! The judge's quality as a table, beside the rules of today's tools on the same data.
+//!
+//! `cargo bench -p sluice-analyzers --bench quality -- [part …] [--rollouts N] [--power N] [--threads N]`
+//! Parts: `healthy` (false aborts over 24 h), `limit` (exposure over Wald's bound), `budget` (the harm budget),
+//! `latency`, `rivals`; all of them by default. Seeds are fixed: the same numbers on every machine.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a table that is printed")]
+
+mod bounds;
+mod chance;
+mod rivals;
+mod runs;
+mod suites;
+mod table;
+mod world;
+
+fn main() {
+    let options = table::Options::read(std::env::args().skip(1).filter(|word| word != "--bench"));
+    suites::print(&options);
+}

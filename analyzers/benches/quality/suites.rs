@@ -1,0 +1,310 @@
+//! The cells of the table: goals 1 to 5 of the statistics page, and the rivals.
+
+use crate::rivals::NAMES;
+use crate::runs::{Kind, Outcome, many, wald};
+use crate::table::{Options, Summary, percent, upper};
+use crate::world::{Change, Service, Trouble};
+use sluice_analyzers::plan::{ErrorsPlan, Margin, Plan, Pods};
+
+pub fn print(options: &Options) {
+    if options.wants("healthy") {
+        healthy(options);
+    }
+    if options.wants("limit") {
+        limit(options);
+    }
+    if options.wants("troubled") {
+        troubled(options);
+    }
+    if options.wants("budget") {
+        budget(options);
+    }
+    if options.wants("latency") {
+        latency(options);
+    }
+    if options.wants("rivals") {
+        rivals(options);
+    }
+}
+
+const SERVICE: Service =
+    Service { per_second: 200.0, base: 0.01, window_s: 15.0, stable_pods: 8, canary_pods: 2, latency: false };
+
+/// Ten per cent, one step, errors only.
+fn one_step(r: f64, pods: Pods) -> Plan {
+    let errors = ErrorsPlan::with_margin(Margin { ratio: r, plus: 0.0 });
+    Plan { errors: Some(errors), latency: None, pods, ..Plan::new(vec![0.1]) }
+}
+
+fn defaults() -> Plan {
+    Plan::new(vec![0.01, 0.05, 0.25, 0.5])
+}
+
+pub fn kind(service: Service, trouble: Trouble, change: Change, plan: Plan) -> Kind {
+    Kind {
+        service,
+        trouble,
+        change,
+        plan,
+        history_h: 6.0,
+        most_s: 86_400.0,
+        advances: false,
+        step_s: f64::INFINITY,
+        with_rivals: false,
+    }
+}
+
+pub const TROUBLES: [(&str, Trouble); 12] = [
+    ("ideal", Trouble::None),
+    ("uneven pods 10 %", Trouble::UnevenPods(0.1)),
+    ("uneven pods 20 %", Trouble::UnevenPods(0.2)),
+    ("bursts of 5", Trouble::Bursts(5.0)),
+    ("bursts, geometric 5", Trouble::GeometricBursts(5.0)),
+    ("daily wave x3", Trouble::DailyWave(3.0)),
+    ("wandering rate", Trouble::Wander(0.5, 0.98)),
+    ("pod crashes", Trouble::Crashes),
+    ("traffic mix shift", Trouble::MixShift),
+    ("shared incidents", Trouble::Incidents),
+    ("incidents between scrapes", Trouble::IncidentsBetweenScrapes),
+    ("slow start", Trouble::SlowStart),
+];
+
+fn healthy(options: &Options) {
+    println!(
+        "\n## False aborts of a healthy release watched for 24 h ({} rollouts a cell)\n",
+        options.rollouts
+    );
+    println!("| world | history | steps | false aborts | upper 99 % bound |");
+    println!("| --- | --- | --- | --- | --- |");
+    let few = Service { stable_pods: 2, canary_pods: 1, ..SERVICE };
+    let rare = Service { base: 0.0001, ..SERVICE };
+    let mut cells: Vec<(String, Service, Trouble)> =
+        TROUBLES.iter().map(|(name, trouble)| ((*name).to_owned(), SERVICE, *trouble)).collect();
+    cells.push(("few pods (2 and 1), uneven 10 %".into(), few, Trouble::UnevenPods(0.1)));
+    cells.push(("rare errors (0.01 %)".into(), rare, Trouble::None));
+    for (name, service, trouble) in cells {
+        for history_h in [6.0, 0.0] {
+            let kind = Kind {
+                history_h,
+                ..kind(service, trouble, Change::None, one_step(1.25, Pods::RandomEffect))
+            };
+            healthy_row(&name, history_h, "10 %", &kind, options);
+        }
+    }
+    let latency = Service { latency: true, ..SERVICE };
+    for (name, trouble) in
+        [("ideal", Trouble::None), ("bursts of 5", Trouble::Bursts(5.0)), ("slow start", Trouble::SlowStart)]
+    {
+        let kind = Kind { step_s: 3600.0, ..kind(latency, trouble, Change::None, defaults()) };
+        let fewer =
+            Options { parts: Vec::new(), rollouts: options.rollouts / 5, power: 0, threads: options.threads };
+        healthy_row(name, 6.0, "all defaults, with latency", &kind, &fewer);
+    }
+}
+
+fn healthy_row(name: &str, history_h: f64, steps: &str, kind: &Kind, options: &Options) {
+    let outcomes = many(kind, options.rollouts, options.threads);
+    let summary = Summary::of(&outcomes, |outcome| outcome.aborted);
+    println!(
+        "| {name} | {history_h} h | {steps} | {} | {} |",
+        percent(summary.share()),
+        percent(upper(summary.caught, summary.rollouts))
+    );
+}
+
+/// Rates, as (before, times worse).
+const CHANGES: [(f64, f64); 5] = [(0.001, 3.0), (0.01, 2.0), (0.005, 2.0), (0.001, 10.0), (0.0001, 10.0)];
+
+fn limit(options: &Options) {
+    println!(
+        "\n## Exposure over Wald's bound ({} rollouts a cell, 20 canary requests a second, windows of 1 s)\n",
+        options.power
+    );
+    println!("| plan | change | bound | mean / bound | median | 95 % | 99 % | caught |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    let service = Service { window_s: 1.0, ..SERVICE };
+    let plans = [
+        ("(a) ideal: r = 1, pods ignored", 1.0, one_step(1.0, Pods::Ignore), 0.0, f64::INFINITY),
+        (
+            "(b) robust: r = 1.25, history, pod effect",
+            1.25,
+            one_step(1.25, Pods::RandomEffect),
+            6.0,
+            f64::INFINITY,
+        ),
+    ];
+    for (name, r, plan, history_h, step_s) in plans {
+        for (base, ratio) in CHANGES {
+            let kind = Kind {
+                history_h,
+                step_s,
+                most_s: 40.0 * 3600.0,
+                ..kind(Service { base, ..service }, Trouble::None, Change::Errors(ratio), plan.clone())
+            };
+            limit_row(name, &kind, r, 0.1, options);
+        }
+    }
+    for (base, ratio) in CHANGES {
+        let service = Service { base, latency: true, ..service };
+        let plan = Plan { steps: vec![0.1, 0.5], ..defaults() };
+        let kind =
+            Kind { most_s: 40.0 * 3600.0, ..kind(service, Trouble::None, Change::Errors(ratio), plan) };
+        limit_row("(c) all defaults: two metrics, restarts", &kind, 1.25, 0.1, options);
+    }
+}
+
+fn limit_row(name: &str, kind: &Kind, r: f64, weight: f64, options: &Options) {
+    let Change::Errors(ratio) = kind.change else { return };
+    let base = kind.service.base;
+    let bound = wald(0.01, base, ratio, r, weight);
+    let outcomes = many(kind, options.power, options.threads);
+    let of = Summary::of(&outcomes, |outcome| outcome.aborted);
+    println!(
+        "| {name} | {} % -> {:.3} % | {bound:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
+        base * 100.0,
+        base * ratio * 100.0,
+        of.mean / bound,
+        of.median / bound,
+        of.p95 / bound,
+        of.p99 / bound,
+        percent(of.share())
+    );
+}
+
+fn troubled(options: &Options) {
+    println!(
+        "\n## Caught in worlds that are not ideal (1 % -> 3 %, 24 h, windows of 15 s, {} rollouts a cell)\n",
+        options.power
+    );
+    println!("| world | bound (x mean burst) | mean / bound | median | 99 % | caught |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let few = Service { stable_pods: 2, canary_pods: 1, ..SERVICE };
+    let mut cells: Vec<(&str, Service, Trouble)> =
+        TROUBLES.iter().map(|(name, of)| (*name, SERVICE, *of)).collect();
+    cells.push(("few pods (2 and 1), uneven 10 %", few, Trouble::UnevenPods(0.1)));
+    for (name, service, trouble) in cells {
+        let size =
+            if let Trouble::Bursts(size) | Trouble::GeometricBursts(size) = trouble { size } else { 1.0 };
+        let kind = kind(service, trouble, Change::Errors(3.0), one_step(1.25, Pods::RandomEffect));
+        let outcomes = many(&kind, options.power, options.threads);
+        let of = Summary::of(&outcomes, |outcome| outcome.aborted);
+        let bound = size * wald(0.01, service.base, 3.0, 1.25, 0.1);
+        let over = |requests: f64| requests / bound;
+        let (mean, median, p99) = (over(of.mean), over(of.median), over(of.p99));
+        println!("| {name} | {bound:.0} | {mean:.2} | {median:.2} | {p99:.2} | {} |", percent(of.share()));
+    }
+}
+
+fn budget(options: &Options) {
+    println!(
+        "\n## The harm budget over 1, 5, 25, 50 %, the abort running beside it ({} rollouts a cell)\n",
+        options.power.min(500)
+    );
+    println!(
+        "| requests/s | errors | canary | left the last step | median min | 95 % min | aborted | left step 1 / 2 / 3 |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    let healthy = [(5.0, 0.0), (50.0, 0.0), (50.0, 0.005), (500.0, 0.005), (500.0, 0.02), (5000.0, 0.02)];
+    for (per_second, base) in healthy {
+        budget_row(per_second, base, 1.0, 14_400.0, options);
+    }
+    for (per_second, base, ratio) in [
+        (50.0, 0.005, 2.0),
+        (500.0, 0.005, 2.0),
+        (50.0, 0.005, 6.0),
+        (500.0, 0.005, 6.0),
+        (50.0, 0.005, 21.0),
+    ] {
+        budget_row(per_second, base, ratio, 14_400.0, options);
+    }
+}
+
+fn budget_row(per_second: f64, base: f64, ratio: f64, most_s: f64, options: &Options) {
+    let service = Service { per_second, base, window_s: 5.0, ..SERVICE };
+    let plan = Plan { latency: None, ..defaults() };
+    let kind = Kind {
+        advances: true,
+        most_s,
+        history_h: 1.0,
+        ..kind(service, Trouble::None, Change::Errors(ratio), plan)
+    };
+    let outcomes = many(&kind, options.power.min(500), options.threads);
+    let mut minutes: Vec<f64> =
+        outcomes.iter().map(|one| one.left_s[3].map_or(f64::INFINITY, |left| left / 60.0)).collect();
+    minutes.sort_by(f64::total_cmp);
+    let at = |p: f64| minutes[((p * minutes.len() as f64) as usize).min(minutes.len() - 1)];
+    let share = |test: &dyn Fn(&Outcome) -> bool| {
+        percent(outcomes.iter().filter(|one| test(one)).count() as f64 / outcomes.len() as f64)
+    };
+    println!(
+        "| {per_second} | {} % | x{ratio} | {} | {:.1} | {:.1} | {} | {} / {} / {} |",
+        base * 100.0,
+        share(&|one| one.left_s[3].is_some()),
+        at(0.5),
+        at(0.95),
+        share(&|one| one.aborted.is_some()),
+        share(&|one| one.left_s[0].is_some()),
+        share(&|one| one.left_s[1].is_some()),
+        share(&|one| one.left_s[2].is_some()),
+    );
+}
+
+fn latency(options: &Options) {
+    println!("\n## Latency: canary requests until the abort ({} rollouts a cell)\n", options.power);
+    println!("| change | bound at the best boundary | mean / bound | 95 % | 99 % | caught |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let service = Service { latency: true, window_s: 1.0, ..SERVICE };
+    for (name, change) in [
+        ("all latencies x1.25", Change::Scale(1.25)),
+        ("all latencies x1.5", Change::Scale(1.5)),
+        ("all latencies x2", Change::Scale(2.0)),
+        ("1 % of requests 1 s slower", Change::Tail(0.01)),
+        ("0.3 % of requests 1 s slower", Change::Tail(0.003)),
+    ] {
+        let plan = Plan { errors: None, ..Plan::new(vec![0.1]) };
+        let kind =
+            Kind { most_s: 4.0 * 3600.0, history_h: 1.0, ..kind(service, Trouble::None, change, plan) };
+        let outcomes = many(&kind, options.power, options.threads);
+        let of = Summary::of(&outcomes, |outcome| outcome.aborted);
+        let bound = crate::bounds::latency(change, 1.25, 0.1);
+        println!(
+            "| {name} | {bound:.0} | {:.2} | {:.2} | {:.2} | {} |",
+            of.mean / bound,
+            of.p95 / bound,
+            of.p99 / bound,
+            percent(of.share())
+        );
+    }
+}
+
+fn rivals(options: &Options) {
+    let rollouts = options.power.min(1_000);
+    println!(
+        "\n## Beside today's rules, on the same windows ({rollouts} rollouts a cell, 2 h, 20 canary requests a second)\n"
+    );
+    println!("| errors | rule | aborted | median minutes | mean bad requests served |");
+    println!("| --- | --- | --- | --- | --- |");
+    for (base, ratio) in [(0.01, 1.0), (0.001, 1.0), (0.001, 3.0), (0.01, 2.0), (0.001, 10.0)] {
+        let service = Service { base, ..SERVICE };
+        let kind = Kind {
+            with_rivals: true,
+            most_s: 7_200.0,
+            ..kind(service, Trouble::None, Change::Errors(ratio), one_step(1.25, Pods::RandomEffect))
+        };
+        let outcomes = many(&kind, rollouts, options.threads);
+        let what = format!("{} % -> {:.2} %", base * 100.0, base * ratio * 100.0);
+        rival_row(&what, "Sluice", &Summary::of(&outcomes, |outcome| outcome.aborted));
+        for (at, name) in NAMES.iter().enumerate() {
+            rival_row(&what, name, &Summary::of(&outcomes, |outcome| outcome.rivals[at]));
+        }
+    }
+}
+
+fn rival_row(what: &str, name: &str, of: &Summary) {
+    println!(
+        "| {what} | {name} | {} | {:.1} | {:.0} |",
+        percent(of.share()),
+        of.median_seconds / 60.0,
+        of.mean_errors
+    );
+}
