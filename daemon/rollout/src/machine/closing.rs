@@ -2,7 +2,7 @@
 
 use super::Draft;
 use crate::{
-    AlertKind, DrainEnd, Effect, Notice, Observation, Outcome, Phase, Promote, PromoteStage, Reason, Replicas,
+    AlertKind, DrainEnd, Effect, Lane, Notice, Observation, Outcome, Phase, Promote, PromoteStage, Reason, Replicas,
     RevertStage, Role, TimerId, Weight,
 };
 
@@ -141,7 +141,13 @@ impl Draft<'_> {
     }
 
     /// A newer release reverts this one, unless it is already replacing stable: then it is finished first.
+    /// What a finished one still had to do to target and pods is given up: they are the newer one's now.
     pub(super) fn superseded(&mut self, by: String) -> Reason {
+        if self.state.is_done() {
+            let ours = |effect: &Effect| !matches!(effect.lane(), Lane::Target | Lane::Workload);
+            self.state.outstanding.retain(|one| ours(&one.effect));
+            return Reason::Superseded { by };
+        }
         if self.state.stable_touched {
             return Reason::NotNow { action: format!("superseding by {by}"), phase: "promoting".into() };
         }

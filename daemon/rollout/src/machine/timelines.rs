@@ -471,6 +471,17 @@ fn a_newer_release_reverts_this_one_without_an_alert() {
 }
 
 #[test]
+fn a_finished_rollout_gives_up_its_aftermath_to_a_newer_one_and_still_tells() {
+    let mut story = Story::watched(policy());
+    story.evidence(Verdict::Fail, 1);
+    story.written();
+    assert!(story.outstanding(|e| matches!(e, Effect::WatchDrain { .. })).is_some());
+    story.event(Event::Superseded { by: "v3".into() });
+    assert!(story.outstanding(|e| matches!(e.lane(), Lane::Target | Lane::Workload)).is_none());
+    assert!(story.outstanding(|e| matches!(e, Effect::Publish { notice: Notice::Finished { .. }, .. })).is_some());
+}
+
+#[test]
 fn after_a_crash_what_was_outstanding_runs_again_with_the_same_ids() {
     let mut story = Story::watched(policy());
     story.evidence(Verdict::Fail, 1);

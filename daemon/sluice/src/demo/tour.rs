@@ -49,7 +49,7 @@ pub struct Act {
 pub const ACTS: [Act; 4] = [
     Act { name: "good", about: "a good release", kind: Kind::Good, expected: Outcome::Promoted, person: false },
     Act { name: "errors", about: "1 in 10 requests fails", kind: Kind::Errors(0.1), expected: Outcome::Reverted, person: false },
-    Act { name: "slow", about: "four times as slow", kind: Kind::Slow(4.0), expected: Outcome::Reverted, person: false },
+    Act { name: "slow", about: "eight times as slow", kind: Kind::Slow(8.0), expected: Outcome::Reverted, person: false },
     Act { name: "overridden", about: "good, but a person says stop", kind: Kind::Good, expected: Outcome::Reverted, person: true },
 ];
 

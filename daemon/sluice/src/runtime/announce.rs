@@ -158,6 +158,7 @@ impl Daemon {
 
     /// Checks everything outside, claims the target, saves, and starts the owner.
     async fn begin(&self, charter: Charter) -> Result<Answer, StartError> {
+        self.stop_aftermath(charter.id.namespace(), charter.id.name(), &charter.id).await;
         let policy = parse(&charter)?;
         let (edges, observed) = self.edges_by_role(policy, &charter.id).await?;
         if let Some(other) = self.parts.ledger.hold_target(&edges.target.key(), &charter.id).await? {
@@ -167,20 +168,30 @@ impl Daemon {
             )));
         }
         let charter = Charter { policy: policy_bytes(&edges.policy), ..charter };
-        let epoch = observed.fence.map_or(1, |fence: Fence| fence.epoch + 1);
+        let ledger = &self.parts.ledger;
+        let former = ledger.attempts(charter.id.namespace(), charter.id.name()).await?.epoch;
+        let epoch = former.max(observed.fence.map_or(0, |fence: Fence| fence.epoch)) + 1;
         let saved = Saved {
             version: VERSION,
             owner: self.owner(epoch),
             state: State::new(charter.id.clone(), epoch, now()),
         };
-        let ledger = &self.parts.ledger;
         ledger.create_charter(&charter).await?;
         ledger.open(&charter.id).await?;
         let revision = ledger.save(&saved, 0).await?;
-        ledger.make_current(&charter.id).await?;
+        ledger.make_current(&charter.id, epoch).await?;
         let id = charter.id.clone();
         self.own(charter, edges, saved, revision, Event::Requested);
         Ok(started(&id))
+    }
+
+    /// The drain and the scale-down of the attempt before would hit the new one's pods: they are given up. What it has
+    /// to tell, it still tells.
+    async fn stop_aftermath(&self, namespace: &str, name: &str, by: &RolloutId) {
+        if let Some(Entry::Running(former)) = self.entry(namespace, name) {
+            former.aftermath.cancel();
+            former.post.urgent(Event::Superseded { by: by.attempt().to_owned() }).await;
+        }
     }
 
     /// After a swap the canary's name is the one that carries everything: the two change roles for the next rollout.
@@ -277,6 +288,7 @@ impl Daemon {
         let takeover = saved.owner.incarnation != self.parts.incarnation;
         let saved = Saved { owner: self.owner(epoch), ..saved };
         let revision = self.parts.ledger.save(&saved, revision).await?;
+        self.parts.ledger.make_current(id, epoch).await?;
         let first = Event::Recovered { epoch, takeover, abort_mark: mark };
         self.own(charter, edges, saved, revision, first);
         Ok(())
@@ -301,15 +313,6 @@ impl Daemon {
 
     async fn begin_one_pending(&self, charter: Charter) {
         let id = charter.id.clone();
-        if let Some(Entry::Running(former)) = self.entry(id.namespace(), id.name()) {
-            // Its aftermath (drain, scale-down) would hit the new rollout's pods.
-            former.stop.cancel();
-            former.tasks.wait().await;
-            let target = former.view.borrow().rollout.clone();
-            if let Err(error) = self.parts.ledger.settle(&target, "").await {
-                tracing::warn!(rollout = %target, %error, "not settled cleanly");
-            }
-        }
         let begun = self.begin(charter).await;
         match begun {
             Err(StartError::Passing(why)) => {

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use serde_json::Value;
-use sluice_rollout::{Action, Override, Phase, State};
+use sluice_rollout::{Action, Override, Phase, State, Timestamp};
 use sluice_wire::{
     cloudevent::CloudEvent,
     message::{ANNOUNCED, Announcement, Answer, Command},
@@ -12,7 +12,9 @@ use sluice_wire::{
 use super::{Daemon, Entry, parts::now, rollout::Handle};
 
 impl Daemon {
-    /// `namespace` or `name` may be `_all`. Repeats are recognised by `key` in the rollout's own state.
+    /// `namespace` or `name` may be `_all`. Repeats are recognised by `key` in the rollout's own state. `sent`: when the
+    /// bus took it, where it was stored.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a subject, the body and where it came from")]
     pub(super) async fn obey(
         &self,
         user: &str,
@@ -21,13 +23,14 @@ impl Daemon {
         action: &str,
         key: &str,
         command: Command,
+        sent: Option<Timestamp>,
     ) -> Answer {
         let asked = match command.action(action) {
             Ok(asked) => asked,
             Err(error) => return Answer::refused(error.to_string()),
         };
         let actor = command.actor.clone().map_or_else(|| user.to_owned(), |actor| format!("{actor} (by {user})"));
-        let wish = Wish { actor, key: format!("{user} {key}"), action: asked, command };
+        let wish = Wish { actor, key: format!("{user} {key}"), action: asked, command, sent };
         if namespace == ALL || name == ALL {
             return self.obey_all(namespace, name, &wish).await;
         }
@@ -58,7 +61,10 @@ impl Daemon {
         {
             return Answer::refused(format!("refused: attempt {attempt} is no longer current, {} is", handle.id));
         }
-        let ended = handle.view.borrow().outcome.is_some();
+        let (started, ended) = { let view = handle.view.borrow(); (view.started, view.outcome.is_some()) };
+        if wish.sent.is_some_and(|sent| sent < started) {
+            return Answer::refused(format!("refused: sent before {} began; send it again if it is meant for it", handle.id));
+        }
         if ended && wish.action == Action::Retry {
             return self.retry(handle.id.namespace(), handle.id.name(), wish).await;
         }
@@ -113,20 +119,9 @@ impl Daemon {
         let data = serde_json::to_value(announcement).unwrap_or_default();
         let place = format!("{namespace}/{name}");
         let event = CloudEvent::new(wish.key.clone(), "sluice/retry", ANNOUNCED, &place, now(), data);
-        self.stop_aftermath(namespace, name).await;
         match self.announced(namespace, name, event).await {
             Ok(answer) => answer,
             Err(error) => refused(error.to_string()),
-        }
-    }
-
-    /// The drain and scale-down of the attempt before would hit the new one's pods.
-    async fn stop_aftermath(&self, namespace: &str, name: &str) {
-        if let Some(Entry::Running(former)) = self.entry(namespace, name)
-            && former.view.borrow().outcome.is_some()
-        {
-            former.stop.cancel();
-            former.tasks.wait().await;
         }
     }
 }
@@ -137,6 +132,8 @@ struct Wish {
     key: String,
     action: Action,
     command: Command,
+    /// When the bus took it, where that is known: a stored command may be a day old.
+    sent: Option<Timestamp>,
 }
 
 impl Wish {

@@ -99,7 +99,7 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Ok(read) => read,
         Err(reason) => return Taken::Dead(reason),
     };
-    let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command);
+    let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command, delivery.at);
     let answer = tokio::time::timeout(ANSWER_WITHIN, obeyed).await.unwrap_or_else(|_| {
         Answer::refused("taken, but not carried out yet: the store does not answer; `sluice status` tells when it is")
     });

@@ -33,6 +33,9 @@ pub struct Ledger {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attempts {
     pub ids: Vec<RolloutId>,
+    /// The highest epoch that any of them had: fences on targets and workloads never go back.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// An announcement that waits until the running rollout has ended.
@@ -116,11 +119,13 @@ impl Ledger {
         Ok(latest)
     }
 
-    /// Makes `id` the current attempt; what is older than the last twenty is deleted.
-    pub async fn make_current(&self, id: &RolloutId) -> Result<(), StoreError> {
+    /// Makes `id` the current attempt, with its epoch; what is older than the last twenty is deleted.
+    pub async fn make_current(&self, id: &RolloutId, epoch: u64) -> Result<(), StoreError> {
         let mut attempts = self.attempts(id.namespace(), id.name()).await?;
-        attempts.ids.retain(|known| known != id);
-        attempts.ids.push(id.clone());
+        attempts.epoch = attempts.epoch.max(epoch);
+        if !attempts.ids.contains(id) {
+            attempts.ids.push(id.clone());
+        }
         while attempts.ids.len() > MOST_ATTEMPTS {
             let old = attempts.ids.remove(0);
             self.store.delete(&key("charter", &old)).await?;

@@ -255,7 +255,7 @@ impl Control for Daemon {
         key: String,
         command: Command,
     ) -> Answer {
-        self.obey(user, namespace, name, action, &key, command).await
+        self.obey(user, namespace, name, action, &key, command, None).await
     }
 
     async fn announce(&self, namespace: &str, name: &str, event: CloudEvent) -> Answer {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_analyzers as analyzers;
-use sluice_analyzers::{Evidence, Plan, Window};
+use sluice_analyzers::{Evidence, Finding, Plan, Report, Window};
 use sluice_metrics_adapters::{Ask, Closed, Cursor, SourceError};
 use sluice_rollout::{Baseline, Event, Observation, Verdict};
 use tokio::sync::watch;
@@ -182,7 +182,7 @@ impl Observer {
     async fn judge(&mut self, step: usize, window: &Window) {
         let Some(kept) = &mut self.kept else { return };
         let (verdict, words) = match analyzers::judge(&kept.plan, &mut kept.evidence, window) {
-            Ok(verdict) => (verdict, analyzers::report(&kept.plan, &kept.evidence).words()),
+            Ok(verdict) => (verdict, headline(&analyzers::report(&kept.plan, &kept.evidence))),
             Err(error) => (analyzers::Verdict::NoData, error.to_string()),
         };
         let length = u64::try_from(window.end_ms - window.start_ms).unwrap_or(0);
@@ -241,6 +241,26 @@ pub fn plan(edge: &Edge) -> Result<Plan, String> {
     let steps: Vec<f64> = machine.steps.iter().map(|step| step.weight.fraction()).collect();
     let bake = machine.bake.as_ref().map_or(1.0, |bake| bake.weight.fraction());
     edge.policy.spec.analysis.plan(&steps, bake).map_err(|error| error.to_string())
+}
+
+/// One line: who is to blame, or what is still missing. The whole report stands beside it.
+fn headline(report: &Report) -> String {
+    let words = |wanted: &dyn Fn(&Finding) -> bool| {
+        let said: Vec<String> =
+            report.findings.iter().filter(|finding| wanted(finding)).map(Finding::words).collect();
+        said.join("; ")
+    };
+    let text = match report.verdict {
+        analyzers::Verdict::Fail => words(&|finding| report.culprits.contains(&finding.metric)),
+        analyzers::Verdict::Pass => "good enough for this step, in every metric".to_owned(),
+        analyzers::Verdict::Undecided => words(&|finding| finding.gates && finding.log_advance < finding.advance_bar),
+        analyzers::Verdict::NoData | analyzers::Verdict::SourceDown => words(&|finding| finding.missing.is_some()),
+    };
+    match (text.is_empty(), report.verdict) {
+        (false, _) => text,
+        (true, analyzers::Verdict::NoData) => "a version had no requests in the last window".to_owned(),
+        (true, _) => report.words().lines().next().unwrap_or_default().to_owned(),
+    }
 }
 
 fn count(baseline: &mut analyzers::Baseline, closed: Closed) {

@@ -86,6 +86,8 @@ pub struct Handle {
     pub view: watch::Receiver<RolloutView>,
     pub policy: Arc<Policy>,
     pub stop: CancellationToken,
+    /// Ends what is still done to target and pods, and nothing else.
+    pub aftermath: CancellationToken,
     /// Ends when the owner has.
     pub tasks: TaskTracker,
 }
@@ -150,6 +152,7 @@ pub fn begin(beginning: Beginning) -> Handle {
     let (report, reports) = watch::channel(Value::Null);
     let (observation, _) = watch::channel(Observation::None);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let aftermath = stop.child_token();
     let machine = policy.machine();
     let first_view = views::view(&charter, &policy, &saved, &Value::Null, "");
     let (view, views) = watch::channel(first_view);
@@ -167,7 +170,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         observation,
     };
     parts.meters.phase(None, Some(saved.state.phase.name()));
-    let lanes = Lanes::start(&edge, &tasks, &stop);
+    let lanes = Lanes::start(&edge, &tasks, &stop, &aftermath);
     let hub = parts.sources.connect(&policy.spec.metrics).map(|source| parts.hubs.of(source));
     match hub {
         Ok(hub) => {
@@ -197,7 +200,7 @@ pub fn begin(beginning: Beginning) -> Handle {
     let ended = stop.clone();
     tasks.spawn(owner.live(first, urgent_inbox, normal_inbox, ended));
     tasks.close();
-    Handle { id: charter.id.clone(), post, view: views, policy, stop, tasks }
+    Handle { id: charter.id.clone(), post, view: views, policy, stop, aftermath, tasks }
 }
 
 impl Owner {

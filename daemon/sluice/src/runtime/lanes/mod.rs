@@ -79,9 +79,9 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Starts the lanes and the watches; they end with `stop`.
-    pub fn start(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) -> Lanes {
-        let lane = |perform: fn(Edge, Numbered) -> BoxFuture<'static, ()>| {
+    /// Starts the lanes and the watches; they end with `stop`, those that touch target and pods with `aftermath`.
+    pub fn start(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken, aftermath: &CancellationToken) -> Lanes {
+        let lane = |stop: &CancellationToken, perform: fn(Edge, Numbered) -> BoxFuture<'static, ()>| {
             let (sender, inbox) = mpsc::channel(QUEUE);
             let (edge, stop) = (edge.clone(), stop.clone());
             tasks.spawn(async move {
@@ -92,13 +92,13 @@ impl Lanes {
             });
             sender
         };
-        target::watch(edge, tasks, stop);
-        workload::watch(edge, tasks, stop);
+        target::watch(edge, tasks, aftermath);
+        workload::watch(edge, tasks, aftermath);
         Lanes {
-            target: lane(|edge, job| Box::pin(target::perform(edge, job))),
-            workload: lane(|edge, job| Box::pin(workload::perform(edge, job))),
-            publish: lane(|edge, job| Box::pin(telling::publish(edge, job))),
-            alert: lane(|edge, job| Box::pin(telling::alert(edge, job))),
+            target: lane(aftermath, |edge, job| Box::pin(target::perform(edge, job))),
+            workload: lane(aftermath, |edge, job| Box::pin(workload::perform(edge, job))),
+            publish: lane(stop, |edge, job| Box::pin(telling::publish(edge, job))),
+            alert: lane(stop, |edge, job| Box::pin(telling::alert(edge, job))),
             watching: watching::start(edge, tasks, stop),
             edge: edge.clone(),
             outran: None,
