@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  sample of a pod ──┬─ not later than the last one counted ──> ignored (another replica answered)
-//!                    ├─ later ──> the difference; a drop is a restart: difference = new value
+//!                    ├─ later ──> the difference; a drop of all is a restart: difference = new value
 //!                    └─ first of this pod ──> from 0 if the process began after the last reading, else a starting point
 //!  both versions have something new ──> the window closes
 //! ```

@@ -10,8 +10,9 @@ use sluice_analyzers::Arm;
 
 use crate::PodSample;
 
-/// While nothing is known of the interval.
-const GUESS_MS: i64 = 1_000;
+/// While nothing is known of the interval: short, since a gap that is learned from rare reads would be a multiple of it.
+const GUESS_MS: i64 = 250;
+const LONGEST_GUESS_MS: i64 = 1_000;
 const SHORTEST_MS: i64 = 20;
 const RETRY_MS: i64 = 20;
 const LONGEST_MS: i64 = 300_000;
@@ -34,7 +35,9 @@ pub(crate) struct Phase {
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     at_ms: i64,
-    every_ms: Option<i64>,
+    /// The last gaps between its samples, 0 where there was none yet. A scrape that failed or a read that came late makes
+    /// one longer, never shorter; so the shortest of them is the interval.
+    gaps_ms: [i64; 4],
 }
 
 impl Phase {
@@ -52,7 +55,9 @@ impl Phase {
         self.expected = due.filter(|_| guess.is_some()).map(|due| (locked, due));
         let next = match due {
             Some(due) if due > at_ms => due.saturating_add(self.delay()),
-            Some(due) => at_ms.saturating_add(overdue(at_ms.saturating_sub(due), guess.unwrap_or(GUESS_MS))),
+            Some(due) => {
+                at_ms.saturating_add(overdue(at_ms.saturating_sub(due), guess.unwrap_or(LONGEST_GUESS_MS)))
+            }
             None => at_ms + GUESS_MS,
         };
         next.clamp(at_ms + SHORTEST_MS, at_ms + LONGEST_MS)
@@ -60,7 +65,7 @@ impl Phase {
 
     /// The shortest interval of its pods.
     pub(crate) fn every_ms(&self) -> Option<i64> {
-        self.pods.values().filter_map(|seen| seen.every_ms).min()
+        self.pods.values().filter_map(Seen::every_ms).min()
     }
 
     fn delay(&self) -> i64 {
@@ -70,13 +75,12 @@ impl Phase {
     fn seen(&self, sample: &PodSample) -> Seen {
         match self.pods.get(&key(sample)) {
             Some(before) if sample.at_ms > before.at_ms => {
+                let [first, second, third, _] = before.gaps_ms;
                 let gap = sample.at_ms.saturating_sub(before.at_ms);
-                // A gap of several intervals is a scrape that failed or a read that came late.
-                let every = before.every_ms.filter(|every| gap > every.saturating_mul(3) / 2).unwrap_or(gap);
-                Seen { at_ms: sample.at_ms, every_ms: Some(every) }
+                Seen { at_ms: sample.at_ms, gaps_ms: [gap, first, second, third] }
             }
             Some(before) => *before,
-            None => Seen { at_ms: sample.at_ms, every_ms: None },
+            None => Seen { at_ms: sample.at_ms, gaps_ms: [0; 4] },
         }
     }
 
@@ -99,7 +103,11 @@ impl Phase {
 impl Seen {
     /// The scrape after the last sample.
     fn due(&self, guess_ms: i64) -> i64 {
-        self.at_ms.saturating_add(self.every_ms.unwrap_or(guess_ms).max(SHORTEST_MS))
+        self.at_ms.saturating_add(self.every_ms().unwrap_or(guess_ms).max(SHORTEST_MS))
+    }
+
+    fn every_ms(&self) -> Option<i64> {
+        self.gaps_ms.into_iter().filter(|gap| *gap > 0).min()
     }
 }
 
@@ -173,6 +181,22 @@ mod tests {
             reads += 1;
         }
         assert!(reads < 40, "{reads} reads in five minutes");
+    }
+
+    #[test]
+    fn an_interval_that_becomes_longer_is_learned_and_one_failed_scrape_is_not() {
+        let mut phase = Phase::default();
+        let mut at = 0;
+        for gap in [5_000, 5_000, 10_000, 5_000] {
+            at += gap;
+            phase.next(at, &[sample(Arm::Canary, "a", at)], None);
+        }
+        assert_eq!(phase.every_ms(), Some(5_000), "one scrape failed");
+        for _ in 0..4 {
+            at += 15_000;
+            phase.next(at, &[sample(Arm::Canary, "a", at)], None);
+        }
+        assert_eq!(phase.every_ms(), Some(15_000));
     }
 
     #[test]

@@ -67,8 +67,13 @@ impl SourceError {
     pub fn is_down(&self) -> bool {
         use SourceError::*;
         match self {
-            Unreachable { .. } | Timeout { .. } | Status { .. } | Open { .. } | Busy { .. } => true,
-            Query { .. } | Answer { .. } | TooLarge { .. } | TooManySeries { .. } | Config { .. } => false,
+            Unreachable { .. }
+            | Timeout { .. }
+            | Status { .. }
+            | Open { .. }
+            | Busy { .. }
+            | Answer { .. } => true,
+            Query { .. } | TooLarge { .. } | TooManySeries { .. } | Config { .. } => false,
             Unsupported(_) => false,
         }
     }

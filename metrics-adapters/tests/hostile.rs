@@ -1,4 +1,5 @@
 //! Servers that answer what they should not: an error each, with its place; never a reading, never a panic.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod support;
 
@@ -191,6 +192,9 @@ async fn policies_of_one_server_share_its_source() {
     assert!(sources.connect(&at("ftp://127.0.0.1:2").spec.metrics).is_err());
 }
 
+/// What a stub answers.
+type Told = Box<dyn Fn(&str) -> Answer + Send + Sync>;
+
 const GOOD: &str = "http_requests_total{code=\"200\"} 5\nhttp_requests_total{code=\"500\"} 1\n";
 
 async fn scrape(canary: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Result<Reading, SourceError> {
@@ -210,7 +214,7 @@ async fn a_pod_that_cannot_be_read_whole_is_left_out_with_a_complaint() {
     assert_eq!((both.pods.len(), both.next_ms), (2, 10_000));
     assert_eq!((both.pods[1].requests, both.pods[1].errors, both.pods[1].at_ms), (6, 1, 5_000));
     let cut = format!("HTTP/1.1 200 X\r\ncontent-length: 900\r\n\r\n{GOOD}");
-    let answers: [(Box<dyn Fn(&str) -> Answer + Send + Sync>, &str); 6] = [
+    let answers: [(Told, &str); 6] = [
         (Box::new(|_| http(200, "text/plain", &GOOD[..GOOD.len() / 2 + 5])), "cut"),
         (Box::new(move |_| Answer::Bytes(cut.clone().into_bytes())), "reached"),
         (Box::new(|_| http(200, "text/html", "<html>\n")), "text/html"),

@@ -24,6 +24,9 @@ pub(crate) struct Shape {
 const CODES: [&str; 4] = ["code", "http_response_status_code", "status_code", "status"];
 const STARTED: &str = "process_start_time_seconds";
 
+/// A series' labels without its boundary.
+type SeriesLabels<'a> = Vec<(&'a str, &'a str)>;
+
 /// Why a pod cannot be counted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(super) enum PodFault {
@@ -130,7 +133,7 @@ impl Shape {
 
     /// Summed over the pod's series; they must have the same boundaries.
     fn buckets(&self, exposition: &Exposition) -> (Option<Vec<Bucket>>, Option<String>) {
-        let mut series: BTreeMap<Vec<(&str, &str)>, Vec<(f64, f64)>> = BTreeMap::new();
+        let mut series: BTreeMap<SeriesLabels<'_>, Vec<(f64, f64)>> = BTreeMap::new();
         for sample in exposition.of(self.buckets) {
             let le = sample.labels.get("le").and_then(|le| le.parse().ok()).unwrap_or(f64::NAN);
             let rest = sample.labels.iter().filter(|(name, _)| *name != "le");

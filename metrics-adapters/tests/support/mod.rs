@@ -1,5 +1,6 @@
 //! A server that answers whatever a test tells it, and policies that point to servers.
 #![allow(dead_code, reason = "each test file takes what it needs")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::{
     net::SocketAddr,
