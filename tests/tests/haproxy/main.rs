@@ -2,16 +2,11 @@
 //! scrapes the services itself, and HAProxy carries real requests all the while. One story shows HAProxy's own exporter
 //! through Prometheus instead.
 //!
-//! A story opens a [`shop`], lets a [`daemon`] watch it, and says what must come of it: the weights as HAProxy's own
+//! A story opens a [`shop`], lets a daemon watch it, and says what must come of it: the weights as HAProxy's own
 //! `get weight` told them, the requests as the services counted them, the history, the events, the exit code.
 //! `cargo test -p sluice-tests --features real --test haproxy`; a missing server fails and says what to run.
 
-mod bad_input;
-mod crashes;
-mod daemon;
-mod exporter;
-mod hands;
-mod people;
+mod house;
 mod releases;
 mod shop;
 mod split;

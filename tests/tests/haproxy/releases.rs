@@ -1,0 +1,150 @@
+//! Nobody intervenes: good releases go through, bad ones are put back, and what cannot be measured moves nothing.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use sluice_rig::service::Exposition;
+use sluice_rollout::{Outcome, Verdict};
+use sluice_tests::story;
+
+use crate::house::{announce, kinds, run, start_and_wait, told, until_weight};
+use crate::shop::Shop;
+use crate::split::path;
+
+#[test]
+fn a_good_release_is_opened_step_by_step_baked_and_promoted() -> Result<()> {
+    story(async {
+        let shop = Shop::open("good").await?;
+        let daemon = run(vec![shop.policy()]).await?;
+
+        let ended = start_and_wait(&daemon, &shop, "v2").await?;
+
+        ensure!(ended.code == 0, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
+        assert_eq!(path(&shop.weights), [0.0, 5.0, 25.0, 50.0, 90.0, 100.0]);
+        shop.tally.check(&shop.weights)?;
+        let told = told(&daemon, &shop, "v2").await?;
+        let step = ["step-reached", "step-passed"];
+        let expected = [&["started"][..], &step, &step, &step, &["baking", "promoting", "finished"]].concat();
+        assert_eq!(kinds(&told), expected);
+        let history = daemon.history(&shop.attempt("v2")).await?;
+        ensure!(history.last().is_some_and(|line| line.phase == "promoted"), "{history:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_release_with_ten_times_the_errors_is_put_back_at_once() -> Result<()> {
+    story(async {
+        let shop = Shop::open("errors").await?;
+        shop.stable.behaviour.set_error_share(0.01);
+        shop.canary.behaviour.set_error_share(0.10);
+        let daemon = run(vec![shop.policy()]).await?;
+
+        let ended = start_and_wait(&daemon, &shop, "v2").await?;
+
+        ensure!(ended.code == 1, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
+        put_back(&shop)?;
+        let view = daemon.view(&shop.rollout()).await?;
+        assert_eq!(view.outcome, Some(Outcome::Reverted));
+        ensure!(view.reason.contains("errors"), "{}", view.reason);
+        let kinds = kinds(&told(&daemon, &shop, "v2").await?);
+        assert_eq!(kinds.iter().filter(|kind| *kind == "finished").count(), 1, "{kinds:?}");
+        ensure!(kinds.contains(&"aborting".to_owned()), "{kinds:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_release_that_is_only_slower_is_put_back() -> Result<()> {
+    story(async {
+        let shop = Shop::open("slow").await?;
+        shop.stable.behaviour.set_latency(Duration::from_millis(30));
+        shop.canary.behaviour.set_latency(Duration::from_millis(60));
+        let daemon = run(vec![shop.policy()]).await?;
+
+        let ended = start_and_wait(&daemon, &shop, "v2").await?;
+
+        ensure!(ended.code == 1, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
+        put_back(&shop)?;
+        let view = daemon.view(&shop.rollout()).await?;
+        ensure!(view.reason.contains("latency") || view.reason.contains("slow"), "{}", view.reason);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_canary_without_traffic_neither_advances_nor_aborts_and_goes_on_when_users_come() -> Result<()> {
+    story(async {
+        let mut shop = Shop::without_users("quiet").await?;
+        let daemon = run(vec![shop.policy()]).await?;
+        announce(&daemon, &shop, "v2").await?;
+        until_weight(&daemon, &shop, 5.0).await?;
+
+        let told = |view: &sluice_wire::view::RolloutView| !view.alerts.is_empty();
+        let view = daemon.wait_for(&shop.rollout(), "to tell on-call that it sees nothing", told).await?;
+        assert_eq!((view.phase.as_str(), view.outcome), ("observing", None));
+        assert_eq!(path(&shop.weights), [0.0, 5.0]);
+
+        shop.let_users_in(crate::shop::USERS)?;
+        let view = daemon.wait_for_end(&shop.rollout()).await?;
+        assert_eq!(view.outcome, Some(Outcome::Promoted), "{}", daemon.account(&shop.rollout()).await);
+        ensure!(view.alerts.is_empty(), "{:?}", view.alerts);
+        Ok(())
+    })
+}
+
+#[test]
+fn while_metrics_are_gone_nothing_moves_and_when_they_are_back_it_goes_on() -> Result<()> {
+    story(async {
+        let shop = Shop::open("blind").await?;
+        let daemon = run(vec![shop.policy()]).await?;
+        announce(&daemon, &shop, "v2").await?;
+        until_weight(&daemon, &shop, 5.0).await?;
+
+        for gone in [Exposition::Unavailable, Exposition::CutInHalf] {
+            shop.canary.behaviour.set_exposition(gone);
+            shop.stable.behaviour.set_exposition(gone);
+            let blind = |view: &sluice_wire::view::RolloutView| {
+                matches!(view.verdict, Some(Verdict::SourceDown | Verdict::NoData)) && !view.alerts.is_empty()
+            };
+            let view = daemon.wait_for(&shop.rollout(), "to tell on-call that it is blind", blind).await?;
+            let weight = view.weight;
+            shop.canary.behaviour.set_exposition(Exposition::Whole);
+            shop.stable.behaviour.set_exposition(Exposition::Whole);
+            let sees = |view: &sluice_wire::view::RolloutView| view.alerts.is_empty();
+            let view = daemon.wait_for(&shop.rollout(), "to see again", sees).await?;
+            ensure!(view.weight >= weight && view.outcome != Some(Outcome::Reverted), "{}", view.reason);
+        }
+
+        let view = daemon.wait_for_end(&shop.rollout()).await?;
+        assert_eq!(view.outcome, Some(Outcome::Promoted), "{}", daemon.account(&shop.rollout()).await);
+        assert_eq!(path(&shop.weights), [0.0, 5.0, 25.0, 50.0, 90.0, 100.0]);
+        Ok(())
+    })
+}
+
+#[test]
+fn the_metrics_of_the_canary_alone_may_be_gone_too() -> Result<()> {
+    story(async {
+        let shop = Shop::open("half-blind").await?;
+        let policy = shop.policy_with(|spec| spec["limits"]["onSourceDown"] = json!("pause"));
+        let daemon = run(vec![policy]).await?;
+        announce(&daemon, &shop, "v2").await?;
+        until_weight(&daemon, &shop, 5.0).await?;
+
+        shop.canary.behaviour.set_exposition(Exposition::Unavailable);
+        let blind = |view: &sluice_wire::view::RolloutView| !view.alerts.is_empty();
+        let view = daemon.wait_for(&shop.rollout(), "to tell on-call that it is blind", blind).await?;
+        ensure!(view.outcome.is_none() && !view.weight.is_zero(), "{}", view.reason);
+        Ok(())
+    })
+}
+
+/// Opened, then shut once and for all; and the canary has got nothing since.
+fn put_back(shop: &Shop) -> Result<()> {
+    let path = path(&shop.weights);
+    let rises = path.split_last().is_some_and(|(last, before)| *last == 0.0 && before.is_sorted());
+    ensure!(rises && path.starts_with(&[0.0, 5.0]) && path.iter().all(|weight| *weight <= 25.0), "{path:?}");
+    shop.tally.check(&shop.weights)
+}
