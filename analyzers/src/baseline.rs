@@ -3,9 +3,9 @@
 //! Promises: uses nothing that the canary could have touched. Its size is bounded by the pods and boundaries of history,
 //! not by its length. Windows that come late or again change nothing, as in the judge.
 
-use crate::dispersion::Dispersion;
+use crate::dispersion::{Dispersion, WithinPods};
 use crate::latency::nearest;
-use crate::plan::{BoundaryHistory, Margin, Plan, PodSpread, SloLimit, SloOf, SloSource};
+use crate::plan::{BoundaryHistory, Margin, Plan, PodSpread, Pods, SloLimit, SloOf, SloSource};
 use crate::rate_ratio::Count;
 use crate::window::{Arm, PodWindow, Window, WindowError};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,7 @@ struct Scale {
     start_ms: Option<i64>,
     open: BTreeMap<String, PodPast>,
     errors: Dispersion,
+    within: WithinPods,
     slow: Vec<Dispersion>,
 }
 
@@ -95,6 +96,11 @@ impl Baseline {
         self.scales.iter().map(Scale::phi_errors).fold(1.0, f64::max)
     }
 
+    /// phi of the errors net of the pods' natures, for use beside a random pod effect.
+    pub fn dispersion_within_pods(&self) -> f64 {
+        self.scales.iter().map(Scale::phi_within).fold(1.0, f64::max)
+    }
+
     /// How far pods differ by nature, net of dispersion; see [`PodSpread`].
     pub fn pod_spread(&self) -> PodSpread {
         let counts = || self.pods.values().map(|pod| pod.errors).filter(|pod| pod.n > 0);
@@ -107,9 +113,8 @@ impl Baseline {
             noise += expected * (1.0 - share);
             lever += expected * expected * (1.0 - share);
         }
-        // The shortest windows' phi: bursts show there already, the pods' nature hardly.
-        let short = self.scales.first().map_or(1.0, Scale::phi_errors);
-        let variance = if lever > 0.0 { ((squares - short * noise) / lever).max(0.0) } else { 0.0 };
+        let within = self.dispersion_within_pods();
+        let variance = if lever > 0.0 { ((squares - within * noise) / lever).max(0.0) } else { 0.0 };
         PodSpread { variance, pods: counts().count() as u32 }
     }
 
@@ -146,6 +151,7 @@ impl Scale {
 
     fn close(&mut self, boundaries: usize) {
         (self.errors, self.slow) = self.with_open(boundaries);
+        self.within = self.within_with_open();
         self.open.clear();
         self.start_ms = None;
     }
@@ -159,6 +165,16 @@ impl Scale {
             dispersion.add(self.open.values().filter_map(|pod| pod.slow.get(at).copied()));
         }
         (errors, slow)
+    }
+
+    fn within_with_open(&self) -> WithinPods {
+        let mut within = self.within.clone();
+        within.add(self.open.iter().map(|(name, pod)| (name.as_str(), pod.errors)));
+        within
+    }
+
+    fn phi_within(&self) -> f64 {
+        self.within_with_open().phi()
     }
 
     fn phi_errors(&self) -> f64 {
@@ -215,7 +231,10 @@ impl Plan {
         self.history = true;
         self.requests_per_second = self.requests_per_second.or(history.requests_per_second());
         if let Some(errors) = &mut self.errors {
-            errors.dispersion = errors.dispersion.or(Some(history.dispersion()));
+            let natures =
+                errors.pods.unwrap_or(self.pods) == Pods::RandomEffect && errors.worse_by.plus == 0.0;
+            let phi = if natures { history.dispersion_within_pods() } else { history.dispersion() };
+            errors.dispersion = errors.dispersion.or(Some(phi));
             errors.pod_spread = errors.pod_spread.or(Some(history.pod_spread()));
         }
         if let Some(latency) = &mut self.latency

@@ -6,6 +6,7 @@
 
 use crate::rate_ratio::Count;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What stands in for history while there is none: phi begins at 5 and needs evidence to come down.
 const PRIOR_SQUARES: f64 = 100.0;
@@ -62,6 +63,62 @@ impl Dispersion {
     }
 }
 
+/// Dispersion net of the pods' natures: what is left once each pod may fail its own multiple of its share.
+///
+/// Per pod the excess over its share, x - e, is fitted by delta_i e; the sums say what the fit takes away of the squares
+/// and, on average, of the variance. Beside a random pod effect the whole dispersion would count natures twice.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WithinPods {
+    pods: BTreeMap<String, Fit>,
+    squares: f64,
+    variance: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Fit {
+    /// sum (x - e) e
+    cross: f64,
+    /// sum e^2
+    lever: f64,
+    /// sum e^2 times the variance of x
+    noise: f64,
+}
+
+impl WithinPods {
+    /// One window's pods of one version, in the order of their names.
+    pub fn add<'a>(&mut self, pods: impl Iterator<Item = (&'a str, Count)> + Clone) {
+        let mut total = Count::default();
+        pods.clone().for_each(|(_, pod)| total.add(pod));
+        let Some(rate) = total.rate().filter(|rate| *rate > 0.0) else { return };
+        if pods.clone().filter(|(_, pod)| pod.n > 0).count() < 2 {
+            return;
+        }
+        for (name, pod) in pods.filter(|(_, pod)| pod.n > 0) {
+            let share = pod.n as f64 / total.n as f64;
+            let expected = total.x as f64 * share;
+            let off = pod.x as f64 - expected;
+            let variance = expected * (1.0 - share) * (1.0 - rate);
+            self.squares += off * off;
+            self.variance += variance;
+            if !self.pods.contains_key(name) {
+                self.pods.insert(name.to_owned(), Fit::default());
+            }
+            if let Some(fit) = self.pods.get_mut(name) {
+                fit.cross += off * expected;
+                fit.lever += expected * expected;
+                fit.noise += expected * expected * variance;
+            }
+        }
+    }
+
+    pub fn phi(&self) -> f64 {
+        let fits = || self.pods.values().filter(|fit| fit.lever > 0.0);
+        let squares = self.squares - fits().map(|fit| fit.cross * fit.cross / fit.lever).sum::<f64>();
+        let variance = self.variance - fits().map(|fit| fit.noise / fit.lever).sum::<f64>();
+        if variance > 0.0 { (squares / variance).max(1.0) } else { 1.0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +144,19 @@ mod tests {
         let mut one = Dispersion::default();
         one.add([Count::new(100, 50)].into_iter());
         assert_eq!(one, Dispersion::default());
+    }
+
+    #[test]
+    fn a_pods_nature_is_no_dispersion_within_it() {
+        let (mut whole, mut within) = (Dispersion::default(), WithinPods::default());
+        // One pod fails three times as often as the other, evenly; small noise of one error up or down.
+        for at in 0..200u64 {
+            let noise = at % 3;
+            let pods = [("a", Count::new(1000, 29 + noise)), ("b", Count::new(1000, 11 - noise))];
+            whole.add(pods.into_iter().map(|(_, count)| count));
+            within.add(pods.into_iter());
+        }
+        assert!(whole.phi() > 5.0, "{}", whole.phi());
+        assert_eq!(within.phi(), 1.0);
     }
 }

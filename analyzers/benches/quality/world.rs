@@ -207,7 +207,8 @@ impl World {
             self.down[at] = 120.0;
         }
         (pod.requests, pod.errors) = (n, errors.min(n));
-        pod.ready_for_ms = Some((self.age_s * 1000.0) as u64);
+        let cold = self.trouble == Trouble::SlowStart;
+        pod.ready_for_ms = cold.then_some((self.age_s * 1000.0) as u64);
         if self.service.latency {
             self.fill_buckets(pod, canary);
         }
