@@ -23,7 +23,7 @@ use sluice_wire::{
 use super::release::{Kind, World};
 use crate::{
     control::Control,
-    runtime::{Daemon, Setup, parts::now},
+    runtime::{Daemon, Setup, clock::now},
 };
 
 /// How the demo can be played.

@@ -18,7 +18,7 @@ use sluice_wire::{
     view::RolloutView,
 };
 
-use super::{Daemon, Entry, ended_view, parts::now, policy_bytes, rollout, rollout::Beginning};
+use super::{Daemon, Entry, clock::now, ended_view, policy_bytes, rollout, rollout::Beginning};
 use crate::control::ControlError;
 
 /// Why an announcement came to nothing. `Passing`: the same may come about later.

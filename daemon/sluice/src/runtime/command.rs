@@ -1,5 +1,7 @@
 //! Commands from people: to one rollout, or to all of them at once.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use serde_json::Value;
 use sluice_rollout::{Action, Override, Phase, State, Timestamp};
@@ -9,7 +11,10 @@ use sluice_wire::{
     subject::ALL,
 };
 
-use super::{Daemon, Entry, parts::now, rollout::Handle};
+use super::{Daemon, Entry, clock::now, rollout::Handle};
+
+/// The bus' clock may differ from ours by so much.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 
 impl Daemon {
     /// `namespace` or `name` may be `_all`. Repeats are recognised by `key` in the rollout's own state. `sent`: when the
@@ -35,7 +40,7 @@ impl Daemon {
             return self.obey_all(namespace, name, &wish).await;
         }
         match self.entry(namespace, name) {
-            Some(Entry::Running(handle)) if !handle.post_is_closed() => self.obey_one(&handle, &wish).await,
+            Some(Entry::Running(handle)) if !handle.post.is_closed() => self.obey_one(&handle, &wish).await,
             Some(Entry::Running(_) | Entry::Ended(_)) if wish.action == Action::Retry => {
                 self.retry(namespace, name, &wish).await
             }
@@ -62,7 +67,7 @@ impl Daemon {
             return Answer::refused(format!("refused: attempt {attempt} is no longer current, {} is", handle.id));
         }
         let (started, ended) = { let view = handle.view.borrow(); (view.started, view.outcome.is_some()) };
-        if wish.sent.is_some_and(|sent| sent < started) {
+        if wish.sent.is_some_and(|sent| sent.plus(CLOCKS_DIFFER) < started) {
             return Answer::refused(format!("refused: sent before {} began; send it again if it is meant for it", handle.id));
         }
         if ended && wish.action == Action::Retry {

@@ -6,7 +6,7 @@ use jiff::{Zoned, civil::Weekday, tz::TimeZone};
 use sluice_rollout::{GateAnswer, GateId, Outcome, Phase, Timestamp};
 use sluice_wire::policy::{Day, Freeze, GateKind};
 
-use super::{lanes::Edge, parts::now};
+use super::{clock::now, edge::Edge};
 
 const WEBHOOK_LIMIT: Duration = Duration::from_secs(5);
 /// How soon a gate that did not say yes is asked again.

@@ -9,7 +9,7 @@ use std::{
 use sluice_metrics_adapters::{Ask, Reading, Source, SourceError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::parts::now;
+use super::clock::now;
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(5);

@@ -3,17 +3,20 @@
 
 mod announce;
 mod backoff;
+pub mod clock;
 mod command;
+mod edge;
 mod gates;
 mod historian;
 mod hub;
 mod intake;
 mod lanes;
-pub mod ledger;
+mod ledger;
 mod meters;
 mod observer;
-pub mod parts;
+mod parts;
 mod policies;
+mod post;
 mod rollout;
 pub mod serve;
 mod views;

@@ -12,7 +12,7 @@ use sluice_metrics_adapters::{Ask, Closed, Cursor, SourceError};
 use sluice_rollout::{Baseline, Event, Observation, Verdict};
 use tokio::sync::watch;
 
-use super::{hub::Hub, lanes::Edge, parts::now};
+use super::{clock::now, edge::Edge, hub::Hub};
 
 /// How far back history is looked at, and how finely.
 const HISTORY: Duration = Duration::from_secs(6 * 3600);
@@ -43,6 +43,7 @@ pub struct Observer {
     /// The step whose cursor was begun.
     begun: Option<usize>,
     last_verdict: Option<Verdict>,
+    complaints: Vec<String>,
     saved: tokio::time::Instant,
 }
 
@@ -50,7 +51,18 @@ impl Observer {
     pub fn new(edge: Edge, ask: Ask, hub: Hub, report: watch::Sender<Value>) -> Observer {
         let wanted = edge.observation.subscribe();
         let saved = tokio::time::Instant::now();
-        Observer { edge, hub, ask, kept: None, wanted, report, begun: None, last_verdict: None, saved }
+        Observer {
+            edge,
+            hub,
+            ask,
+            kept: None,
+            wanted,
+            report,
+            begun: None,
+            last_verdict: None,
+            complaints: Vec::new(),
+            saved,
+        }
     }
 
     /// Runs until the rollout's end.
@@ -161,7 +173,7 @@ impl Observer {
                     Closed::NoData(why) => self.tell(step, Verdict::NoData, Duration::ZERO, why).await,
                     Closed::Waiting(_) => {}
                 }
-                self.complain();
+                self.complain(reading.complaints);
                 wait
             }
         }
@@ -217,12 +229,18 @@ impl Observer {
         }
     }
 
-    fn complain(&mut self) {
+    /// What was not used of the metrics, each complaint once until it changes.
+    fn complain(&mut self, mut complaints: Vec<String>) {
         if let Some(kept) = &mut self.kept {
-            for complaint in kept.cursor.take_complaints() {
-                tracing::warn!(rollout = %self.edge.id, complaint, "a part of the metrics was not used");
-            }
+            complaints.extend(kept.cursor.take_complaints());
         }
+        if complaints == self.complaints {
+            return;
+        }
+        for complaint in &complaints {
+            tracing::warn!(rollout = %self.edge.id, complaint, "a part of the metrics was not used");
+        }
+        self.complaints = complaints;
     }
 
     async fn save(&mut self) {

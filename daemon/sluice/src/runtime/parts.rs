@@ -1,14 +1,10 @@
-//! What every rollout of a daemon shares, and the one clock.
+//! What every rollout of a daemon shares.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use sluice_alerts::Exchange;
 use sluice_bus::Bus;
 use sluice_metrics_adapters::Sources;
-use sluice_rollout::Timestamp;
 use sluice_traffic::Clients;
 
 use super::{historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters};
@@ -30,10 +26,4 @@ pub struct Parts {
     /// This daemon's name and this start's own mark.
     pub daemon: String,
     pub incarnation: String,
-}
-
-/// The wall clock, read here and nowhere else.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

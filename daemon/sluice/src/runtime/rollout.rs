@@ -13,7 +13,7 @@ use serde_json::Value;
 use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
-use sluice_rollout::{Event, Observation, Override, Reason, RolloutId, State, Transition, step};
+use sluice_rollout::{Event, Observation, Reason, RolloutId, State, Transition, step};
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
     message::Answer,
@@ -21,62 +21,25 @@ use sluice_wire::{
     record::{Charter, HistoryLine, Saved, VERSION, event_name},
     view::RolloutView,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    lanes::{Edge, Lanes, Snapshot},
+    clock::now,
+    edge::{Edge, Snapshot},
+    lanes::Lanes,
     observer::Observer,
-    parts::{Parts, now},
+    parts::Parts,
+    post::{self, Inbox, Letter, Post},
     views,
 };
 
-/// Letters that wait; whoever writes more waits until there is room.
-const INBOX: usize = 256;
 /// Letters kept while the store is away.
 const MOST_DEFERRED: usize = 256;
 /// How soon a store that failed is tried again.
 const STORE_AGAIN: Duration = Duration::from_millis(500);
 /// How long a lane may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// What an owner is told.
-#[derive(Debug)]
-pub enum Letter {
-    Event(Event),
-    Command { command: Override, reply: oneshot::Sender<Answer> },
-    /// The target refused us: somebody later owns it.
-    Fenced,
-}
-
-/// The way to an owner. Urgent letters overtake the others.
-#[derive(Debug, Clone)]
-pub struct Post {
-    urgent: mpsc::Sender<Letter>,
-    normal: mpsc::Sender<Letter>,
-}
-
-impl Post {
-    pub async fn event(&self, event: Event) {
-        // An owner that has ended takes no letters; there is nobody left to tell.
-        let _ = self.normal.send(Letter::Event(event)).await;
-    }
-
-    pub async fn urgent(&self, event: Event) {
-        let _ = self.urgent.send(Letter::Event(event)).await;
-    }
-
-    pub async fn letter(&self, letter: Letter) {
-        let _ = self.urgent.send(letter).await;
-    }
-
-    /// A person's command and its answer; `None` if the owner has ended.
-    pub async fn command(&self, command: Override) -> Option<Answer> {
-        let (reply, answer) = oneshot::channel();
-        self.urgent.send(Letter::Command { command, reply }).await.ok()?;
-        answer.await.ok()
-    }
-}
 
 /// What the daemon keeps of a running rollout.
 #[derive(Debug, Clone)]
@@ -109,13 +72,6 @@ pub struct Beginning {
     pub changes: tokio::sync::broadcast::Sender<RolloutView>,
 }
 
-impl Handle {
-    /// The owner has ended: there is nobody to take a letter.
-    pub fn post_is_closed(&self) -> bool {
-        self.post.urgent.is_closed()
-    }
-}
-
 struct Owner {
     id: RolloutId,
     parts: Parts,
@@ -145,9 +101,7 @@ enum Leave {
 /// Starts the owner's task with its lanes, watches and observer.
 pub fn begin(beginning: Beginning) -> Handle {
     let Beginning { parts, charter, policy, target, workloads, alerts, ask, saved, revision, first, changes } = beginning;
-    let (urgent, urgent_inbox) = mpsc::channel(INBOX);
-    let (normal, normal_inbox) = mpsc::channel(INBOX);
-    let post = Post { urgent, normal };
+    let (post, inbox) = post::open();
     let (snapshot, snapshots) = watch::channel(Snapshot::of(&saved.state));
     let (report, reports) = watch::channel(Value::Null);
     let (observation, _) = watch::channel(Observation::None);
@@ -198,7 +152,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         last_reason: String::new(),
     };
     let ended = stop.clone();
-    tasks.spawn(owner.live(first, urgent_inbox, normal_inbox, ended));
+    tasks.spawn(owner.live(first, inbox, ended));
     tasks.close();
     Handle { id: charter.id.clone(), post, view: views, policy, stop, aftermath, tasks }
 }
@@ -208,8 +162,7 @@ impl Owner {
     async fn live(
         mut self,
         first: Event,
-        mut urgent: mpsc::Receiver<Letter>,
-        mut normal: mpsc::Receiver<Letter>,
+        mut inbox: Inbox,
         stop: CancellationToken,
     ) {
         let mut next = Some(Letter::Event(first));
@@ -228,9 +181,9 @@ impl Owner {
             next = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                letter = urgent.recv() => letter,
+                letter = inbox.urgent.recv() => letter,
                 () = tokio::time::sleep(STORE_AGAIN), if self.unsaved || !self.deferred.is_empty() => self.catch_up().await,
-                letter = normal.recv() => letter,
+                letter = inbox.normal.recv() => letter,
                 _ = reports.changed() => { self.show(); None }
             };
         }

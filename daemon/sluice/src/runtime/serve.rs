@@ -7,7 +7,7 @@ use sluice_bus::{Bus, Doors, Embedded, EmbeddedConfig, Nats, NatsConfig, Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Daemon, Setup, parts::now};
+use super::{Daemon, Setup, clock::now};
 use crate::{
     cli::{BusChoice, RunOptions},
     client::nats_config,

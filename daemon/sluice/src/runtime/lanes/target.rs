@@ -8,8 +8,7 @@ use sluice_traffic::{Observed, TargetError, Wanted};
 use sluice_metrics_adapters::Ask;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Edge;
-use crate::runtime::{backoff::Backoff, parts::now, rollout::Letter};
+use crate::runtime::{backoff::Backoff, clock::now, edge::Edge, post::Letter};
 
 /// After news that differ from what is wanted: a read of one's own tells whether it is so.
 const SECOND_LOOK: Duration = Duration::from_millis(150);

@@ -11,8 +11,7 @@ use sluice_wire::{
     subject,
 };
 
-use super::Edge;
-use crate::runtime::{backoff::Backoff, parts::now};
+use crate::runtime::{backoff::Backoff, clock::now, edge::Edge};
 
 /// At least once, under one id: a repeat is recognised by the stream and by whoever listens.
 pub(super) async fn publish(edge: Edge, job: Numbered) {

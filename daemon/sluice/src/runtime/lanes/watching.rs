@@ -6,8 +6,8 @@ use sluice_rollout::{Effect, EffectId, Event, Numbered, TimerId, Timestamp};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Edge, QUEUE};
-use crate::runtime::{gates, parts::now};
+use super::QUEUE;
+use crate::runtime::{clock::now, edge::Edge, gates};
 
 pub(super) fn start(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) -> mpsc::Sender<Numbered> {
     let (sender, mut inbox) = mpsc::channel::<Numbered>(QUEUE);

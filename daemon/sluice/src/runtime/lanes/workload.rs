@@ -7,8 +7,7 @@ use sluice_rollout::{Effect, EffectId, Event, Fence, Numbered, Replicas, Role, W
 use sluice_traffic::{AtStart, Sizes, TargetError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Edge;
-use crate::runtime::backoff::Backoff;
+use crate::runtime::{backoff::Backoff, edge::Edge};
 
 /// How long a canary under traffic may be without a ready endpoint.
 const GRACE: Duration = Duration::from_secs(2);

@@ -1,0 +1,58 @@
+//! One rollout's edge: everything outside that its lanes, gates and observer work with, and the little of its state that
+//! they may know.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluice_alerts::Dispatcher;
+use sluice_rollout::{Effect, EffectId, Fence, Observation, RolloutId, State, Weight};
+use sluice_traffic::{Target, Workloads};
+use sluice_wire::{policy::Policy, record::Charter};
+use tokio::sync::watch;
+
+use super::{parts::Parts, post::Post};
+
+/// What lanes may know of the state, as it stood after the last transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    pub epoch: u64,
+    pub seq: u64,
+    pub revision: u64,
+    pub weight: Weight,
+    pub done: bool,
+}
+
+impl Snapshot {
+    pub fn of(state: &State) -> Snapshot {
+        let State { epoch, seq, revision, weight, .. } = *state;
+        Snapshot { epoch, seq, revision, weight, done: state.is_done() }
+    }
+}
+
+/// What the lanes of one rollout share.
+#[derive(Clone)]
+pub struct Edge {
+    pub id: RolloutId,
+    pub charter: Arc<Charter>,
+    pub policy: Arc<Policy>,
+    pub parts: Parts,
+    pub target: Arc<dyn Target>,
+    pub workloads: Arc<dyn Workloads>,
+    pub alerts: Arc<Dispatcher>,
+    pub post: Post,
+    pub snapshot: watch::Receiver<Snapshot>,
+    /// The analyzers' latest report.
+    pub report: watch::Receiver<Value>,
+    pub observation: watch::Sender<Observation>,
+}
+
+impl Edge {
+    pub fn fence(&self, id: EffectId) -> Fence {
+        Fence { epoch: self.snapshot.borrow().epoch, seq: id.seq }
+    }
+
+    pub fn failed(&self, effect: &Effect, why: &str) {
+        self.parts.meters.failure(effect.name());
+        tracing::warn!(rollout = %self.id, effect = effect.name(), why, "an effect did not come about");
+    }
+}
