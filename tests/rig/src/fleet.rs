@@ -81,13 +81,14 @@ impl Fleet {
         pods.ready(label).map(|(name, pod)| (name.clone(), pod.service.address())).collect()
     }
 
-    /// The URL of one of the ready pods with a label, in turns: for [`crate::Load::choosing`], where the test plays
-    /// the router. `None` if no pod is ready.
+    /// The URL of one of the ready pods with a label, in turns; see [`Picker::pick`].
     pub fn pick(&self, label: Label<'_>, number: u64) -> Option<String> {
-        let pods = lock(&self.pods);
-        let count = pods.ready(label).count() as u64;
-        let turn = number.checked_rem(count)?;
-        pods.ready(label).nth(usize::try_from(turn).ok()?).map(|(_, pod)| pod.service.url())
+        self.picker().pick(label, number)
+    }
+
+    /// What [`crate::Load::choosing`] can keep, where the test plays the router.
+    pub fn picker(&self) -> Picker {
+        Picker(self.pods.clone())
     }
 
     /// All running pods as Prometheus would discover them, with `namespace`, `app`, `pod` and `version`.
@@ -118,6 +119,20 @@ impl Fleet {
             failure.map_or_else(|| Ok(self.ready(label).len()), |failure| bail!(failure))
         })
         .await
+    }
+}
+
+/// Chooses pods for requests; outlives nothing: without its [`Fleet`] the pods stay as they were.
+#[derive(Debug, Clone)]
+pub struct Picker(Arc<Mutex<Pods>>);
+
+impl Picker {
+    /// The URL of one of the ready pods with a label, in turns. `None` if no pod is ready.
+    pub fn pick(&self, label: Label<'_>, number: u64) -> Option<String> {
+        let pods = lock(&self.0);
+        let count = pods.ready(label).count() as u64;
+        let turn = number.checked_rem(count)?;
+        pods.ready(label).nth(usize::try_from(turn).ok()?).map(|(_, pod)| pod.service.url())
     }
 }
 

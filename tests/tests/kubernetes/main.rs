@@ -1,1 +1,7 @@
-//! Stories.
+//! Releases on a real control plane, Prometheus, Alertmanager and NATS, told as stories of one shop each.
+//!
+//! The weights are those that the API server's watch has told, in order; alerts are those that Alertmanager itself has
+//! notified of; exit codes are those of the real program.
+
+mod good;
+mod worse;

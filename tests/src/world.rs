@@ -1,2 +1,0 @@
-//! Worlds that a story acts in.
-pub struct World;

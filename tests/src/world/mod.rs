@@ -1,0 +1,230 @@
+//! A shop in Kubernetes for one story: a namespace of its own with a stable and a canary version, a route that splits
+//! the traffic between them, requests that follow the route, and a NATS server of its own. The control plane, Prometheus
+//! and Alertmanager are shared by all stories of a test binary ([`servers`]).
+//!
+//! ```text
+//!   API server ──watch──▶ router ──requests──▶ pods (fleet) ◀──scrape── Prometheus
+//!       ▲                                                                   ▲
+//!       └──────────── sluice run (user `sluice`, namespace rights only) ────┘──▶ Alertmanager, NATS
+//! ```
+
+mod alerts;
+mod objects;
+mod router;
+pub mod servers;
+mod shape;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use sluice_rig::fleet::Place;
+use sluice_rig::kube::Watch;
+use sluice_rig::nats::Release;
+use sluice_rig::prometheus::Targets;
+use sluice_rig::service::Behaviour;
+use sluice_rig::{Fleet, Kube, Load, Nats, NatsOptions, Prometheus};
+
+use crate::{Bus, Daemon, DaemonOptions, LIMIT, PolicyText, policy};
+
+pub use objects::{annotations, owners_part};
+pub use router::Router;
+pub use shape::Shape;
+
+/// Requests a second, enough to settle a step within seconds and few enough for several stories at once.
+pub const RATE: f64 = 150.0;
+
+/// What a story needs beyond the usual.
+#[derive(Debug, Clone, Default)]
+pub struct WorldOptions {
+    pub shape: Shape,
+    /// The canary's size before the rollout: 0 or more.
+    pub canary_replicas: u32,
+    /// More labels on the canary's pods, such as the rig's `sluice.test/ready: never`.
+    pub canary_labels: Vec<(String, String)>,
+    /// A Prometheus that belongs to this story alone and may be killed.
+    pub own_prometheus: bool,
+    pub nats: Option<Release>,
+}
+
+/// One story's world.
+#[derive(Debug)]
+pub struct World {
+    pub kube: &'static Kube,
+    pub namespace: String,
+    pub shape: Shape,
+    pub fleet: Fleet,
+    pub nats: Nats,
+    pub bus: Bus,
+    pub routes: Watch,
+    /// If it was asked for.
+    pub prometheus: Option<Prometheus>,
+    pub router: Router,
+    options: WorldOptions,
+    prometheus_url: String,
+    alertmanager_url: String,
+}
+
+impl World {
+    /// Opens the usual shop.
+    pub async fn open(label: &str) -> Result<World> {
+        World::with(label, WorldOptions::default()).await
+    }
+
+    /// Opens a shop, and waits until stable's pods are ready and scraped.
+    pub async fn with(label: &str, options: WorldOptions) -> Result<World> {
+        let shared = servers::shared().await?;
+        let kube = shared.kube;
+        let namespace = kube.namespace(label).await?;
+        let shape = options.shape;
+        let release = options.nats.unwrap_or(Release::Latest);
+        let nats = Nats::start(NatsOptions { release, ..NatsOptions::default() }).await?;
+        let bus = Bus::connect(&nats.url()).await?;
+        let fleet = Fleet::follow(kube, &namespace, Place::Loopback).await?;
+        let prometheus = if options.own_prometheus { Some(servers::prometheus(None).await?) } else { None };
+        let (prometheus_url, targets) = match &prometheus {
+            Some(own) => (own.url(), own.targets()),
+            None => (shared.prometheus.url(), shared.targets(&namespace)),
+        };
+        let routes = kube.watch(&shape.path(&namespace)).await?;
+        kube.apply(&namespace, &shape.objects(&options)).await?;
+        let router = Router::follow(kube, &namespace, shape).await?;
+        let world = World {
+            kube,
+            namespace,
+            shape,
+            fleet,
+            nats,
+            bus,
+            routes,
+            prometheus,
+            router,
+            options,
+            prometheus_url,
+            alertmanager_url: shared.alertmanager.url(),
+        };
+        world.settle(targets).await?;
+        Ok(world)
+    }
+
+    async fn settle(&self, targets: Targets) -> Result<()> {
+        let (stable, canary) = (self.shape.stable_label(), self.shape.canary_label());
+        self.fleet.wait_until_ready(stable, 3, LIMIT).await?;
+        if self.options.canary_labels.is_empty() {
+            self.fleet.wait_until_ready(canary, self.options.canary_replicas as usize, LIMIT).await?;
+        }
+        self.fleet.feed(targets)?;
+        let up = format!("count(up{{namespace={:?}}} == 1)", self.namespace);
+        let least = 3.0 + f64::from(self.options.canary_replicas);
+        self.query_until(&up, |count| count >= least).await
+    }
+
+    async fn query_until(&self, promql: &str, holds: impl Fn(f64) -> bool) -> Result<()> {
+        match &self.prometheus {
+            Some(own) => own.wait_for(promql, LIMIT, holds).await.map(drop),
+            None => servers::shared().await?.prometheus.wait_for(promql, LIMIT, holds).await.map(drop),
+        }
+    }
+
+    /// How all pods of a version behave: stable's is `v1`, the canary's `v2`.
+    pub fn behaviour(&self, version: &str) -> std::sync::Arc<Behaviour> {
+        self.fleet.behaviour(version)
+    }
+
+    /// Sends requests that go where the route says, at the usual rate, and waits until Prometheus has counted some.
+    pub async fn load(&self) -> Result<Load> {
+        let load = self.router.load(&self.fleet, RATE)?;
+        let total = format!("sum(http_requests_total{{namespace={:?}}})", self.namespace);
+        self.query_until(&total, |count| count > RATE).await?;
+        Ok(load)
+    }
+
+    /// `namespace/checkout`: the policy's name on every door.
+    pub fn rollout(&self) -> String {
+        format!("{}/checkout", self.namespace)
+    }
+
+    /// The usual policy of this shop; `spec` is merged over it.
+    pub fn policy(&self, spec: Value) -> PolicyText {
+        PolicyText::of(&self.policy_value(spec))
+    }
+
+    /// The same as JSON.
+    pub fn policy_value(&self, spec: Value) -> Value {
+        let mut ours = json!({
+            "target": self.shape.target(),
+            "workloads": self.shape.workloads(),
+            "metrics": {"prometheus": {"url": self.prometheus_url, "timeout": "2s"}},
+            "alerts": [{"alertmanager": {"url": self.alertmanager_url, "repeat": "2s"}}],
+        });
+        policy::merge(&mut ours, self.shape.spec());
+        policy::merge(&mut ours, spec);
+        policy::policy(&self.namespace, "checkout", ours)
+    }
+
+    /// A daemon on this shop's NATS with the usual policy, changed by `spec`.
+    pub async fn daemon(&self, spec: Value) -> Result<Daemon> {
+        self.daemon_with(vec![self.policy(spec)]).await
+    }
+
+    /// A daemon on this shop's NATS with these policies, as a user with rights in this namespace only.
+    pub async fn daemon_with(&self, policies: Vec<PolicyText>) -> Result<Daemon> {
+        Daemon::start(DaemonOptions {
+            kubeconfig: Some(self.kube.kubeconfig("sluice")),
+            name: format!("{}-daemon", self.namespace),
+            ..DaemonOptions::nats(&self.nats.url(), policies)
+        })
+        .await
+    }
+
+    /// The canary's weight in percent, each value once, in the order in which the API server told them.
+    pub fn weights(&self) -> Vec<f64> {
+        let mut weights: Vec<f64> = self
+            .routes
+            .events()
+            .iter()
+            .filter(|seen| seen.kind != "DELETED" && seen.name() == "checkout")
+            .filter_map(|seen| self.shape.canary_percent(&seen.object))
+            .collect();
+        weights.dedup();
+        weights
+    }
+
+    /// Waits until the API server has told of this weight.
+    pub async fn wait_weight(&self, percent: f64) -> Result<()> {
+        let shape = self.shape;
+        let is = |seen: &sluice_rig::kube::Seen| shape.canary_percent(&seen.object) == Some(percent);
+        self.routes.wait_for(&format!("weight {percent} %"), LIMIT, is).await.map(drop)
+    }
+
+    /// The object that carries the traffic, as it stands.
+    pub async fn route(&self) -> Result<Value> {
+        self.get(&format!("{}/checkout", self.shape.resource())).await
+    }
+
+    /// An object of the namespace; `what` is like `deployment/checkout`.
+    pub async fn get(&self, what: &str) -> Result<Value> {
+        self.kube.get(&self.namespace, what).await
+    }
+
+    pub async fn apply(&self, yaml: &str) -> Result<()> {
+        self.kube.apply(&self.namespace, yaml).await
+    }
+
+    /// Runs kubectl as `admin` in the namespace.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kube.kubectl(&[args, &["--namespace", self.namespace.as_str()]].concat()).await
+    }
+
+    /// Waits until a field of an object has a value.
+    pub async fn wait_field(&self, what: &str, pointer: &str, wanted: Value) -> Result<()> {
+        let name = format!("{what} {pointer}");
+        sluice_rig::wait::until_equal(&name, LIMIT, wanted, || async {
+            Ok(self.get(what).await?.pointer(pointer).cloned().unwrap_or_default())
+        })
+        .await
+    }
+
+    /// How long a story that must show that nothing happens watches: some scrapes, reads and windows.
+    pub const A_WHILE: Duration = Duration::from_secs(5);
+}

@@ -1,0 +1,260 @@
+//! What carries the traffic, and what stands around it: an HTTPRoute, a VirtualService, or a Service whose selector
+//! is flipped. One enum, so that one story can be told of each.
+
+use serde_json::{Value, json};
+
+use super::WorldOptions;
+
+/// Which kind of target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shape {
+    #[default]
+    HttpRoute,
+    VirtualService,
+    /// Blue and green behind one Service.
+    Service,
+}
+
+/// What a daemon may do, and not more.
+const RIGHTS: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: sluice}
+rules:
+- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes], verbs: [get, list, watch, patch]}
+- {apiGroups: [networking.istio.io], resources: [virtualservices], verbs: [get, list, watch, patch]}
+- {apiGroups: [''], resources: [services], verbs: [get, list, watch, patch]}
+- {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch, patch]}
+- {apiGroups: [apps], resources: [replicasets], verbs: [get, list]}
+- {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [get, list, patch]}
+- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: sluice}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: sluice}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: sluice}]
+";
+
+/// Beside the pair: a third backend with a share of its own, filters, another rule, a rule whose weight is absent,
+/// annotations and labels of somebody else.
+const HTTP_ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: checkout, labels: {team: shop}, annotations: {example.com/owner: payments}}
+spec:
+  parentRefs: [{name: gateway}]
+  hostnames: [shop.example]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /}, headers: [{name: tenant, value: beta}]}]
+    filters: [{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: via, value: gateway}]}}]
+    timeouts: {request: 10s}
+    backendRefs:
+    - {name: checkout, port: 80, weight: 100}
+    - {name: legacy, port: 80, weight: 10}
+    - {name: checkout-canary, port: 80, weight: 0}
+  - matches: [{path: {type: PathPrefix, value: /static}}]
+    backendRefs: [{name: static, port: 80}]
+  - matches: [{path: {type: PathPrefix, value: /}}]
+    backendRefs:
+    - {name: checkout, port: 80}
+    - {name: checkout-canary, port: 80, weight: 0}
+";
+
+const VIRTUAL_SERVICE: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: checkout, labels: {team: shop}, annotations: {example.com/owner: payments}}
+spec:
+  hosts: [shop.example]
+  http:
+  - name: main
+    match: [{uri: {prefix: /}}]
+    retries: {attempts: 2}
+    route:
+    - {destination: {host: checkout, port: {number: 80}}, weight: 100, headers: {request: {set: {via: mesh}}}}
+    - {destination: {host: checkout-canary, port: {number: 80}}, weight: 0}
+  - name: static
+    match: [{uri: {prefix: /static}}]
+    route: [{destination: {host: static}}]
+";
+
+impl Shape {
+    /// As `kubectl get` names it.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Shape::HttpRoute => "httproute",
+            Shape::VirtualService => "virtualservice",
+            Shape::Service => "service",
+        }
+    }
+
+    /// The API's path of all such objects of a namespace.
+    pub fn path(self, namespace: &str) -> String {
+        match self {
+            Shape::HttpRoute => format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes"),
+            Shape::VirtualService => format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices"),
+            Shape::Service => format!("/api/v1/namespaces/{namespace}/services"),
+        }
+    }
+
+    /// Everything in the shop's namespace.
+    pub(super) fn objects(self, options: &WorldOptions) -> String {
+        let labels: Vec<String> = options.canary_labels.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let route = match self {
+            Shape::HttpRoute => HTTP_ROUTE.to_owned(),
+            Shape::VirtualService => VIRTUAL_SERVICE.to_owned(),
+            Shape::Service => service("checkout", self.stable_name()),
+        };
+        let others = match self {
+            Shape::HttpRoute | Shape::VirtualService => {
+                [service("checkout", "checkout"), service("checkout-canary", "checkout-canary")].join("\n---\n")
+            }
+            Shape::Service => service("checkout-preview", self.canary_name()),
+        };
+        [
+            RIGHTS.to_owned(),
+            deployment(self.stable_name(), "v1", 3, ""),
+            deployment(self.canary_name(), "v2", options.canary_replicas, &labels.join(", ")),
+            others,
+            route,
+        ]
+        .join("\n---\n")
+    }
+
+    /// The stable Deployment, and the label `app` of its pods.
+    pub fn stable_name(self) -> &'static str {
+        match self {
+            Shape::HttpRoute | Shape::VirtualService => "checkout",
+            Shape::Service => "checkout-blue",
+        }
+    }
+
+    /// The canary Deployment, and the label `app` of its pods.
+    pub fn canary_name(self) -> &'static str {
+        match self {
+            Shape::HttpRoute | Shape::VirtualService => "checkout-canary",
+            Shape::Service => "checkout-green",
+        }
+    }
+
+    pub fn stable_label(self) -> (&'static str, &'static str) {
+        ("app", self.stable_name())
+    }
+
+    pub fn canary_label(self) -> (&'static str, &'static str) {
+        ("app", self.canary_name())
+    }
+
+    /// The policy's `target`.
+    pub fn target(self) -> Value {
+        let pair = json!({"name": "checkout", "stable": self.stable_name(), "canary": self.canary_name()});
+        match self {
+            Shape::HttpRoute => json!({"httpRoute": pair}),
+            Shape::VirtualService => json!({"virtualService": pair}),
+            Shape::Service => json!({"service": {"name": "checkout",
+                "stable": {"app": self.stable_name()}, "canary": {"app": self.canary_name()}}}),
+        }
+    }
+
+    /// The policy's `workloads`.
+    pub fn workloads(self) -> Value {
+        let promote = match self {
+            Shape::HttpRoute | Shape::VirtualService => "copyTemplate",
+            Shape::Service => "swap",
+        };
+        json!({"stable": {"deployment": self.stable_name()}, "canary": {"deployment": self.canary_name()},
+            "promote": promote, "scaleDownDelay": "1s"})
+    }
+
+    /// What such a target asks of the rest of the policy.
+    pub(super) fn spec(self) -> Value {
+        match self {
+            Shape::HttpRoute | Shape::VirtualService => json!({}),
+            Shape::Service => json!({"steps": [], "bake": {"for": "3s", "holdback": "0%"},
+                "analysis": {"slo": {"errors": "2%"}}}),
+        }
+    }
+
+    /// Each backend's Service (or, for a flip, the pods' label `app`) with its weight, as a router reads them.
+    pub fn backends(self, object: &Value) -> Vec<(String, u64)> {
+        let list = |pointer: &str| object.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+        let name = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match self {
+            Shape::HttpRoute => list("/spec/rules/0/backendRefs")
+                .iter()
+                .map(|backend| (name(&backend["name"]), backend["weight"].as_u64().unwrap_or(1)))
+                .collect(),
+            Shape::VirtualService => list("/spec/http/0/route")
+                .iter()
+                .map(|route| (name(&route["destination"]["host"]), route["weight"].as_u64().unwrap_or(0)))
+                .collect(),
+            Shape::Service => vec![(name(&object["spec"]["selector"]["app"]), 1)],
+        }
+    }
+
+    /// The object with the pair's weights taken out: what must never change.
+    pub fn without_weights(self, object: &Value) -> Value {
+        let mut object = object.clone();
+        let pair = [self.stable_name(), self.canary_name()];
+        let ours = |backend: &Value| backend["name"].as_str().is_some_and(|name| pair.contains(&name));
+        match self {
+            Shape::HttpRoute => each(&mut object, "/spec/rules", |rule| {
+                each(rule, "/backendRefs", |backend| drop_if(backend, ours, "weight"));
+            }),
+            Shape::VirtualService => each(&mut object, "/spec/http", |http| {
+                each(http, "/route", |route| {
+                    let of_pair = |route: &Value| {
+                        let host = route["destination"]["host"].as_str();
+                        host.is_some_and(|host| pair.contains(&host))
+                    };
+                    drop_if(route, of_pair, "weight");
+                });
+            }),
+            Shape::Service => drop_if(&mut object["spec"]["selector"], |_| true, "app"),
+        }
+        object
+    }
+
+    /// The canary's part of the pair, in percent.
+    pub fn canary_percent(self, object: &Value) -> Option<f64> {
+        let backends = self.backends(object);
+        let of = |wanted: &str| backends.iter().find(|(name, _)| name == wanted).map_or(0, |(_, weight)| *weight);
+        let (stable, canary) = (of(self.stable_name()), of(self.canary_name()));
+        (stable + canary > 0).then(|| canary as f64 * 100.0 / (stable + canary) as f64)
+    }
+}
+
+fn each(object: &mut Value, pointer: &str, change: impl FnMut(&mut Value)) {
+    let list = object.pointer_mut(pointer).and_then(Value::as_array_mut);
+    list.into_iter().flatten().for_each(change);
+}
+
+fn drop_if(object: &mut Value, wanted: impl Fn(&Value) -> bool, field: &str) {
+    if wanted(object)
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove(field);
+    }
+}
+
+fn deployment(name: &str, version: &str, replicas: u32, more: &str) -> String {
+    let more = if more.is_empty() { String::new() } else { format!(", {more}") };
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  strategy: {{rollingUpdate: {{maxSurge: 1, maxUnavailable: 0}}}}
+  template:
+    metadata: {{labels: {{app: {name}, version: {version}{more}}}}}
+    spec: {{containers: [{{name: app, image: 'registry.example/checkout:{version}'}}]}}
+"
+    )
+}
+
+fn service(name: &str, app: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: {{app: {app}}}, ports: [{{port: 80}}]}}\n")
+}
