@@ -88,7 +88,11 @@ fn listing(places: &[PathBuf]) -> std::io::Result<BTreeMap<PathBuf, (SystemTime,
             note(&mut seen, place.clone())?;
             continue;
         }
-        for entry in std::fs::read_dir(place)? {
+        let entries = std::fs::read_dir(place).map_err(|error| {
+            let text = format!("{}: {error}; make the folder, or name another one with --policies", place.display());
+            std::io::Error::new(error.kind(), text)
+        })?;
+        for entry in entries {
             let path = entry?.path();
             let extension = path.extension().and_then(|extension| extension.to_str());
             if matches!(extension, Some("yaml" | "yml" | "json")) && seen.len() < MOST_FILES {
