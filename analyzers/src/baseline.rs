@@ -3,6 +3,7 @@
 //! Promises: uses nothing that the canary could have touched. Its size is bounded by the pods and boundaries of history,
 //! not by its length. Windows that come late or again change nothing, as in the judge.
 
+use crate::collateral::MARGIN;
 use crate::dispersion::{Dispersion, WithinPods};
 use crate::latency::nearest;
 use crate::plan::{BoundaryHistory, Margin, Plan, PodSpread, Pods, SloLimit, SloOf, SloSource};
@@ -242,6 +243,8 @@ impl Plan {
         {
             latency.history = history.latency();
         }
+        let upper = upper_rate(history.errors(), history.dispersion(), LIMIT_DOUBT);
+        self.collateral = self.collateral.or(Some((upper * MARGIN).min(0.999)));
         self.freeze_limits(history);
         self
     }

@@ -3,12 +3,14 @@
 //! Promises: serialized and read back it is the same to the last bit (JSON needs `serde_json`'s `float_roundtrip`); no
 //! number in it is infinite or NaN. Its size is bounded: it does not grow with the number of windows.
 
+use crate::advice::Advice;
 use crate::errors::ErrorsEvidence;
 use crate::gauges::GaugesEvidence;
 use crate::judge::Verdict;
 use crate::latency::LatencyEvidence;
 use crate::mixture::restart_shares;
 use crate::plan::{Plan, SloSource};
+use crate::restarts::RestartsEvidence;
 use crate::slo::SloEvidence;
 use crate::window::{Arm, Window};
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,10 @@ pub struct Evidence {
     pub(crate) errors: Option<ErrorsEvidence>,
     pub(crate) latency: Option<LatencyEvidence>,
     pub(crate) slo: Vec<SloEvidence>,
+    #[serde(default)]
+    pub(crate) restarting: Option<RestartsEvidence>,
+    #[serde(default)]
+    pub(crate) advice: Advice,
     #[serde(default)]
     pub(crate) gauges: GaugesEvidence,
     restarts: Vec<f64>,
@@ -66,6 +72,8 @@ impl Evidence {
             errors: plan.errors.as_ref().map(|errors| ErrorsEvidence::new(errors, plan.pods)),
             latency: plan.latency.as_ref().map(LatencyEvidence::new),
             slo: plan.slo.iter().map(SloEvidence::new).collect(),
+            restarting: plan.restarts.as_ref().map(RestartsEvidence::new),
+            advice: Advice::new(plan),
             gauges: GaugesEvidence::new(&plan.gauges),
             restarts: restart_shares(plan.steps.len()),
         }
@@ -93,6 +101,7 @@ impl Evidence {
             self.current = step;
             self.traffic.enter_step();
             self.gauges.enter_step();
+            self.advice.enter_step();
         }
         let upto = |step: u32| (step as usize).min(self.restarts.len());
         let share: f64 = self.restarts[upto(self.step).min(upto(step))..upto(step)].iter().sum();
@@ -102,6 +111,8 @@ impl Evidence {
             errors.for_each(|(errors, how)| errors.start(share, how, window));
             self.latency.iter_mut().for_each(|latency| latency.start(share));
             self.slo.iter_mut().for_each(|slo| slo.ceiling.start(share));
+            self.restarting.iter_mut().for_each(|restarts| restarts.start(share));
+            self.advice.start(share);
         }
     }
 
@@ -125,6 +136,10 @@ impl Evidence {
                 slo.add(limit, plan.warmup_ms, window, phi);
             }
         }
+        if stable_beside {
+            self.restarting.iter_mut().for_each(|restarts| restarts.add(window));
+        }
+        self.advice.add(plan, window, phi);
         self.gauges.add(&plan.gauges, window);
         self.traffic.add(window);
         self.windows += 1;

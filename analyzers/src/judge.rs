@@ -52,6 +52,7 @@ pub fn judge(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Result<Ve
 }
 
 fn decide(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Verdict {
+    evidence.failed |= evidence.advice.broken(plan).next().is_some();
     if evidence.failed {
         return Verdict::Fail;
     }
@@ -60,6 +61,7 @@ fn decide(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Verdict {
     }
     let bar = -libm::log(plan.false_pass);
     match evidence.log_advance(plan) {
+        Some(_) | None if evidence.advice.withholds() => Verdict::Undecided,
         Some(weakest) if weakest < bar => Verdict::Undecided,
         None if plan.gauges.is_empty() => Verdict::Undecided,
         Some(_) | None => decide_by_gauges(plan, evidence),
@@ -124,7 +126,7 @@ impl Evidence {
         self.shares_by(plan, |_| 0.0).map(|share| share.weight).sum()
     }
 
-    /// Errors, latency, its objectives, the limits: always in this order.
+    /// Errors, latency, its objectives, the limits, restarts: always in this order.
     pub(crate) fn shares<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = Share> + Clone + 'a {
         self.shares_by(plan, ErrorsEvidence::log_abort)
     }
@@ -147,7 +149,11 @@ impl Evidence {
         });
         let slo = plan.slo.iter().zip(&self.slo);
         let slo = slo.map(|(limit, slo)| Share { weight: limit.weight, log_e: slo.ceiling.log_abort() });
-        errors.chain(latency).chain(slo)
+        let restarts = plan.restarts.iter().zip(&self.restarting).map(|(how, restarts)| {
+            let weight = if restarts.told == Some(true) { how.weight } else { 0.0 };
+            Share { weight, log_e: restarts.log_abort() }
+        });
+        errors.chain(latency).chain(slo).chain(restarts)
     }
 
     /// The weakest gating metric's evidence for the current step's tolerance; none if nothing gates.

@@ -18,13 +18,16 @@
 //! and [`slow_share`] for the two e-variables; [`mixture`] for how alternatives and restarts are mixed; one module per
 //! analyzer ([`errors`], [`latency`], [`slo`]).
 
+pub mod advice;
 pub mod baseline;
 pub mod budget;
+pub mod collateral;
 pub mod curve;
 pub mod dispersion;
 pub mod errors;
 pub mod evidence;
 pub mod forecast;
+pub mod gauge;
 pub mod gauges;
 pub mod judge;
 pub mod kayenta;
@@ -38,9 +41,12 @@ pub mod pod_effect;
 pub mod proof;
 pub mod rate_ratio;
 pub mod report;
+pub mod restarts;
 pub mod score;
 pub mod slo;
 pub mod slow_share;
+pub mod split;
+pub mod threshold;
 pub mod window;
 pub mod words;
 

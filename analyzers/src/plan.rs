@@ -3,9 +3,11 @@
 //! Promises: a plan that passes [`Plan::check`] cannot make [`crate::judge`] divide by zero or lose its guarantee.
 //! Never changes while a rollout runs: whatever is measured is frozen into it before the canary has traffic.
 
+use crate::gauge::WatchPlan;
 use crate::kayenta::GaugePlan;
 use crate::rate_ratio::Alternative;
 use crate::score::ScoreBars;
+use crate::threshold::ThresholdPlan;
 use serde::{Deserialize, Serialize};
 
 /// Alternatives of the abort direction, as multiples of the margin r.
@@ -36,6 +38,18 @@ pub struct Plan {
     pub latency: Option<LatencyPlan>,
     #[serde(default)]
     pub slo: Vec<SloLimit>,
+    /// Counted if the source tells restarts.
+    #[serde(default)]
+    pub restarts: Option<RestartsPlan>,
+    /// Stable's limit beside a canary, frozen from its own past; without history there is none.
+    #[serde(default)]
+    pub collateral: Option<f64>,
+    /// Rules of the range-and-failures kind, outside falseAbort.
+    #[serde(default)]
+    pub thresholds: Vec<ThresholdPlan>,
+    /// Gauges that are watched and alarm only.
+    #[serde(default)]
+    pub watched: Vec<WatchPlan>,
     /// Judged once a step, outside falseAbort.
     #[serde(default)]
     pub gauges: Vec<GaugePlan>,
@@ -186,6 +200,20 @@ pub enum SloSource {
     Frozen,
 }
 
+/// The canary's pods may restart so many times as often as stable's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartsPlan {
+    pub worse_by: f64,
+    pub weight: f64,
+}
+
+impl Default for RestartsPlan {
+    fn default() -> Self {
+        Self { worse_by: 2.0, weight: 0.25 }
+    }
+}
+
 /// A field of the plan that cannot work, and what would.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{field}: {value} {why}; {remedy}")]
@@ -253,6 +281,10 @@ impl Plan {
             errors: Some(ErrorsPlan::with_margin(Margin::default())),
             latency: Some(LatencyPlan::with_margin(Margin::default())),
             slo: Vec::new(),
+            restarts: Some(RestartsPlan::default()),
+            collateral: None,
+            thresholds: Vec::new(),
+            watched: Vec::new(),
             gauges: Vec::new(),
             score: ScoreBars::default(),
             history: false,

@@ -2,6 +2,7 @@
 
 use crate::kayenta::GaugePlan;
 use crate::plan::{ErrorsPlan, LatencyPlan, Margin, Plan, PlanError, Risk, SloLimit, Weighted};
+use crate::threshold::ThresholdPlan;
 
 type Checked = Result<(), PlanError>;
 
@@ -18,6 +19,11 @@ impl Plan {
         self.errors.iter().try_for_each(check_errors)?;
         self.latency.iter().try_for_each(check_latency)?;
         self.slo.iter().enumerate().try_for_each(|(at, limit)| check_slo(at, limit))?;
+        if let Some(restarts) = &self.restarts {
+            check_margin("restarts.worseBy", Margin { ratio: restarts.worse_by, plus: 0.0 })?;
+            positive("restarts.weight", restarts.weight)?;
+        }
+        self.thresholds.iter().enumerate().try_for_each(|(at, threshold)| check_threshold(at, threshold))?;
         self.gauges.iter().enumerate().try_for_each(|(at, gauge)| check_gauge(at, gauge))?;
         self.check_score()?;
         self.check_something_judges()
@@ -70,7 +76,12 @@ impl Plan {
     }
 
     fn check_something_judges(&self) -> Checked {
-        if self.errors.is_none() && self.latency.is_none() && self.slo.is_empty() && self.gauges.is_empty() {
+        if self.errors.is_none()
+            && self.latency.is_none()
+            && self.slo.is_empty()
+            && self.gauges.is_empty()
+            && self.thresholds.is_empty()
+        {
             let (why, remedy) = ("has no metric", "judge errors, latency, an slo or a gauge");
             return refuse("analysis", "{}", why, remedy);
         }
@@ -148,6 +159,21 @@ fn check_latency(latency: &LatencyPlan) -> Checked {
 fn check_slo(at: usize, limit: &SloLimit) -> Checked {
     probability(&format!("slo[{at}].limit"), limit.limit)?;
     positive(&format!("slo[{at}].weight"), limit.weight)
+}
+
+fn check_threshold(at: usize, threshold: &ThresholdPlan) -> Checked {
+    let (min, max) = (threshold.min.unwrap_or(f64::NEG_INFINITY), threshold.max.unwrap_or(f64::INFINITY));
+    let open = threshold.min.is_none() && threshold.max.is_none();
+    if open || !(min <= max) {
+        let value = format!("min {min}, max {max}");
+        return refuse(
+            format!("thresholds[{at}]"),
+            value,
+            "is no range",
+            "give min, max or both, min below max",
+        );
+    }
+    Ok(())
 }
 
 fn check_gauge(at: usize, gauge: &GaugePlan) -> Checked {

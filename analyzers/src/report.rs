@@ -8,6 +8,7 @@ use crate::kayenta::{Class, Classified, GaugePlan};
 use crate::latency::LatencyEvidence;
 use crate::plan::{ErrorsPlan, LatencyPlan, Plan, SloLimit, SloOf, SloSource};
 use crate::rate_ratio::{Count, Pair};
+use crate::restarts::RestartsEvidence;
 use crate::score::ScoreClass;
 use crate::slo::SloEvidence;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub struct Report {
     pub score: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score_class: Option<ScoreClass>,
+    /// What somebody should look at, in plain language; alarms never abort.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
     /// The metrics that made a fail: the largest share of the evidence, and all above a tenth of it.
     pub culprits: Vec<String>,
 }
@@ -79,7 +83,10 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
     let writer = Writer { plan, evidence, d: plan.tolerance_at(evidence.current, evidence.traffic.measured) };
     let findings = writer.findings();
     let score = evidence.gauges.score(&plan.gauges);
-    let culprits = if evidence.gauges.failed {
+    let broken: Vec<String> = evidence.advice.broken(plan).map(str::to_owned).collect();
+    let culprits = if !broken.is_empty() {
+        broken
+    } else if evidence.gauges.failed {
         let failed = |finding: &&Finding| finding.classification.is_some_and(|class| class != Class::Pass);
         findings.iter().filter(failed).map(|finding| finding.metric.clone()).collect()
     } else if evidence.failed {
@@ -97,6 +104,7 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
         history: plan.history,
         findings,
         score,
+        alarms: evidence.advice.alarms(plan, plan.weight_at(evidence.current)),
         score_class: score.map(|score| plan.score.classify(score)),
         culprits,
     }
@@ -129,6 +137,9 @@ impl Writer<'_> {
             self.latency(how, latency, &mut of);
         }
         of.extend(self.plan.slo.iter().zip(&self.evidence.slo).map(|(limit, slo)| self.slo(limit, slo)));
+        if let Some(restarts) = &self.evidence.restarting {
+            of.push(self.restarts(restarts));
+        }
         let total = self.evidence.total_weight(self.plan);
         for (finding, share) in of.iter_mut().zip(self.evidence.shares(self.plan)) {
             if share.weight > 0.0 {
@@ -139,6 +150,15 @@ impl Writer<'_> {
             self.evidence.gauges.classified(&self.plan.gauges).map(|(plan, found)| self.gauge(plan, &found)),
         );
         of
+    }
+
+    fn restarts(&self, restarts: &RestartsEvidence) -> Finding {
+        let mut of = self.blank("restarts");
+        of.log_abort = restarts.log_abort();
+        (of.canary, of.stable) = (restarts.totals.canary, restarts.totals.stable);
+        of.ratio = ratio(restarts.totals);
+        of.missing = (restarts.told != Some(true)).then(|| "the source tells no restarts".to_owned());
+        self.with_forecast(of)
     }
 
     fn gauge(&self, plan: &GaugePlan, found: &Classified) -> Finding {

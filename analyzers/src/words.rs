@@ -18,8 +18,12 @@ impl Report {
         if !self.history {
             text.push_str(" (no history: false aborts may be more frequent than stated)");
         }
-        for finding in &self.findings {
+        let untold = |finding: &&Finding| finding.metric != "restarts" || finding.missing.is_none();
+        for finding in self.findings.iter().filter(untold) {
             let _ = write!(text, "\n{}", finding.words());
+        }
+        for alarm in &self.alarms {
+            let _ = write!(text, "\n{alarm}");
         }
         text
     }
@@ -52,27 +56,31 @@ impl Finding {
     }
 
     fn write_ratio(&self, text: &mut String) {
-        let does = if self.metric == "errors" { "fails" } else { "is over the limit" };
+        let does = match self.metric.as_str() {
+            "errors" => "fails",
+            "restarts" => "restarts",
+            _ => "is over the limit",
+        };
         let does = if self.place.is_some() && self.metric.starts_with("latency") { "is slow" } else { does };
         let at = self.place.as_deref().map(|place| format!(" ({place})")).unwrap_or_default();
-        let sure = 100.0 * (1.0 - libm::exp(-self.abort_bar));
+        let sure = libm::floor(1000.0 * (1.0 - libm::exp(-self.abort_bar)) + 1e-9) / 10.0;
         match (self.ratio, self.ratio_low, self.ratio_high) {
             (Some(ratio), Some(low), Some(high)) => {
                 let _ = write!(
                     text,
-                    "canary {does} {ratio:.1} times as often{at} ({low:.1} to {high:.1}), {sure:.0} % sure"
+                    "canary {does} {ratio:.1} times as often{at} ({low:.1} to {high:.1}), {sure} % sure"
                 );
             }
             (Some(ratio), Some(low), None) => {
                 let _ = write!(
                     text,
-                    "canary {does} {ratio:.1} times as often{at} ({low:.1} or more), {sure:.0} % sure"
+                    "canary {does} {ratio:.1} times as often{at} ({low:.1} or more), {sure} % sure"
                 );
             }
             (None, Some(low), None) if low > 0.0 => {
                 let _ = write!(
                     text,
-                    "canary {does} at least {low:.1} times as often{at}, {sure:.0} % sure; stable not once"
+                    "canary {does} at least {low:.1} times as often{at}, {sure} % sure; stable not once"
                 );
             }
             (Some(ratio), _, _) => {

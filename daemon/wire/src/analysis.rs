@@ -10,11 +10,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_analyzers::PlanError;
 use sluice_analyzers::plan::{
-    Compare, ErrorsPlan, LatencyPlan, Objective, Plan, Pods, Risk, SloLimit, SloOf, SloSource, Weighted,
+    Compare, ErrorsPlan, LatencyPlan, Objective, Plan, Pods, RestartsPlan, Risk, SloLimit, SloOf, SloSource,
+    Weighted,
 };
 
 use crate::units::{Percent, Span};
-pub use gauges::{Direction, EffectMeasure, EffectSize, Gauge, GaugeMethod, Nan, Score};
+pub use gauges::{Direction, EffectMeasure, EffectSize, Gauge, GaugeMethod, Nan, Score, Threshold};
 pub use written::{Ratio, WorseBy};
 
 /// How the windows are judged. Everything has a default.
@@ -37,6 +38,10 @@ pub struct Analysis {
     pub errors: ErrorsSpec,
     pub latency: LatencySpec,
     pub slo: SloSpec,
+    pub restarts: RestartsSpec,
+    /// Rules that somebody insists on; how often they stop a healthy release is theirs to answer for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<Threshold>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gauges: Vec<Gauge>,
     pub score: Score,
@@ -128,6 +133,28 @@ pub struct SloSpec {
     pub weight: f64,
 }
 
+/// Restarts of containers, where the source tells them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RestartsSpec {
+    pub enabled: bool,
+    pub worse_by: Ratio,
+    pub weight: f64,
+}
+
+impl Default for RestartsSpec {
+    fn default() -> Self {
+        let plan = RestartsPlan::default();
+        Self { enabled: true, worse_by: Ratio(plan.worse_by), weight: plan.weight }
+    }
+}
+
+impl RestartsSpec {
+    fn plan(self) -> RestartsPlan {
+        RestartsPlan { worse_by: self.worse_by.0, weight: self.weight }
+    }
+}
+
 /// `{share: 1%, over: 500ms}`
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -149,6 +176,8 @@ impl Default for Analysis {
             errors: ErrorsSpec::default(),
             latency: LatencySpec::default(),
             slo: SloSpec::default(),
+            restarts: RestartsSpec::default(),
+            thresholds: Vec::new(),
             gauges: Vec::new(),
             score: Score::default(),
         }
@@ -210,7 +239,10 @@ impl Analysis {
             errors: self.errors.enabled.then(|| self.errors.plan(self.worse_by)),
             latency: self.latency.enabled.then(|| self.latency.plan(self.worse_by)),
             slo: self.slo.limits(),
-            gauges: self.gauges.iter().map(Gauge::plan).collect(),
+            restarts: self.restarts.enabled.then(|| self.restarts.plan()),
+            thresholds: self.thresholds.iter().map(Threshold::plan).collect(),
+            watched: self.gauges.iter().filter_map(Gauge::watch).collect(),
+            gauges: self.gauges.iter().filter_map(Gauge::plan).collect(),
             score: self.score.into(),
             ..Plan::new(steps)
         };

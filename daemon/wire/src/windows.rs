@@ -219,6 +219,9 @@ pub struct JudgeAnswer {
     /// Kayenta's score of the last step's gauges, 0 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
+    /// What somebody should look at; alarms never decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
     /// In plain language.
     pub words: String,
 }
@@ -363,6 +366,7 @@ impl Judging {
             step: self.step,
             score: report.as_ref().and_then(|report| report.score),
             windows: report.as_ref().map_or(0, |report| report.windows),
+            alarms: report.as_ref().map(|report| report.alarms.clone()).unwrap_or_default(),
             words: report.as_ref().map_or_else(|| "no window of the rollout".to_owned(), Report::words),
             evidence: report.map(entries).unwrap_or_default(),
         }

@@ -2,8 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sluice_analyzers::gauge::WatchPlan;
 use sluice_analyzers::kayenta::{self, EffectPlan, GaugePlan, Measure};
 use sluice_analyzers::score::ScoreBars;
+use sluice_analyzers::threshold::ThresholdPlan;
 
 /// One gauge, judged once a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,8 +47,40 @@ pub struct Gauge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum GaugeMethod {
+    /// Kayenta's test, once a step; its score decides.
     #[default]
     MannWhitney,
+    /// A confidence sequence of the difference; it alarms and never decides.
+    Sequence,
+}
+
+/// A range, and so many failures: the kind of rule that Flagger and Argo Rollouts have. Outside falseAbort.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Threshold {
+    /// A gauge by name, or `errors` for the canary's share of failed requests.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// So many windows outside the range abort.
+    #[serde(default = "one")]
+    pub failures: u32,
+    /// Whether a window inside the range begins the count anew.
+    #[serde(default)]
+    pub consecutive: bool,
+}
+
+impl Threshold {
+    pub(super) fn plan(&self) -> ThresholdPlan {
+        let (min, max, failures, consecutive) = (self.min, self.max, self.failures, self.consecutive);
+        ThresholdPlan { name: self.name.clone(), min, max, failures, consecutive }
+    }
+}
+
+fn one() -> u32 {
+    1
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -106,9 +140,19 @@ impl Default for Score {
 }
 
 impl Gauge {
-    pub(super) fn plan(&self) -> GaugePlan {
+    /// The gauge as something watched, if that is its method.
+    pub(super) fn watch(&self) -> Option<WatchPlan> {
         match self.method {
-            GaugeMethod::MannWhitney => GaugePlan {
+            GaugeMethod::MannWhitney => None,
+            GaugeMethod::Sequence => Some(WatchPlan { name: self.name.clone(), tolerance: self.tolerance }),
+        }
+    }
+
+    /// The gauge as Kayenta judges it, if that is its method.
+    pub(super) fn plan(&self) -> Option<GaugePlan> {
+        match self.method {
+            GaugeMethod::Sequence => None,
+            GaugeMethod::MannWhitney => Some(GaugePlan {
                 name: self.name.clone(),
                 direction: self.direction.into(),
                 tolerance: self.tolerance,
@@ -120,7 +164,7 @@ impl Gauge {
                 effect: self.effect_size.unwrap_or_default().into(),
                 group: self.group.clone(),
                 weight: self.weight,
-            },
+            }),
         }
     }
 }
