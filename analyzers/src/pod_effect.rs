@@ -125,14 +125,14 @@ impl Start {
         let count = (libm::ceil((high - low) / step) as usize).max(8);
         let step = (high - low) / count as f64;
         let log_r = libm::log(r);
-        let centres: Vec<(f64, f64)> =
-            alternatives.iter().map(|one| (log_r + one.log_ratio, libm::exp(one.log_weight))).collect();
         let (mut above, mut below) = (0.0, 0.0);
         for at in 0..=count {
             let u = low + step * at as f64;
             let likely = libm::exp(self.curve.at(u) - most);
-            below += likely * self.density(u - log_r);
-            above += likely * centres.iter().map(|(centre, w)| w * self.density(u - centre)).sum::<f64>();
+            below += likely * libm::exp(self.log_density(u - log_r));
+            let weighed =
+                |one: &Alternative| libm::exp(one.log_weight + self.log_density(u - log_r - one.log_ratio));
+            above += likely * alternatives.iter().map(weighed).sum::<f64>();
         }
         if above <= 0.0 || below <= 0.0 { 0.0 } else { libm::log(above / below) }
     }
@@ -145,9 +145,9 @@ impl Start {
     }
 
     /// Student's t, up to its constant.
-    fn density(&self, z: f64) -> f64 {
+    fn log_density(&self, z: f64) -> f64 {
         let x = z / self.scale;
-        libm::exp(-(self.freedom + 1.0) / 2.0 * libm::log1p(x * x / self.freedom))
+        -(self.freedom + 1.0) / 2.0 * libm::log1p(x * x / self.freedom)
     }
 }
 
