@@ -164,7 +164,7 @@ fn check_slo(at: usize, limit: &SloLimit) -> Checked {
 fn check_threshold(at: usize, threshold: &ThresholdPlan) -> Checked {
     let (min, max) = (threshold.min.unwrap_or(f64::NEG_INFINITY), threshold.max.unwrap_or(f64::INFINITY));
     let open = threshold.min.is_none() && threshold.max.is_none();
-    if open || !(min <= max) {
+    if open || min.is_nan() || max.is_nan() || min > max {
         let value = format!("min {min}, max {max}");
         return refuse(
             format!("thresholds[{at}]"),

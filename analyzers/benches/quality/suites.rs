@@ -18,6 +18,10 @@ pub fn print(options: &Options) {
     }
     if options.wants("budget") {
         budget(options);
+        false_pass(options);
+    }
+    if options.wants("late") {
+        late(options);
     }
     if options.wants("latency") {
         latency(options);
@@ -247,6 +251,67 @@ fn budget_row(per_second: f64, base: f64, ratio: f64, most_s: f64, options: &Opt
         share(&|one| one.left_s[1].is_some()),
         share(&|one| one.left_s[2].is_some()),
     );
+}
+
+/// A canary exactly at the tolerance of its step: how often is it passed, the abort switched off?
+fn false_pass(options: &Options) {
+    println!("\n## False passes of a canary at the tolerance ({} rollouts a cell, 8 h)\n", options.power);
+    println!("| requests/s | errors | passed | upper 99 % bound |");
+    println!("| --- | --- | --- | --- |");
+    for (per_second, base) in [(50.0, 0.0001), (50.0, 0.005), (500.0, 0.005), (500.0, 0.02)] {
+        let plan = Plan { latency: None, false_abort: 1e-12, steps: vec![0.1, 0.5], ..defaults() };
+        let d = (0.001f64 / 0.5).max(10.0 / (per_second * 0.5 * 60.0));
+        let kind = Kind {
+            advances: true,
+            most_s: 8.0 * 3600.0,
+            history_h: 1.0,
+            ..kind(
+                Service { per_second, base, ..SERVICE },
+                Trouble::None,
+                Change::Errors(1.25 + d / base),
+                plan,
+            )
+        };
+        let outcomes = many(&kind, options.power, options.threads);
+        let passed = outcomes.iter().filter(|one| one.left_s[0].is_some()).count();
+        let share = passed as f64 / outcomes.len() as f64;
+        println!(
+            "| {per_second} | {} % | {} | {} |",
+            base * 100.0,
+            percent(share),
+            percent(upper(passed, outcomes.len()))
+        );
+    }
+}
+
+fn late(options: &Options) {
+    let rollouts = options.power.min(1_000);
+    println!(
+        "\n## A change that begins in the fourth step (1, 5, 25, 50 %, half an hour each; {rollouts} rollouts a cell)\n"
+    );
+    println!(
+        "| errors | rule | caught | median minutes after the change | mean bad requests served after it |"
+    );
+    println!("| --- | --- | --- | --- | --- |");
+    for (base, ratio) in [(0.001, 3.0), (0.01, 2.0), (0.001, 10.0)] {
+        let kind = Kind {
+            with_rivals: true,
+            step_s: 1_800.0,
+            most_s: 4.0 * 3_600.0,
+            ..kind(
+                Service { base, ..SERVICE },
+                Trouble::None,
+                Change::LateErrors(ratio, 3.0 * 1_800.0),
+                Plan { latency: None, ..defaults() },
+            )
+        };
+        let outcomes = many(&kind, rollouts, options.threads);
+        let what = format!("{} % -> {:.2} %", base * 100.0, base * ratio * 100.0);
+        rival_row(&what, "Sluice", &Summary::of(&outcomes, |outcome| outcome.aborted));
+        for (at, name) in NAMES.iter().enumerate() {
+            rival_row(&what, name, &Summary::of(&outcomes, |outcome| outcome.rivals[at]));
+        }
+    }
 }
 
 fn latency(options: &Options) {
