@@ -55,15 +55,16 @@ pub struct ExplainArgs {
 
 /// One rollout, or all of them.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
 pub struct AllOr {
     /// checkout, shop/checkout or shop/checkout@attempt.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(group = "which")]
     pub rollout: Option<RolloutName>,
     /// All rollouts (of the namespace, if -n is given).
-    #[arg(long)]
+    #[arg(long, group = "which")]
     pub all: bool,
     /// With --all: only those whose policy has these labels, team=payments,tier=1.
-    #[arg(short = 'l', long, requires = "all", value_name = "LABELS")]
+    #[arg(short = 'l', long, conflicts_with = "rollout", value_name = "LABELS")]
     pub selector: Option<Selector>,
 }
 
@@ -201,6 +202,7 @@ fn command(which: &AllOr, because: &Because) -> Command {
 
 fn percent(text: &str) -> Result<Weight, String> {
     let number = text.trim().trim_end_matches('%').trim();
-    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no weight: write percent, for example 2.5"))?;
+    let number: f64 =
+        number.parse().map_err(|_| format!("{text:?} is no weight: write percent, for example 2.5"))?;
     Weight::from_percent(number).map_err(|error| error.to_string())
 }

@@ -48,7 +48,11 @@ impl Global {
     /// `--user`, then $USER (or $LOGNAME), then `unknown`.
     pub fn user(&self) -> String {
         let from = |name: &str| std::env::var(name).ok().filter(|user| !user.is_empty());
-        self.user.clone().or_else(|| from("USER")).or_else(|| from("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
+        self.user
+            .clone()
+            .or_else(|| from("USER"))
+            .or_else(|| from("LOGNAME"))
+            .unwrap_or_else(|| "unknown".to_owned())
     }
 
     pub fn json(&self) -> bool {

@@ -51,13 +51,17 @@ pub enum Verb {
     #[command(after_help = "Example: sluice init --nats nats://127.0.0.1:4222 --nats-creds-file admin.creds")]
     Init,
     /// Run the daemon.
-    #[command(after_help = "Examples:\n  sluice run --policies ./policies\n  sluice run --policies /etc/sluice --nats nats://nats:4222 --listen 0.0.0.0:7878 --http-tokens /secrets/tokens")]
+    #[command(
+        after_help = "Examples:\n  sluice run --policies ./policies\n  sluice run --policies /etc/sluice --nats nats://nats:4222 --listen 0.0.0.0:7878 --http-tokens /secrets/tokens"
+    )]
     Run(RunArgs),
     /// Four releases on loopback in under a minute; nothing installed, nothing configured.
     #[command(after_help = "Examples:\n  sluice demo\n  sluice demo -o json")]
     Demo(DemoOptions),
     /// Announce a release, and follow it to its end with --wait.
-    #[command(after_help = "Examples:\n  sluice start checkout --version v2 --wait\n  sluice start shop/checkout --policy checkout.yaml --attempt v2-1 --wait --timeout 1h")]
+    #[command(
+        after_help = "Examples:\n  sluice start checkout --version v2 --wait\n  sluice start shop/checkout --policy checkout.yaml --attempt v2-1 --wait --timeout 1h"
+    )]
     Start(StartArgs),
     /// All rollouts in a table, or one as it stands.
     #[command(after_help = "Examples:\n  sluice status\n  sluice status shop/checkout -o json")]
@@ -78,13 +82,17 @@ pub enum Verb {
     #[command(after_help = "Example: sluice promote-full shop/checkout --reason 'hotfix, INC-17'")]
     PromoteFull(OverrideArgs),
     /// Stay at this weight; a bad canary is aborted all the same.
-    #[command(after_help = "Examples:\n  sluice pause shop/checkout --reason 'looking at the logs'\n  sluice pause --all -l team=payments")]
+    #[command(
+        after_help = "Examples:\n  sluice pause shop/checkout --reason 'looking at the logs'\n  sluice pause --all -l team=payments"
+    )]
     Pause(OverrideArgs),
     /// Go on after a pause.
     #[command(after_help = "Example: sluice resume shop/checkout")]
     Resume(OverrideArgs),
     /// Take the traffic away from the new version at once and put everything back.
-    #[command(after_help = "Examples:\n  sluice abort shop/checkout --reason 'customers complain'\n  sluice abort --all --reason 'database down'")]
+    #[command(
+        after_help = "Examples:\n  sluice abort shop/checkout --reason 'customers complain'\n  sluice abort --all --reason 'database down'"
+    )]
     Abort(OverrideArgs),
     /// Begin the present wait anew, or start a rollout that has ended again.
     #[command(after_help = "Example: sluice retry shop/checkout")]
@@ -102,7 +110,9 @@ pub enum Verb {
     #[command(after_help = "Example: sluice validate policies/*.yaml")]
     Validate(ValidateArgs),
     /// Run the analysis on a file of windows, without any server.
-    #[command(after_help = "Examples:\n  sluice judge --policy checkout.yaml windows.jsonl -o json\n  exporter | sluice judge --policy checkout.yaml - --follow")]
+    #[command(
+        after_help = "Examples:\n  sluice judge --policy checkout.yaml windows.jsonl -o json\n  exporter | sluice judge --policy checkout.yaml - --follow"
+    )]
     Judge(JudgeArgs),
     /// The JSON Schema of a policy, for editors and CI.
     #[command(after_help = "Example: sluice schema > policy.schema.json")]

@@ -33,8 +33,10 @@ impl FromStr for RolloutName {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let (path, attempt) = text.split_once('@').map_or((text, None), |(path, attempt)| (path, Some(attempt)));
-        let (namespace, name) = path.split_once('/').map_or((None, path), |(space, name)| (Some(space), name));
+        let (path, attempt) =
+            text.split_once('@').map_or((text, None), |(path, attempt)| (path, Some(attempt)));
+        let (namespace, name) =
+            path.split_once('/').map_or((None, path), |(space, name)| (Some(space), name));
         RolloutId::new(namespace.unwrap_or("default"), name, attempt.unwrap_or("any"))?;
         let owned = |text: &str| text.to_owned();
         Ok(RolloutName { namespace: namespace.map(owned), name: owned(name), attempt: attempt.map(owned) })
@@ -85,8 +87,12 @@ impl FromStr for Selector {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let pair = |part: &str| match part.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-            Some(_) | None => Err(format!("{part:?} is no label: write key=value, several separated by commas")),
+            Some((key, value)) if !key.trim().is_empty() => {
+                Ok((key.trim().to_owned(), value.trim().to_owned()))
+            }
+            Some(_) | None => {
+                Err(format!("{part:?} is no label: write key=value, several separated by commas"))
+            }
         };
         text.split(',').map(pair).collect::<Result<_, _>>().map(Selector)
     }

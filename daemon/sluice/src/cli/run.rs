@@ -11,7 +11,13 @@ use super::{Global, NatsAccess};
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Folder (or file) of policies; several times for several.
-    #[arg(long, env = "SLUICE_POLICIES", default_value = "policies", value_name = "PATH", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "SLUICE_POLICIES",
+        default_value = "policies",
+        value_name = "PATH",
+        value_delimiter = ','
+    )]
     pub policies: Vec<PathBuf>,
     /// Where messages and state are kept; `nats` as soon as --nats is given.
     #[arg(long, env = "SLUICE_BUS", value_enum)]
@@ -70,8 +76,10 @@ pub struct RunOptions {
 #[derive(Debug, Clone)]
 pub enum BusChoice {
     /// In one process, kept in a file in this folder; nothing: in memory.
-    Embedded { data: Option<PathBuf> },
-    Nats(NatsAccess),
+    Embedded {
+        data: Option<PathBuf>,
+    },
+    Nats(Box<NatsAccess>),
 }
 
 impl Default for RunOptions {
@@ -100,7 +108,7 @@ impl RunArgs {
             (Some(BusKind::Embedded), true) => {
                 return Err("--bus embedded and --nats exclude each other: leave one out".to_owned());
             }
-            (Some(BusKind::Nats) | None, true) => BusChoice::Nats(global.nats.clone()),
+            (Some(BusKind::Nats) | None, true) => BusChoice::Nats(Box::new(global.nats.clone())),
             (Some(BusKind::Embedded) | None, false) => BusChoice::Embedded { data: Some(self.data) },
         };
         Ok(RunOptions {
@@ -118,5 +126,8 @@ impl RunArgs {
 fn host_name() -> String {
     let told = std::env::var("HOSTNAME").ok();
     let read = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    told.or_else(read).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or("sluice".into())
+    told.or_else(read)
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or("sluice".into())
 }

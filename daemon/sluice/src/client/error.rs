@@ -38,14 +38,20 @@ impl ClientError {
     /// What the person can do.
     pub fn remedy(&self) -> String {
         match self {
-            Self::Unreachable { .. } => "start a daemon with `sluice run`, or say where it is: --server URL or \
+            Self::Unreachable { .. } => {
+                "start a daemon with `sluice run`, or say where it is: --server URL or \
                                          $SLUICE_SERVER for HTTP, --nats URL or $SLUICE_NATS for the bus"
-                .to_owned(),
-            Self::Silent { .. } => "whether it took effect is not known: look with `sluice status`, or repeat it with \
+                    .to_owned()
+            }
+            Self::Silent { .. } => {
+                "whether it took effect is not known: look with `sluice status`, or repeat it with \
                                     the same --id, which never has a second effect"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Server { .. } => "see the daemon's log and its /readyz".to_owned(),
-            Self::Strange { .. } => "is this a Sluice daemon, of the same version? See `sluice --version`".to_owned(),
+            Self::Strange { .. } => {
+                "is this a Sluice daemon, of the same version? See `sluice --version`".to_owned()
+            }
             Self::Unknown { remedy, .. } | Self::Denied { remedy, .. } | Self::BadInput { remedy, .. } => {
                 remedy.clone()
             }
@@ -56,7 +62,9 @@ impl ClientError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Silent { .. } | Self::Server { .. } => true,
-            Self::Unknown { .. } | Self::Denied { .. } | Self::BadInput { .. } | Self::Strange { .. } => false,
+            Self::Unknown { .. } | Self::Denied { .. } | Self::BadInput { .. } | Self::Strange { .. } => {
+                false
+            }
         }
     }
 }

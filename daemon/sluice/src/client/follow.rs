@@ -62,7 +62,8 @@ impl Following {
     }
 
     async fn received(&mut self) -> Result<RolloutView, ClientError> {
-        let gone = || ClientError::Unreachable { at: "the daemon".into(), why: "it ended the connection".into() };
+        let gone =
+            || ClientError::Unreachable { at: "the daemon".into(), why: "it ended the connection".into() };
         let next = match &mut self.open {
             Some(open) => open.next().await.unwrap_or_else(|| Err(gone())),
             None => Err(gone()),

@@ -42,14 +42,22 @@ struct Fault {
 }
 
 impl OverHttp {
-    pub(super) fn new(server: &str, token_file: Option<&Path>, user: String, limit: Duration) -> Result<Self, ClientError> {
+    pub(super) fn new(
+        server: &str,
+        token_file: Option<&Path>,
+        user: String,
+        limit: Duration,
+    ) -> Result<Self, ClientError> {
         let base = base_url(server)?;
         let token = token_file.map(read_token).transpose()?;
-        let mut builder = reqwest::Client::builder().connect_timeout(limit).redirect(reqwest::redirect::Policy::none());
+        let mut builder =
+            reqwest::Client::builder().connect_timeout(limit).redirect(reqwest::redirect::Policy::none());
         if is_loopback(&base) {
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|error| ClientError::Unreachable { at: server.into(), why: chain(&error) })?;
+        let http = builder
+            .build()
+            .map_err(|error| ClientError::Unreachable { at: server.into(), why: chain(&error) })?;
         Ok(OverHttp { http, at: base.as_str().trim_end_matches('/').to_owned(), base, token, user, limit })
     }
 
@@ -165,7 +173,8 @@ impl Way for OverHttp {
     async fn announce(&self, aim: &Aim, event: &CloudEvent) -> Result<Answer, ClientError> {
         let url = self.url(&["events", &aim.namespace, &aim.name]);
         let request = self.request(Method::POST, url);
-        self.answer(request.header("Content-Type", "application/cloudevents+json").body(event.to_bytes())).await
+        self.answer(request.header("Content-Type", "application/cloudevents+json").body(event.to_bytes()))
+            .await
     }
 
     async fn changes(&self, aim: Option<&Aim>) -> Result<Views, ClientError> {
@@ -174,7 +183,8 @@ impl Way for OverHttp {
             url.query_pairs_mut().append_pair("namespace", &aim.namespace).append_pair("name", &aim.name);
         }
         let sent = tokio::time::timeout(self.limit, self.send(self.request(Method::GET, url))).await;
-        let response = sent.unwrap_or_else(|_| Err(ClientError::Silent { at: self.at.clone(), limit: self.limit }))?;
+        let response =
+            sent.unwrap_or_else(|_| Err(ClientError::Silent { at: self.at.clone(), limit: self.limit }))?;
         if !response.status().is_success() {
             let (status, body) = self.read(response).await?;
             return Err(self.fault(status, &body));
@@ -196,7 +206,8 @@ fn views(response: Response, at: String) -> Views {
         };
         let strange = |why: String| ClientError::Strange { at: at.clone(), why };
         let whole = events.push(&part).map_err(|error| strange(error.to_string()))?;
-        let parsed: Result<Vec<RolloutView>, _> = whole.iter().map(|data| serde_json::from_slice(data)).collect();
+        let parsed: Result<Vec<RolloutView>, _> =
+            whole.iter().map(|data| serde_json::from_slice(data)).collect();
         let views = parsed.map_err(|error| strange(error.to_string()))?;
         Ok(Some((stream::iter(views.into_iter().map(Ok)), (bytes, events, at))))
     });
@@ -229,7 +240,8 @@ fn read_token(path: &Path) -> Result<String, ClientError> {
         error,
         remedy: "--token-file names a file whose first line is the token".into(),
     };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
     let token = text.lines().next().unwrap_or_default().trim().to_owned();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         return Err(wrong(format!("{}: the first line is no token", path.display())));

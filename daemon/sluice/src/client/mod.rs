@@ -61,7 +61,9 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Over the bus if a NATS server is named, over HTTP otherwise. HTTP connects with the first question.
     pub async fn connect(global: &Global) -> Result<Client, ClientError> {
-        let limit = global.timeout.map_or(ANSWER_LIMIT, |span| span.0.clamp(Duration::from_millis(100), ANSWER_LIMIT));
+        let limit = global
+            .timeout
+            .map_or(ANSWER_LIMIT, |span| span.0.clamp(Duration::from_millis(100), ANSWER_LIMIT));
         let way: Arc<dyn Way> = if global.nats.is_given() {
             Arc::new(nats::OverBus::connect(&global.nats, global.user(), limit).await?)
         } else {

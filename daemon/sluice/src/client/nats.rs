@@ -34,7 +34,11 @@ pub(super) struct OverBus {
 }
 
 impl OverBus {
-    pub(super) async fn connect(access: &NatsAccess, user: String, limit: Duration) -> Result<OverBus, ClientError> {
+    pub(super) async fn connect(
+        access: &NatsAccess,
+        user: String,
+        limit: Duration,
+    ) -> Result<OverBus, ClientError> {
         let at = access.servers.join(", ");
         let nats = Nats::connect(config(access)).await.map_err(|error| failed(&at, limit, &error))?;
         Ok(OverBus { doors: Arc::new(nats), at, user, limit })
@@ -49,7 +53,8 @@ impl OverBus {
 
     /// What is asked for, or the refusal that came in its place.
     async fn read<T: DeserializeOwned>(&self, aim: &Aim, word: &str) -> Result<T, ClientError> {
-        let question = Command { attempt: aim.attempt.clone(), reason: "to look".into(), ..Command::default() };
+        let question =
+            Command { attempt: aim.attempt.clone(), reason: "to look".into(), ..Command::default() };
         let body = self.ask(aim, word, &question).await.map_err(|error| self.failed(&error))?;
         serde_json::from_slice(&body).map_err(|error| match serde_json::from_slice::<Answer>(&body) {
             Ok(answer) if !answer.accepted => refused(&answer.message),
@@ -68,12 +73,18 @@ impl OverBus {
         let body = Bytes::from(serde_json::to_vec(command).unwrap_or_default());
         let headers = headers(command.id.clone().unwrap_or_else(fresh_id));
         self.doors.publish_event(&subject, &headers, body).await.map_err(|error| self.failed(&error))?;
-        let message = "no daemon runs just now; the command is kept on the bus and takes effect as soon as one does";
+        let message =
+            "no daemon runs just now; the command is kept on the bus and takes effect as soon as one does";
         Ok(Answer { accepted: true, ..Answer::refused(message) })
     }
 
     /// The rollout that an announcement became, or why it became none.
-    async fn outcome(&self, aim: &Aim, event: &CloudEvent, dead: Option<BoxStream<'static, Followed>>) -> Answer {
+    async fn outcome(
+        &self,
+        aim: &Aim,
+        event: &CloudEvent,
+        dead: Option<BoxStream<'static, Followed>>,
+    ) -> Answer {
         let refusal = refusal(event, dead);
         let taken = async {
             loop {
@@ -133,8 +144,20 @@ impl Way for OverBus {
             None => format!("{OUT}.>"),
         };
         let told = self.doors.follow(&pattern, None).await.ok();
-        let asker = OverBus { doors: self.doors.clone(), at: self.at.clone(), user: self.user.clone(), limit: self.limit };
-        let looks = Looks { asker, aim: aim.cloned(), told, known: HashMap::new(), fresh: VecDeque::new(), first: true };
+        let asker = OverBus {
+            doors: self.doors.clone(),
+            at: self.at.clone(),
+            user: self.user.clone(),
+            limit: self.limit,
+        };
+        let looks = Looks {
+            asker,
+            aim: aim.cloned(),
+            told,
+            known: HashMap::new(),
+            fresh: VecDeque::new(),
+            first: true,
+        };
         Ok(stream::try_unfold(looks, Looks::next).boxed())
     }
 }
@@ -225,7 +248,8 @@ fn with_attempt(event: &CloudEvent) -> Result<(String, CloudEvent), ClientError>
     let mut announcement: Announcement = serde_json::from_value(given).map_err(wrong)?;
     let attempt = announcement.attempt.clone().unwrap_or_else(|| {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-        let version: String = announcement.version.as_deref().unwrap_or("release").chars().take(40).map(plain).collect();
+        let version: String =
+            announcement.version.as_deref().unwrap_or("release").chars().take(40).map(plain).collect();
         let id: String = event.id.chars().filter(char::is_ascii_alphanumeric).take(8).map(plain).collect();
         format!("{}-{id}", version.trim_matches('-')).trim_matches('-').to_owned()
     });
@@ -238,10 +262,15 @@ fn with_attempt(event: &CloudEvent) -> Result<(String, CloudEvent), ClientError>
 async fn refusal(event: &CloudEvent, dead: Option<BoxStream<'static, Followed>>) -> Answer {
     let Some(mut dead) = dead else { return std::future::pending().await };
     while let Some(letter) = dead.next().await {
-        let header = |name: &str| letter.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-        let same_id = [ORIGINAL_ID, MESSAGE_ID].iter().any(|name| header(name).is_some_and(|id| *id == event.key()));
+        let header = |name: &str| {
+            letter.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        };
+        let same_id =
+            [ORIGINAL_ID, MESSAGE_ID].iter().any(|name| header(name).is_some_and(|id| *id == event.key()));
         if same_id || letter.body == event.to_bytes() {
-            return Answer::refused(header(REASON).cloned().unwrap_or_else(|| "the daemon could not read it".into()));
+            return Answer::refused(
+                header(REASON).cloned().unwrap_or_else(|| "the daemon could not read it".into()),
+            );
         }
     }
     std::future::pending().await
@@ -264,7 +293,8 @@ fn headers(id: String) -> Vec<(String, String)> {
 }
 
 fn refused(message: &str) -> ClientError {
-    let (error, remedy) = message.split_once("; ").unwrap_or((message, "`sluice status` lists those that there are"));
+    let (error, remedy) =
+        message.split_once("; ").unwrap_or((message, "`sluice status` lists those that there are"));
     ClientError::Unknown { error: error.to_owned(), remedy: remedy.to_owned() }
 }
 
@@ -274,13 +304,19 @@ fn failed(at: &str, limit: Duration, error: &BusError) -> ClientError {
         BusError::Timeout(_) => ClientError::Silent { at, limit },
         BusError::Denied(_) => ClientError::Denied {
             error: error.to_string(),
-            remedy: format!("the account must be allowed to publish to {REQUEST}.<user>.>; see --user and --nats-…-file"),
+            remedy: format!(
+                "the account must be allowed to publish to {REQUEST}.<user>.>; see --user and --nats-…-file"
+            ),
         },
         BusError::Subject { .. } | BusError::TooLarge { .. } | BusError::Setup { .. } => {
-            ClientError::BadInput { error: error.to_string(), remedy: "see `sluice init --help` and `sluice start --help`".into() }
+            ClientError::BadInput {
+                error: error.to_string(),
+                remedy: "see `sluice init --help` and `sluice start --help`".into(),
+            }
         }
-        BusError::Unreachable(_) | BusError::NoResponders { .. } | BusError::Storage(_) | BusError::Other(_) => {
-            ClientError::Unreachable { at, why: error.to_string() }
-        }
+        BusError::Unreachable(_)
+        | BusError::NoResponders { .. }
+        | BusError::Storage(_)
+        | BusError::Other(_) => ClientError::Unreachable { at, why: error.to_string() },
     }
 }

@@ -16,8 +16,14 @@ use super::{Failure, Screen};
 const FRAME: Duration = Duration::from_millis(100);
 
 pub async fn perform(options: &DemoOptions, screen: &mut Screen) -> Result<Exit, Failure> {
-    let failed = |error: anyhow::Error| Failure::server(format!("{error:#}"), "the demo needs free ports on 127.0.0.1 and an idle core or two");
-    let tour = Tour::start(Pace { speed: options.speed, requests: options.requests }).await.map_err(failed)?;
+    let failed = |error: anyhow::Error| {
+        Failure::server(
+            format!("{error:#}"),
+            "the demo needs free ports on 127.0.0.1 and an idle core or two",
+        )
+    };
+    let tour =
+        Tour::start(Pace { speed: options.speed, requests: options.requests }).await.map_err(failed)?;
     let mut stage = Stage::open(screen)?;
     let played = tour.play(|view| stage.show(view)).await;
     stage.close()?;
@@ -38,7 +44,11 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn open(screen: &mut Screen) -> std::io::Result<Stage<'_>> {
-        let live = if screen.json() { None } else { Live::open("four releases at once; each is judged on live traffic")? };
+        let live = if screen.json() {
+            None
+        } else {
+            Live::open("four releases at once; each is judged on live traffic")?
+        };
         let lines = (live.is_none() && !screen.json()).then_some(screen);
         Ok(Stage { live, lines, views: BTreeMap::new(), told: BTreeMap::new(), drawn: None })
     }

@@ -13,7 +13,12 @@ use super::{Failure, Screen, history};
 /// The last lines of the history that help to understand.
 const LAST_LINES: usize = 5;
 
-pub async fn perform(args: &ExplainArgs, global: &Global, client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+pub async fn perform(
+    args: &ExplainArgs,
+    global: &Global,
+    client: &Client,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     let aim = args.rollout.aim(global);
     let view = client.status(&aim).await?;
     if screen.json() {
@@ -65,7 +70,13 @@ fn together(report: &Report) -> String {
         "All metrics together abort at {:.1} and are at {:.1} (natural logarithms of e-values, after {} windows).",
         report.abort_bar, report.log_abort, report.windows
     );
-    if report.history { line } else { format!("{line} Nothing was measured before the rollout, so false aborts may be more frequent than stated.") }
+    if report.history {
+        line
+    } else {
+        format!(
+            "{line} Nothing was measured before the rollout, so false aborts may be more frequent than stated."
+        )
+    }
 }
 
 fn paragraph(text: &str, screen: &mut Screen) -> std::io::Result<()> {

@@ -8,7 +8,12 @@ use crate::picture::clock;
 
 use super::{Failure, Screen};
 
-pub async fn perform(args: &HistoryArgs, global: &Global, client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+pub async fn perform(
+    args: &HistoryArgs,
+    global: &Global,
+    client: &Client,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     for line in client.history(&args.rollout.aim(global)).await? {
         tell(&line, screen)?;
     }
@@ -25,7 +30,8 @@ fn words(line: &HistoryLine) -> String {
     // A reason that names the person already need not do so twice.
     let actor = line.actor.as_ref().filter(|actor| !line.reason.contains(actor.as_str()));
     let actor = actor.map(|actor| format!("{actor}: ")).unwrap_or_default();
-    let effects = if line.effects.is_empty() { String::new() } else { format!("  → {}", line.effects.join(", ")) };
+    let effects =
+        if line.effects.is_empty() { String::new() } else { format!("  → {}", line.effects.join(", ")) };
     let weight = format!("{} %", line.weight);
     format!(
         "{}  {:>4}  {:<10} {weight:>7}  {actor}{refused}{}{effects}",

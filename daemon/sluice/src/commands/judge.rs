@@ -37,7 +37,8 @@ pub async fn perform(args: &JudgeArgs, screen: &mut Screen) -> Result<Exit, Fail
 
 fn plan(path: &Path) -> Result<Plan, Failure> {
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| Failure::input(format!("{file}: {error}"), "name a policy file"))?;
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::input(format!("{file}: {error}"), "name a policy file"))?;
     let remedy = format!("`sluice validate {file}` says it in full");
     let policy = Policy::parse(&file, &bytes).map_err(|fault| Failure::input(fault.to_string(), &remedy))?;
     planned(&policy).map_err(|why| Failure::input(format!("{file}: spec.analysis: {why}"), remedy))
@@ -65,16 +66,24 @@ impl Input {
     fn open(path: &Path, follow: bool) -> Result<Input, Failure> {
         let name = path.display().to_string();
         if name == "-" {
-            return Ok(Input { reader: Box::new(io::stdin().lock()), name: "stdin".into(), grows: false, begun: String::new() });
+            return Ok(Input {
+                reader: Box::new(io::stdin().lock()),
+                name: "stdin".into(),
+                grows: false,
+                begun: String::new(),
+            });
         }
-        let file = File::open(path)
-            .map_err(|error| Failure::input(format!("{name}: {error}"), "name a file of windows, or - for stdin"))?;
+        let file = File::open(path).map_err(|error| {
+            Failure::input(format!("{name}: {error}"), "name a file of windows, or - for stdin")
+        })?;
         Ok(Input { reader: Box::new(BufReader::new(file)), name, grows: follow, begun: String::new() })
     }
 
     /// The next whole line; at the end of a file that does not grow, also one without a newline.
     fn line(&mut self) -> Result<Option<String>, Failure> {
-        let wrong = |error: String, name: &str| Failure::input(format!("{name}: {error}"), "windows are lines of JSON in UTF-8");
+        let wrong = |error: String, name: &str| {
+            Failure::input(format!("{name}: {error}"), "windows are lines of JSON in UTF-8")
+        };
         let left = MOST_LINE_BYTES.saturating_sub(self.begun.len() as u64);
         let read = self.reader.by_ref().take(left).read_line(&mut self.begun);
         read.map_err(|error| wrong(error.to_string(), &self.name))?;
@@ -99,12 +108,19 @@ struct Session {
 
 impl Session {
     fn new(plan: Plan, follow: bool) -> Session {
-        Session { judging: Judging::new(plan), lines: WindowLines::default(), follow, verdict: None, decision: None }
+        Session {
+            judging: Judging::new(plan),
+            lines: WindowLines::default(),
+            follow,
+            verdict: None,
+            decision: None,
+        }
     }
 
     fn line(&mut self, line: &str, screen: &mut Screen) -> Result<(), Failure> {
         let remedy = "a line looks like {\"at\":1790000000,\"step\":1,\"arm\":\"canary\",\"pod\":\"a\",\"requests\":250,\"errors\":3}";
-        let window = self.lines.push(line.trim_end()).map_err(|fault| Failure::input(fault.to_string(), remedy))?;
+        let window =
+            self.lines.push(line.trim_end()).map_err(|fault| Failure::input(fault.to_string(), remedy))?;
         window.map_or(Ok(()), |window| self.window(&window, screen))
     }
 
@@ -156,7 +172,10 @@ fn say(answer: &JudgeAnswer, screen: &mut Screen) -> io::Result<()> {
         Decision::Advance => "advance",
         Decision::Hold => "hold",
     };
-    let at = answer.at.map(|at| format!(" at {}", clock(Timestamp::from_millis((at * 1000.0) as i64)))).unwrap_or_default();
+    let at = answer
+        .at
+        .map(|at| format!(" at {}", clock(Timestamp::from_millis((at * 1000.0) as i64))))
+        .unwrap_or_default();
     screen.line(&format!("{decision}{at} (step {}, {} windows)", answer.step, answer.windows))?;
     answer.words.lines().try_for_each(|line| screen.line(&format!("  {line}")))
 }

@@ -13,7 +13,9 @@ pub fn perform(args: &ManArgs, screen: &mut Screen) -> Result<Exit, Failure> {
         screen.text(&String::from_utf8_lossy(&page))?;
         return Ok(Exit::Well);
     };
-    let cannot = |error: std::io::Error| Failure::input(format!("{}: {error}", dir.display()), "name a folder that can be written");
+    let cannot = |error: std::io::Error| {
+        Failure::input(format!("{}: {error}", dir.display()), "name a folder that can be written")
+    };
     std::fs::create_dir_all(dir).map_err(cannot)?;
     clap_mangen::generate_to(Cli::command(), dir).map_err(cannot)?;
     Ok(Exit::Well)

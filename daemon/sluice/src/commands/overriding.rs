@@ -7,7 +7,12 @@ use crate::client::{Client, ClientError, fresh_id};
 
 use super::{Failure, Screen};
 
-pub async fn perform(verb: &Verb, global: &Global, client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+pub async fn perform(
+    verb: &Verb,
+    global: &Global,
+    client: &Client,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     let Some((which, action, command)) = asked(verb) else {
         return Err(Failure::input("this is no override", "see `sluice help`"));
     };
@@ -19,10 +24,18 @@ pub async fn perform(verb: &Verb, global: &Global, client: &Client, screen: &mut
 }
 
 /// An answer that did not come names the id by which the command can be repeated without a second effect.
-async fn send(client: &Client, aim: &Aim, action: &str, command: &Command, id: &str) -> Result<Answer, Failure> {
+async fn send(
+    client: &Client,
+    aim: &Aim,
+    action: &str,
+    command: &Command,
+    id: &str,
+) -> Result<Answer, Failure> {
     match client.command(aim, action, command).await {
         Err(error @ ClientError::Silent { .. }) => {
-            let remedy = format!("whether it took effect is not known: look with `sluice status`, or repeat it with --id {id}, which never has a second effect");
+            let remedy = format!(
+                "whether it took effect is not known: look with `sluice status`, or repeat it with --id {id}, which never has a second effect"
+            );
             Err(Failure::server(error.to_string(), remedy))
         }
         other => Ok(other?),
@@ -67,7 +80,11 @@ pub(super) fn tell(answer: &Answer, screen: &mut Screen) -> std::io::Result<()> 
 }
 
 fn words(answer: &Answer) -> String {
-    let name = answer.rollout.as_ref().map(ToString::to_string).filter(|name| !answer.message.contains(name.as_str()));
+    let name = answer
+        .rollout
+        .as_ref()
+        .map(ToString::to_string)
+        .filter(|name| !answer.message.contains(name.as_str()));
     let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
     let refused = if answer.accepted || answer.message.starts_with("refused") { "" } else { "refused: " };
     format!("{name}{refused}{}", answer.message)

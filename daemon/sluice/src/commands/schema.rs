@@ -7,7 +7,8 @@ use crate::cli::Exit;
 use super::{Failure, Screen};
 
 pub fn perform(screen: &mut Screen) -> Result<Exit, Failure> {
-    let schema = serde_json::to_string_pretty(&schemars::schema_for!(Policy)).map_err(std::io::Error::from)?;
+    let schema =
+        serde_json::to_string_pretty(&schemars::schema_for!(Policy)).map_err(std::io::Error::from)?;
     screen.text(&(schema + "\n"))?;
     Ok(Exit::Well)
 }

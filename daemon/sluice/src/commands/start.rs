@@ -20,7 +20,12 @@ use super::{Failure, Screen, history, overriding};
 /// A wait without `--timeout`.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-pub async fn perform(args: &StartArgs, global: &Global, client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+pub async fn perform(
+    args: &StartArgs,
+    global: &Global,
+    client: &Client,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     let (aim, event) = announcement(args, global)?;
     let mut following = client.watch(Some(Aim { attempt: None, ..aim.clone() }));
     if args.wait {
@@ -44,7 +49,9 @@ pub async fn perform(args: &StartArgs, global: &Global, client: &Client, screen:
 fn announcement(args: &StartArgs, global: &Global) -> Result<(Aim, CloudEvent), Failure> {
     let mut aim = args.rollout.aim(global);
     let policy = args.policy.as_deref().map(read_policy).transpose()?;
-    if let Some(policy) = policy.as_ref().filter(|_| args.rollout.namespace.is_none() && global.namespace.is_none()) {
+    if let Some(policy) =
+        policy.as_ref().filter(|_| args.rollout.namespace.is_none() && global.namespace.is_none())
+    {
         aim.namespace.clone_from(&policy.metadata.namespace);
     }
     let announcement = Announcement {
@@ -55,7 +62,8 @@ fn announcement(args: &StartArgs, global: &Global) -> Result<(Aim, CloudEvent), 
         ..Announcement::default()
     };
     let id = args.id.clone().unwrap_or_else(fresh_id);
-    let (source, subject) = (format!("sluice-cli/{}", global.user()), format!("{}/{}", aim.namespace, aim.name));
+    let (source, subject) =
+        (format!("sluice-cli/{}", global.user()), format!("{}/{}", aim.namespace, aim.name));
     let data = serde_json::to_value(announcement).unwrap_or(Value::Null);
     let event = CloudEvent::new(id, &source, ANNOUNCED, &subject, now(), data);
     Ok((Aim { attempt: None, ..aim }, event))
@@ -63,9 +71,11 @@ fn announcement(args: &StartArgs, global: &Global) -> Result<(Aim, CloudEvent), 
 
 fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| Failure::input(format!("{file}: {error}"), "name a policy file"))?;
-    Policy::parse(&file, &bytes)
-        .map_err(|fault| Failure::input(fault.to_string(), format!("`sluice validate {file}` says it in full")))
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::input(format!("{file}: {error}"), "name a policy file"))?;
+    Policy::parse(&file, &bytes).map_err(|fault| {
+        Failure::input(fault.to_string(), format!("`sluice validate {file}` says it in full"))
+    })
 }
 
 fn now() -> Timestamp {
@@ -92,7 +102,12 @@ async fn wait(
 }
 
 /// Prints each new line of the history, and gives the view in which the rollout has ended.
-async fn followed(client: &Client, mut following: Following, aim: &Aim, screen: &mut Screen) -> Result<RolloutView, Failure> {
+async fn followed(
+    client: &Client,
+    mut following: Following,
+    aim: &Aim,
+    screen: &mut Screen,
+) -> Result<RolloutView, Failure> {
     let mut told = Told::default();
     let mut revision = None;
     loop {
@@ -142,7 +157,13 @@ fn tell_end(view: &RolloutView, screen: &mut Screen) -> std::io::Result<()> {
             "seconds": seconds, "reason": view.reason,
         }));
     }
-    screen.line(&format!("{}  {} {} after {seconds:.0} s: {}", clock(view.changed), view.rollout, view.phase, view.reason))
+    screen.line(&format!(
+        "{}  {} {} after {seconds:.0} s: {}",
+        clock(view.changed),
+        view.rollout,
+        view.phase,
+        view.reason
+    ))
 }
 
 /// Promoted is well, everything else is not.

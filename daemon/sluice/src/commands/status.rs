@@ -5,10 +5,19 @@ use crate::client::Client;
 
 use super::{Failure, Screen};
 
-pub async fn perform(args: &StatusArgs, global: &Global, client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+pub async fn perform(
+    args: &StatusArgs,
+    global: &Global,
+    client: &Client,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     if let Some(rollout) = &args.rollout {
         let view = client.status(&rollout.aim(global)).await?;
-        if screen.json() { screen.value(&view)? } else { screen.board(&[view], |board| board)? }
+        if screen.json() {
+            screen.value(&view)?
+        } else {
+            screen.board(&[view], |board| board)?
+        }
         return Ok(Exit::Well);
     }
     let mut views = client.list().await?;

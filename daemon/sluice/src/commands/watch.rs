@@ -18,7 +18,12 @@ const FRAME: Duration = Duration::from_millis(100);
 /// Rollouts that are kept; the ones that changed longest ago go first.
 const MOST_ROLLOUTS: usize = 10_000;
 
-pub async fn perform(args: &WatchArgs, global: &Global, client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+pub async fn perform(
+    args: &WatchArgs,
+    global: &Global,
+    client: &Client,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     let aim = args.rollout.as_ref().map(|rollout| rollout.aim(global));
     if let Some(aim) = &aim {
         // An unknown name is said at once instead of showing nothing for ever.
@@ -60,7 +65,7 @@ struct Watching {
 
 /// What happened next.
 enum Turn {
-    Changed(RolloutView),
+    Changed(Box<RolloutView>),
     Draw,
     Stop,
 }
@@ -93,7 +98,7 @@ impl Watching {
         let mut stale = true;
         let ended = loop {
             let turn = tokio::select! {
-                view = self.following.next() => Turn::Changed(view?),
+                view = self.following.next() => Turn::Changed(Box::new(view?)),
                 () = stop.asked() => Turn::Stop,
                 _ = resized.recv() => { stale = true; Turn::Draw }
                 _ = frames.tick(), if stale => Turn::Draw,
@@ -106,10 +111,10 @@ impl Watching {
                 }
                 Turn::Changed(view) if self.wants(&view) => {
                     let ends = self.ends_with(&view);
-                    self.seen.put(view.clone());
+                    self.seen.put(view.as_ref().clone());
                     stale = true;
                     if ends {
-                        break Some(view);
+                        break Some(*view);
                     }
                 }
                 Turn::Changed(_) => {}

@@ -77,7 +77,8 @@ async fn announced(
 ) -> Result<Response, Fault> {
     let batch = is_batch(headers);
     let events = if batch { batched(body)? } else { vec![single(headers, body)?] };
-    let events: Vec<Addressed> = events.into_iter().map(|event| address(sized(event)?)).collect::<Result<_, Fault>>()?;
+    let events: Vec<Addressed> =
+        events.into_iter().map(|event| address(sized(event)?)).collect::<Result<_, Fault>>()?;
     let mut answers = Vec::with_capacity(events.len());
     for (namespace, name, event) in events {
         answers.push(house.control.announce(&namespace, &name, event).await);
@@ -113,7 +114,10 @@ fn batched(body: &[u8]) -> Result<Vec<CloudEvent>, Fault> {
     let parts: Vec<&serde_json::value::RawValue> =
         serde_json::from_slice(body).map_err(|error| Fault::bad(format!("no batch: {error}"), remedy))?;
     if parts.len() > MOST_EVENTS {
-        return Err(Fault::bad(format!("{} events are more than a batch may have ({MOST_EVENTS})", parts.len()), "send several"));
+        return Err(Fault::bad(
+            format!("{} events are more than a batch may have ({MOST_EVENTS})", parts.len()),
+            "send several",
+        ));
     }
     let read = |(number, part): (usize, &&serde_json::value::RawValue)| {
         CloudEvent::read(&[], part.get().as_bytes()).map_err(|error| {
@@ -137,7 +141,8 @@ fn sized(event: CloudEvent) -> Result<CloudEvent, Fault> {
     if policy.len() <= MOST_POLICY_BYTES {
         return Ok(event);
     }
-    let error = format!("data.policy has {} bytes, more than a policy may have ({MOST_POLICY_BYTES})", policy.len());
+    let error =
+        format!("data.policy has {} bytes, more than a policy may have ({MOST_POLICY_BYTES})", policy.len());
     Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, error, "is this the right file?"))
 }
 

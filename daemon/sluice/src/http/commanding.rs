@@ -42,7 +42,7 @@ pub(super) async fn command(
     checked_or_all(&namespace, &name)?;
     let command = read(&body.map_err(|error| body_fault(&error))?)?;
     command.action(&action).map_err(|error| Fault::told(StatusCode::BAD_REQUEST, &error.to_string()))?;
-    let key = format!("{} {}", caller.user, key(&command, &headers)?);
+    let key = key(&command, &headers)?;
     let attempt = command.attempt.clone();
     let answer = house.control.command(&caller.user, &namespace, &name, &action, key, command).await;
     if !answer.accepted && answer.rollout.is_none() && name != ALL {
@@ -74,10 +74,16 @@ fn read(body: &[u8]) -> Result<Command, Fault> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Command::default());
     }
-    serde_json::from_slice(body).map_err(|error| {
-        let remedy = r#"send JSON such as {"reason": "looks bad", "revision": 7}; /openapi.json has all fields"#;
-        Fault::bad(format!("the body is no command: {error}"), remedy)
-    })
+    let fault = |why: String| {
+        let remedy =
+            r#"send JSON such as {"reason": "looks bad", "revision": 7}; /openapi.json has all fields"#;
+        Fault::bad(format!("the body is no command: {why}"), remedy)
+    };
+    // Serde would take an array for the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(fault("it is an array, not an object".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| fault(error.to_string()))
 }
 
 /// By which a repeat is recognised: the body's id, the header `Idempotency-Key`, or one made for this request.
@@ -85,7 +91,10 @@ fn key(command: &Command, headers: &HeaderMap) -> Result<String, Fault> {
     let header = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
     let Some(key) = command.id.as_deref().or(header) else { return Ok(crate::client::fresh_id()) };
     if key.is_empty() || key.len() > MOST_KEY_BYTES || key.chars().any(char::is_control) {
-        return Err(Fault::bad("the id is empty, has control characters, or is too long", "give 1 to 256 plain characters"));
+        return Err(Fault::bad(
+            "the id is empty, has control characters, or is too long",
+            "give 1 to 256 plain characters",
+        ));
     }
     Ok(key.to_owned())
 }

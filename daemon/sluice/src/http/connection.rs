@@ -50,7 +50,11 @@ pub(super) async fn accept(
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 /// Nothing once the daemon stops. With all places taken, newcomers wait in the kernel's queue.
-async fn next(listener: &TcpListener, permits: &Arc<Semaphore>, shutdown: &CancellationToken) -> Option<Accepted> {
+async fn next(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<Accepted> {
     let accepted = async {
         let permit = permits.clone().acquire_owned().await.ok()?;
         loop {
@@ -69,7 +73,13 @@ async fn next(listener: &TcpListener, permits: &Arc<Semaphore>, shutdown: &Cance
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, limits: HttpLimits, shutdown: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: HttpLimits,
+    shutdown: CancellationToken,
+) {
     // Answers are small; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let inner = TowerToHyperService::new(router);

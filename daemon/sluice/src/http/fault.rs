@@ -30,14 +30,22 @@ impl Fault {
         Fault::new(StatusCode::BAD_REQUEST, error, remedy)
     }
 
-    /// For errors whose text ends with the remedy, after `; ` or `: `.
+    /// For errors whose text ends with the remedy.
     pub(super) fn told(status: StatusCode, text: &str) -> Fault {
-        let (error, remedy) = text.split_once("; ").or_else(|| text.split_once(": ")).unwrap_or((text, "see /openapi.json"));
+        if let Some((error, example)) = text.split_once(", for example ") {
+            return Fault::new(status, error, format!("write for example {example}"));
+        }
+        let (error, remedy) =
+            text.split_once("; ").or_else(|| text.split_once(": ")).unwrap_or((text, "see /openapi.json"));
         Fault::new(status, error, remedy)
     }
 
     pub(super) fn too_many(after_s: u64) -> Fault {
-        let fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, "too many requests", "send fewer, or wait as Retry-After says");
+        let fault = Fault::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many requests",
+            "send fewer, or wait as Retry-After says",
+        );
         Fault { retry_after_s: Some(after_s.max(1)), ..fault }
     }
 

@@ -79,7 +79,8 @@ fn too_late() -> Fault {
 
 impl Guard {
     pub(super) fn new(tokens: Option<PathBuf>, limits: &HttpLimits) -> Guard {
-        let (events, commands) = (RateLimiter::direct(quota(limits.events)), RateLimiter::keyed(quota(limits.commands)));
+        let (events, commands) =
+            (RateLimiter::direct(quota(limits.events)), RateLimiter::keyed(quota(limits.commands)));
         Guard { tokens, events, commands }
     }
 
@@ -106,8 +107,12 @@ impl Guard {
         let remedy = "send `Authorization: Bearer TOKEN` (`--token-file FILE`); tokens stand in the daemon's token file";
         let refused = |error: &str| Fault::new(StatusCode::UNAUTHORIZED, error, remedy);
         let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = value.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-        let (Some((_, token)), Some(file)) = (token, &self.tokens) else { return Err(refused("a token is needed")) };
+        let token = value
+            .and_then(|value| value.split_once(' '))
+            .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+        let (Some((_, token)), Some(file)) = (token, &self.tokens) else {
+            return Err(refused("a token is needed"));
+        };
         let owner = tokens::owner(file, token.trim()).await.map_err(|why| {
             tracing::error!(%why, "the token file cannot be used; nobody can be let in");
             let remedy = "the daemon's log says which file and line";
@@ -163,7 +168,8 @@ fn quota(rate: Rate) -> Quota {
 fn same_site(headers: &HeaderMap) -> Result<(), Fault> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let fetched = text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
-    let authority = |origin: &str| origin.split_once("://").map(|(_, authority)| authority.to_ascii_lowercase());
+    let authority =
+        |origin: &str| origin.split_once("://").map(|(_, authority)| authority.to_ascii_lowercase());
     let host = text("host").map(str::to_ascii_lowercase);
     let own = text("origin").is_none_or(|origin| authority(origin).is_some() && authority(origin) == host);
     if fetched && own {
@@ -193,13 +199,14 @@ fn this_host(headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Fault> {
 fn names_loopback(host: &str) -> bool {
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(address, _)| address);
     let name = bracketed.unwrap_or_else(|| host.rsplit_once(':').map_or(host, |(name, _)| name));
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// The user as the client names it: `unknown` if it names none that could be shown.
 fn said(headers: &HeaderMap) -> Caller {
     let value = headers.get(USER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let user = percent_decode_str(value).decode_utf8_lossy().trim().to_owned();
+    let user = percent_decode_str(value).decode_utf8_lossy().into_owned();
     let fine = !user.is_empty() && user.len() <= MOST_USER_BYTES && !user.chars().any(char::is_control);
     Caller { user: if fine { user } else { "unknown".to_owned() } }
 }
@@ -210,10 +217,14 @@ mod tests {
 
     #[test]
     fn only_names_of_loopback_are_ours() {
-        for ours in ["localhost", "LOCALHOST:7878", "127.0.0.1:80", "127.9.9.9", "[::1]:7878", "[::ffff:127.0.0.1]"] {
+        for ours in
+            ["localhost", "LOCALHOST:7878", "127.0.0.1:80", "127.9.9.9", "[::1]:7878", "[::ffff:127.0.0.1]"]
+        {
             assert!(names_loopback(ours), "{ours} was refused");
         }
-        for other in ["evil.example", "evil.example:7878", "10.0.0.1", "localhost.evil.example", "", "[fe80::1]"] {
+        for other in
+            ["evil.example", "evil.example:7878", "10.0.0.1", "localhost.evil.example", "", "[fe80::1]"]
+        {
             assert!(!names_loopback(other), "{other} was taken");
         }
     }

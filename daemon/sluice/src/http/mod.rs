@@ -37,7 +37,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use openapi::document as openapi_document;
-pub use options::{HttpLimits, HttpOptions};
+pub use options::{HttpLimits, HttpOptions, Rate};
 
 use crate::control::Control;
 use fault::Fault;

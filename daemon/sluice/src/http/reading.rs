@@ -48,9 +48,11 @@ pub(super) async fn list(
     listing: Result<Query<Listing>, QueryRejection>,
 ) -> Result<Json<Vec<RolloutView>>, Fault> {
     let Query(listing) = listing.map_err(|error| query_fault(&error))?;
-    let wanted = |view: &RolloutView| listing.namespace.as_deref().is_none_or(|name| view.rollout.namespace() == name);
+    let wanted =
+        |view: &RolloutView| listing.namespace.as_deref().is_none_or(|name| view.rollout.namespace() == name);
     let most = listing.limit.unwrap_or(USUAL_LIMIT).min(MOST_LIMIT);
-    let mut views: Vec<RolloutView> = house.control.rollouts().await.into_iter().filter(wanted).take(most).collect();
+    let mut views: Vec<RolloutView> =
+        house.control.rollouts().await.into_iter().filter(wanted).take(most).collect();
     if !listing.evidence {
         views.iter_mut().for_each(|view| view.evidence = Value::Null);
     }
@@ -70,7 +72,12 @@ pub(super) async fn one(
 ) -> Result<Json<RolloutView>, Fault> {
     let (namespace, name) = rollout(path)?;
     let attempt = attempt(which)?;
-    house.control.rollout(&namespace, &name, attempt.as_deref()).await.map(Json).map_err(|error| unanswered(&error))
+    house
+        .control
+        .rollout(&namespace, &name, attempt.as_deref())
+        .await
+        .map(Json)
+        .map_err(|error| unanswered(&error))
 }
 
 /// What happened, oldest first.
@@ -86,7 +93,12 @@ pub(super) async fn history(
 ) -> Result<Json<Vec<HistoryLine>>, Fault> {
     let (namespace, name) = rollout(path)?;
     let attempt = attempt(which)?;
-    house.control.history(&namespace, &name, attempt.as_deref()).await.map(Json).map_err(|error| unanswered(&error))
+    house
+        .control
+        .history(&namespace, &name, attempt.as_deref())
+        .await
+        .map(Json)
+        .map_err(|error| unanswered(&error))
 }
 
 /// Namespace and name of one rollout, checked.
@@ -106,7 +118,10 @@ pub(super) fn checked(namespace: &str, name: &str) -> Result<(), Fault> {
 pub(super) fn checked_or_all(namespace: &str, name: &str) -> Result<(), Fault> {
     let plain = |text: &str| if text == ALL { "all".to_owned() } else { text.to_owned() };
     if namespace == ALL && name != ALL {
-        return Err(Fault::bad("_all as namespace goes only with _all as rollout", "name the namespace, or write _all/_all"));
+        return Err(Fault::bad(
+            "_all as namespace goes only with _all as rollout",
+            "name the namespace, or write _all/_all",
+        ));
     }
     checked(&plain(namespace), &plain(name))
 }
@@ -131,7 +146,9 @@ fn attempt(which: Result<Query<Which>, QueryRejection>) -> Result<Option<String>
     let Query(which) = which.map_err(|error| query_fault(&error))?;
     if let Some(attempt) = &which.attempt {
         let id = RolloutId::new("any", "any", attempt);
-        id.map_err(|error| Fault::told(StatusCode::BAD_REQUEST, &error.to_string().replacen("rollout", "attempt", 1)))?;
+        id.map_err(|error| {
+            Fault::told(StatusCode::BAD_REQUEST, &error.to_string().replacen("rollout", "attempt", 1))
+        })?;
     }
     Ok(which.attempt)
 }

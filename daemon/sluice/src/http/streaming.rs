@@ -63,7 +63,9 @@ pub(super) async fn watch(
 
 async fn standing(house: &House, watched: &Watched) -> Vec<RolloutView> {
     match (&watched.namespace, &watched.name) {
-        (Some(namespace), Some(name)) => house.control.rollout(namespace, name, None).await.into_iter().collect(),
+        (Some(namespace), Some(name)) => {
+            house.control.rollout(namespace, name, None).await.into_iter().collect()
+        }
         (_, _) => house.control.rollouts().await,
     }
 }
@@ -128,9 +130,15 @@ fn pattern(told: &Told) -> String {
 fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    number.map(Some).ok_or_else(|| Fault::bad("Last-Event-ID is no number", "send the id of the last event that you saw"))
+    number
+        .map(Some)
+        .ok_or_else(|| Fault::bad("Last-Event-ID is no number", "send the id of the last event that you saw"))
 }
 
 fn away(error: &BusError) -> Fault {
-    Fault::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "try again; GET /readyz says what is missing")
+    Fault::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        error.to_string(),
+        "try again; GET /readyz says what is missing",
+    )
 }

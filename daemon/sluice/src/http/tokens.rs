@@ -30,7 +30,10 @@ fn search(text: &str, token: &str) -> Result<Option<String>, String> {
             continue;
         }
         let (user, known) = entry(line).ok_or_else(|| {
-            format!("line {}: write `user token`, the token at least {LEAST_LENGTH} characters long", number + 1)
+            format!(
+                "line {}: write `user token`, the token at least {LEAST_LENGTH} characters long",
+                number + 1
+            )
         })?;
         let same: Choice = Sha256::digest(known.as_bytes()).as_slice().ct_eq(given.as_slice());
         if bool::from(same) {

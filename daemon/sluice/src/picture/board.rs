@@ -50,8 +50,11 @@ impl<'a> Board<'a> {
 
     /// Every line ends with a newline and takes at most the width.
     pub fn draw(&self) -> String {
-        let room = self.height.map_or(usize::MAX, |height| height.saturating_sub(usize::from(self.footer.is_some())));
-        let mut lines = if self.views.is_empty() { vec![Line::new(Tone::Faint, "no rollouts")] } else { self.body(room) };
+        let room = self
+            .height
+            .map_or(usize::MAX, |height| height.saturating_sub(usize::from(self.footer.is_some())));
+        let mut lines =
+            if self.views.is_empty() { vec![Line::new(Tone::Faint, "no rollouts")] } else { self.body(room) };
         if lines.len() > room {
             let hidden = lines.len() - room + 1;
             lines.truncate(room.saturating_sub(1));
@@ -63,7 +66,8 @@ impl<'a> Board<'a> {
 
     fn body(&self, room: usize) -> Vec<Line> {
         if !self.table {
-            let panels: Vec<Vec<Line>> = self.views.iter().map(|view| panel::panel(view, self.width)).collect();
+            let panels: Vec<Vec<Line>> =
+                self.views.iter().map(|view| panel::panel(view, self.width)).collect();
             let full = panels.join(&Line::default());
             if full.len() <= room {
                 return full;

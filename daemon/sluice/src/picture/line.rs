@@ -41,7 +41,8 @@ impl Line {
     /// Cut to `width` columns, without spaces at its end.
     pub(super) fn render(&self, width: usize, colour: bool) -> String {
         let (mut text, mut left) = (String::new(), width);
-        let last = self.pieces.iter().rposition(|(_, text)| !text.trim_end().is_empty()).map_or(0, |last| last + 1);
+        let last =
+            self.pieces.iter().rposition(|(_, text)| !text.trim_end().is_empty()).map_or(0, |last| last + 1);
         for (at, (tone, piece)) in self.pieces[..last].iter().enumerate() {
             let piece = if at + 1 == last { piece.trim_end() } else { piece };
             let shown = cut(piece, left);
@@ -73,15 +74,16 @@ pub(super) fn columns(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// One line without anything that could move the cursor, change colours or turn the direction of writing.
+/// One line without anything that could move the cursor, change colours or turn the direction of writing. Lines are
+/// joined by `; `.
 pub fn clean(text: &str) -> String {
     let harmless = |c: char| match c {
-        '\n' | '\r' | '\t' => ' ',
+        '\r' | '\t' => ' ',
         c if c.is_control() => '\u{fffd}',
         '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
         c => c,
     };
-    text.chars().map(harmless).collect()
+    text.trim_end_matches('\n').replace('\n', "; ").chars().map(harmless).collect()
 }
 
 /// At most `width` columns; what was cut ends with an ellipsis.
@@ -109,7 +111,8 @@ pub(super) fn cut(text: &str, width: usize) -> String {
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in clean(text).split_whitespace() {
-        let room = lines.last().is_some_and(|line| line.is_empty() || columns(line) + 1 + columns(word) <= width);
+        let room =
+            lines.last().is_some_and(|line| line.is_empty() || columns(line) + 1 + columns(word) <= width);
         if !room {
             lines.push(String::new());
         }

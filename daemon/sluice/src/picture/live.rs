@@ -7,7 +7,8 @@ use std::io::{self, IsTerminal, Stdout, Write};
 
 use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::terminal::{
-    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
+    LeaveAlternateScreen,
 };
 use crossterm::{execute, queue};
 use sluice_wire::view::RolloutView;

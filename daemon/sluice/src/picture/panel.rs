@@ -21,7 +21,9 @@ pub(super) fn panel(view: &RolloutView, width: usize) -> Vec<Line> {
         lines.extend(evidence(view));
     }
     lines.push(labelled("why", Tone::Plain).and(Tone::Plain, &view.reason));
-    lines.extend(view.waits_for.as_ref().map(|what| labelled("waits for", Tone::Plain).and(Tone::Plain, what)));
+    lines.extend(
+        view.waits_for.as_ref().map(|what| labelled("waits for", Tone::Plain).and(Tone::Plain, what)),
+    );
     lines.extend(view.alerts.iter().map(|alert| labelled("ALERT", Tone::Wary).and(Tone::Wary, alert)));
     lines
 }
@@ -86,7 +88,11 @@ fn watched(view: &RolloutView) -> Option<Line> {
 /// Every metric: how much of the bar for an abort, and of the one for advancing, is reached.
 fn evidence(view: &RolloutView) -> Vec<Line> {
     let Some(report) = report(view) else { return Vec::new() };
-    report.findings.iter().flat_map(|finding| [bars(finding), labelled("", Tone::Plain).and(Tone::Faint, said(finding))]).collect()
+    report
+        .findings
+        .iter()
+        .flat_map(|finding| [bars(finding), labelled("", Tone::Plain).and(Tone::Faint, said(finding))])
+        .collect()
 }
 
 /// The analyzers' report in a view, if there is one.

@@ -6,11 +6,15 @@ use super::line::{Line, Tone, columns};
 use super::words::{phase_tone, step, verdict, verdict_tone, weight};
 
 pub(super) fn table(views: &[RolloutView]) -> Vec<Line> {
-    let name = views.iter().map(|view| columns(&view.rollout.to_string())).max().unwrap_or(0).clamp(7, 48) + 2;
+    let name =
+        views.iter().map(|view| columns(&view.rollout.to_string())).max().unwrap_or(0).clamp(7, 48) + 2;
     let weights = views.iter().map(|view| columns(&weight(view))).max().unwrap_or(0).max(6) + 2;
     let stops = [name, name + 12, name + 19, name + 19 + weights, name + 32 + weights];
     let heads = ["PHASE", "STEP", "WEIGHT", "VERDICT", "WHY"];
-    let head = heads.iter().zip(stops).fold(Line::new(Tone::Faint, "ROLLOUT"), |line, (text, stop)| line.to(stop).and(Tone::Faint, text));
+    let head = heads
+        .iter()
+        .zip(stops)
+        .fold(Line::new(Tone::Faint, "ROLLOUT"), |line, (text, stop)| line.to(stop).and(Tone::Faint, text));
     std::iter::once(head).chain(views.iter().map(|view| row(view, stops))).collect()
 }
 

@@ -8,7 +8,10 @@ use super::line::{Tone, clean};
 /// `2026-11-21T10:00:00Z`
 pub fn clock(at: Timestamp) -> String {
     let time = jiff::Timestamp::from_millisecond(at.millis());
-    time.map_or_else(|_| format!("{} ms", at.millis()), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    time.map_or_else(
+        |_| format!("{} ms", at.millis()),
+        |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    )
 }
 
 /// `2/4`, `bake`, `-`

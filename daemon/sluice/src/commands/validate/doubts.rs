@@ -19,7 +19,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Fields and what is doubtful about them.
 pub(super) fn of(policy: &Policy) -> Vec<(String, String)> {
     let rules = [metrics, workloads, telling, baking];
-    let mut doubts: Vec<_> = rules.iter().flat_map(|rule| rule(policy)).map(|(field, why)| (field.to_owned(), why)).collect();
+    let mut doubts: Vec<_> =
+        rules.iter().flat_map(|rule| rule(policy)).map(|(field, why)| (field.to_owned(), why)).collect();
     doubts.extend(undecidable(policy));
     doubts
 }
@@ -33,14 +34,20 @@ fn metrics(policy: &Policy) -> Doubts {
         Metrics::Prometheus(_) => return Vec::new(),
     };
     let latency = &policy.spec.analysis.latency;
-    let asked = [latency.p50, latency.p90, latency.p95, latency.p99, latency.p999].iter().any(Option::is_some);
+    let asked =
+        [latency.p50, latency.p90, latency.p95, latency.p99, latency.p999].iter().any(Option::is_some);
     let mut doubts = Vec::new();
     if preset == Preset::Haproxy && asked {
         let why = "HAProxy's exporter has no latency histogram: this objective can never be met; leave it out, or read the pods' own metrics";
         doubts.push(("spec.analysis.latency", why.to_owned()));
     }
-    if matches!(policy.spec.metrics, Metrics::Scrape(_)) && !matches!(preset, Preset::Http | Preset::OpenTelemetry) {
-        doubts.push(("spec.metrics.scrape.preset", "pods do not write these metrics themselves: use http or openTelemetry".to_owned()));
+    if matches!(policy.spec.metrics, Metrics::Scrape(_))
+        && !matches!(preset, Preset::Http | Preset::OpenTelemetry)
+    {
+        doubts.push((
+            "spec.metrics.scrape.preset",
+            "pods do not write these metrics themselves: use http or openTelemetry".to_owned(),
+        ));
     }
     doubts
 }
@@ -58,7 +65,10 @@ fn workloads(policy: &Policy) -> Doubts {
 
 fn telling(policy: &Policy) -> Doubts {
     if policy.spec.alerts.is_empty() {
-        return vec![("spec.alerts", "nobody is told when a rollout is aborted or stuck: add a sink".to_owned())];
+        return vec![(
+            "spec.alerts",
+            "nobody is told when a rollout is aborted or stuck: add a sink".to_owned(),
+        )];
     }
     Vec::new()
 }

@@ -85,7 +85,8 @@ fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
         std::io::stdin().take(sluice_wire::cloudevent::MOST_BYTES as u64).read_to_end(&mut bytes)?;
         return Ok(("stdin".to_owned(), bytes));
     }
-    let bytes = std::fs::read(path).map_err(|error| Failure::input(format!("{file}: {error}"), "name files or folders of policies"))?;
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::input(format!("{file}: {error}"), "name files or folders of policies"))?;
     Ok((file, bytes))
 }
 
@@ -94,21 +95,29 @@ fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in given {
         if path.is_dir() {
-            files.extend(inside(path).map_err(|error| Failure::input(format!("{}: {error}", path.display()), "is it readable?"))?);
+            files.extend(inside(path).map_err(|error| {
+                Failure::input(format!("{}: {error}", path.display()), "is it readable?")
+            })?);
         } else {
             files.push(path.clone());
         }
     }
     if files.is_empty() {
-        return Err(Failure::input("no .yaml, .yml or .json file was found", "name files or folders of policies"));
+        return Err(Failure::input(
+            "no .yaml, .yml or .json file was found",
+            "name files or folders of policies",
+        ));
     }
     files.truncate(MOST_FILES);
     Ok(files)
 }
 
 fn inside(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let paths: std::io::Result<Vec<PathBuf>> = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
-    let is_policy = |path: &PathBuf| path.extension().is_some_and(|kind| ["yaml", "yml", "json"].iter().any(|known| kind == *known));
+    let paths: std::io::Result<Vec<PathBuf>> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let is_policy = |path: &PathBuf| {
+        path.extension().is_some_and(|kind| ["yaml", "yml", "json"].iter().any(|known| kind == *known))
+    };
     let mut paths: Vec<PathBuf> = paths?.into_iter().filter(is_policy).collect();
     paths.sort();
     Ok(paths)
@@ -120,7 +129,9 @@ fn located(fault: PolicyFault, places: &Places) -> Finding {
         PolicyFault::Form { file, line, column, why } => {
             let field = places.field_at(line, column);
             // The place stands in front already.
-            let message = why.strip_prefix(&format!("line {line} column {column}: ")).map_or(why.clone(), str::to_owned);
+            let message = why
+                .strip_prefix(&format!("line {line} column {column}: "))
+                .map_or(why.clone(), str::to_owned);
             Finding { file, line: Some(line), column: Some(column), field, message }
         }
         PolicyFault::Field { file, field, why } => {
@@ -172,7 +183,8 @@ fn number(count: usize, one: &str, many: &str) -> String {
 
 /// `file:line:column: field: what is wrong and what to do`
 fn words(finding: &Finding, kind: &str) -> String {
-    let place: String = [finding.line, finding.column].into_iter().flatten().map(|number| format!(":{number}")).collect();
+    let place: String =
+        [finding.line, finding.column].into_iter().flatten().map(|number| format!(":{number}")).collect();
     let field = finding.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
     format!("{}{place}: {kind}{field}{}", finding.file, finding.message)
 }

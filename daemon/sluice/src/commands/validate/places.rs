@@ -142,7 +142,12 @@ mod tests {
     #[test]
     fn every_field_has_its_place() {
         let places = Places::of(TEXT.as_bytes());
-        for (field, place) in [("kind", (1, 1)), ("spec.steps", (3, 3)), ("spec.steps[0].weight", (4, 6)), ("spec.steps[1].weight", (5, 5))] {
+        for (field, place) in [
+            ("kind", (1, 1)),
+            ("spec.steps", (3, 3)),
+            ("spec.steps[0].weight", (4, 6)),
+            ("spec.steps[1].weight", (5, 5)),
+        ] {
             assert_eq!(places.of_field(field), Some(place), "{field}");
         }
         assert_eq!(places.of_field("spec.steps[0].gates[1].name"), Some((4, 5)), "the nearest one above");

@@ -1,0 +1,9 @@
+//! The doors of the binary, told from outside: the HTTP API on real sockets, and the command line as a process, both
+//! before a daemon that is played by the test. No server is needed.
+
+mod cli;
+mod fake;
+mod hostile;
+mod http;
+mod offline;
+mod streams;

@@ -1,0 +1,284 @@
+//! Commands that need no daemon: `validate`, `judge`, `schema`, `completions`, `man`.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+
+use super::cli::{Ran, binary, ran};
+
+const POLICY: &str = "\
+apiVersion: sluice.dev/v1alpha1
+kind: RolloutPolicy
+metadata: {name: checkout, namespace: shop}
+spec:
+  target: {httpRoute: {name: checkout, stable: checkout, canary: checkout-canary}}
+  workloads: {stable: {deployment: checkout}, canary: {deployment: checkout-canary}, promote: copyTemplate}
+  metrics: {prometheus: {url: http://prometheus:9090, preset: istio}}
+  analysis: {latency: {enabled: false}}
+  steps: [{weight: 5}, {weight: 50}]
+  alerts: [{alertmanager: {url: http://alertmanager:9093}}]
+";
+
+/// A folder with one policy.
+struct Desk {
+    dir: TempDir,
+}
+
+impl Desk {
+    fn with(policy: &str) -> Desk {
+        let desk = Desk { dir: tempfile::tempdir().unwrap() };
+        desk.put("policy.yaml", policy);
+        desk
+    }
+
+    fn put(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    async fn sluice(&self, line: &str) -> Ran {
+        let mut command = binary(&line.split(' ').collect::<Vec<_>>());
+        command.current_dir(self.dir.path());
+        ran(command).await
+    }
+}
+
+#[tokio::test]
+async fn a_sound_policy_is_said_to_be_one() {
+    let ran = Desk::with(POLICY).sluice("validate policy.yaml").await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "1 sound policy, 0 faults, 0 warnings\n"));
+}
+
+#[tokio::test]
+async fn a_fault_names_file_line_column_and_field() {
+    for (right, wrong, told) in [
+        ("{weight: 50}", "{wieght: 50}", "policy.yaml:9:25: spec.steps[1].wieght: unknown field"),
+        ("{weight: 50}", "{weight: 5}", "policy.yaml:9:25: spec.steps[1].weight: step 2 has weight 5 %"),
+        ("{weight: 50}", "{weight: 101}", "policy.yaml:9:"),
+        ("v1alpha1", "v9", "policy.yaml:1:1: apiVersion: "),
+        ("name: checkout, namespace", "name: Check out, namespace", "policy.yaml:3:1: metadata: "),
+        ("http://alertmanager", "alertmanager", "policy.yaml:10:28: spec.alerts[0].alertmanager.url: "),
+        ("{enabled: false}", "{p99: fast}", "policy.yaml:8:"),
+        ("spec:", "spec: [", "policy.yaml:"),
+    ] {
+        let ran = Desk::with(&POLICY.replace(right, wrong)).sluice("validate policy.yaml").await;
+        assert_eq!(ran.code, 2, "{wrong}: {ran:?}");
+        assert!(ran.out.starts_with(told), "{wrong}: {}", ran.out);
+        assert!(ran.out.contains("1 fault,"), "{}", ran.out);
+    }
+}
+
+#[tokio::test]
+async fn programs_get_places_as_fields() {
+    let ran = Desk::with(&POLICY.replace("{weight: 50}", "{wieght: 50}"))
+        .sluice("validate policy.yaml -o json")
+        .await;
+    let fault = &ran.json()["faults"][0];
+    assert_eq!(
+        (&fault["line"], &fault["column"], &fault["field"]),
+        (&json!(9), &json!(25), &json!("spec.steps[1].wieght"))
+    );
+    assert_eq!(ran.json()["valid"], false);
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_a_warning_and_with_strict_a_fault() {
+    for (right, wrong, told) in [
+        ("  alerts: [{alertmanager: {url: http://alertmanager:9093}}]\n", "", "spec.alerts: nobody is told"),
+        ("canary: {deployment: checkout-canary}, ", "", "spec.workloads: copyTemplate needs both"),
+        ("preset: istio", "preset: haproxy", "warning: spec.analysis.latency"),
+        ("  analysis: {latency: {enabled: false}}", "  bake: {for: 0}", "spec.bake.for: without a bake"),
+    ] {
+        let policy =
+            POLICY.replace(right, wrong).replace("{latency: {enabled: false}}", "{latency: {p99: 500ms}}");
+        let desk = Desk::with(&policy);
+        let ran = desk.sluice("validate policy.yaml").await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.out.contains(told), "{told}: {}", ran.out);
+        assert_eq!(desk.sluice("validate --strict policy.yaml").await.code, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_cannot_be_decided_in_time_is_warned_of_with_what_would_fit() {
+    let analysis = "{requestsPerSecond: 20, latency: {enabled: false}, risk: {badRequests: 0.1, within: 60s, share: 0.01%}}";
+    let desk = Desk::with(&POLICY.replace("{latency: {enabled: false}}", analysis));
+    let ran = desk.sluice("validate policy.yaml").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("spec.steps[0]: at 20 requests a second"), "{}", ran.out);
+    assert!(ran.out.contains("would do"), "{}", ran.out);
+    let plenty =
+        desk.put("plenty.yaml", POLICY.replace("{latency: {enabled: false}}", "{requestsPerSecond: 500}"));
+    let ran = desk.sluice(&format!("validate {}", plenty.display())).await;
+    assert!(!ran.out.contains("spec.steps"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn a_folder_is_checked_whole_and_names_must_differ() {
+    let desk = Desk::with(POLICY);
+    desk.put("second.yml", POLICY);
+    desk.put("notes.txt", "no policy");
+    let ran = desk.sluice("validate .").await;
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.out.contains("second.yml:3:12: metadata.name: shop/checkout stands in ./policy.yaml too"),
+        "{}",
+        ran.out
+    );
+}
+
+#[tokio::test]
+async fn files_that_are_no_policies_kill_nothing() {
+    let desk = Desk::with(POLICY);
+    desk.put("huge.yaml", "x: ".to_owned() + &"y".repeat(10 << 20));
+    desk.put("binary.yaml", [0xff, 0xfe, 0x00]);
+    desk.put("empty.yaml", "");
+    desk.put("deep.yaml", "[".repeat(100_000));
+    for (file, told) in [
+        ("huge.yaml", "more than a policy may have"),
+        ("binary.yaml", "UTF-8"),
+        ("empty.yaml", "empty.yaml"),
+        ("deep.yaml", "deep.yaml"),
+    ] {
+        let ran = desk.sluice(&format!("validate {file}")).await;
+        assert_eq!(ran.code, 2, "{file}: {ran:?}");
+        assert!(ran.out.contains(told), "{file}: {}", ran.out);
+    }
+    let ran = desk.sluice("validate missing.yaml").await;
+    assert!(ran.code == 2 && ran.err.contains("missing.yaml"), "{ran:?}");
+}
+
+/// History, then windows of both versions; the canary fails with `share` of its requests.
+fn windows(share: u64) -> String {
+    let mut lines = String::new();
+    let mut add = |at: i64, step: u32, arm: &str, pod: &str, requests: u64, errors: u64| {
+        let line =
+            json!({"at": at, "step": step, "arm": arm, "pod": pod, "requests": requests, "errors": errors});
+        lines.push_str(&format!("{line}\n"));
+    };
+    for window in 0..60 {
+        for pod in ["a", "b", "c"] {
+            add(1_790_000_000 + window * 15, 0, "stable", pod, 500, 5);
+        }
+    }
+    for window in 60..120 {
+        for pod in ["a", "b", "c"] {
+            add(1_790_000_000 + window * 15, 1, "stable", pod, 500, 5);
+        }
+        for pod in ["x", "y"] {
+            add(1_790_000_000 + window * 15, 1, "canary", pod, 100, share);
+        }
+    }
+    lines
+}
+
+#[tokio::test]
+async fn windows_of_a_bad_canary_are_an_abort() {
+    let desk = Desk::with(POLICY);
+    desk.put("bad.jsonl", windows(20));
+    let ran = desk.sluice("judge --policy policy.yaml bad.jsonl -o json").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let answer = ran.json();
+    assert_eq!((&answer["decision"], &answer["evidence"][0]["metric"]), (&json!("abort"), &json!("errors")));
+    assert!(answer["at"].as_f64().unwrap() < 1_790_000_000.0 + 75.0 * 15.0, "{answer}");
+}
+
+#[tokio::test]
+async fn windows_of_a_good_canary_are_an_advance() {
+    let desk = Desk::with(POLICY);
+    desk.put("good.jsonl", windows(1));
+    let ran = desk.sluice("judge --policy policy.yaml good.jsonl").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.starts_with("advance at 2026-09-21T"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn no_windows_are_a_hold() {
+    let desk = Desk::with(POLICY);
+    desk.put("none.jsonl", "");
+    let ran = desk.sluice("judge --policy policy.yaml none.jsonl -o json").await;
+    assert_eq!((ran.code, &ran.json()["decision"]), (0, &json!("hold")));
+}
+
+#[tokio::test]
+async fn a_stream_is_followed_to_its_decision() {
+    let desk = Desk::with(POLICY);
+    let mut command = binary(&["judge", "--policy", "policy.yaml", "-", "--follow", "-o", "json"]);
+    let mut child =
+        command.current_dir(desk.dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It ends at the abort and may not take all of it.
+    let _ = stdin.write_all(windows(20).as_bytes()).await;
+    let output = child.wait_with_output().await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let decisions: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["decision"].clone()).collect();
+    assert_eq!(decisions.last(), Some(&json!("abort")), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+    drop(stdin);
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_be_counted_is_named() {
+    let desk = Desk::with(POLICY);
+    for (line, told) in [
+        ("nonsense", "line 1: "),
+        (r#"{"at":1,"step":1,"arm":"canary","pod":"a","requests":1,"errors":2}"#, "line 1: "),
+        (r#"{"at":1790000000000,"step":1,"arm":"canary","pod":"a"}"#, "seconds since 1970"),
+        (r#"{"at":1,"step":1,"arm":"green","pod":"a"}"#, "green"),
+    ] {
+        desk.put("bad.jsonl", format!("{line}\n"));
+        let ran = desk.sluice("judge --policy policy.yaml bad.jsonl").await;
+        assert_eq!(ran.code, 2, "{line}: {ran:?}");
+        assert!(ran.err.contains(told), "{line}: {}", ran.err);
+    }
+    desk.put("long.jsonl", "x".repeat(3 << 20));
+    let ran = desk.sluice("judge --policy policy.yaml long.jsonl").await;
+    assert!(ran.code == 2 && ran.err.contains("1048576 bytes"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn the_schema_is_json_schema() {
+    let ran = Desk::with(POLICY).sluice("schema").await;
+    assert_eq!(ran.code, 0);
+    assert_eq!(ran.json()["title"], "Policy");
+}
+
+#[tokio::test]
+async fn completions_and_man_pages_come_from_the_definitions() {
+    let desk = Desk::with(POLICY);
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = desk.sluice(&format!("completions {shell}")).await;
+        assert!(ran.code == 0 && ran.out.contains("promote-full"), "{shell}");
+    }
+    let page = desk.sluice("man").await;
+    assert!(page.out.starts_with(".ie") || page.out.contains(".TH sluice 1"), "{}", &page.out[..200]);
+    assert_eq!(desk.sluice("man pages").await.code, 0);
+    let abort = std::fs::read_to_string(desk.dir.path().join("pages/sluice-abort.1")).unwrap();
+    assert!(abort.contains("customers complain"), "the example is missing");
+}
+
+#[tokio::test]
+async fn wrong_use_is_exit_two_and_help_is_not() {
+    let desk = Desk::with(POLICY);
+    for (line, code) in
+        [("explode", 2), ("status --no-such-flag", 2), ("--help", 0), ("abort --help", 0), ("--version", 0)]
+    {
+        assert_eq!(desk.sluice(line).await.code, code, "{line}");
+    }
+    let ran = desk.sluice("init").await;
+    assert!(ran.code == 2 && ran.err.contains("--nats nats://"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_nats_server_that_is_not_there_is_exit_three() {
+    let desk = Desk::with(POLICY);
+    for line in ["init --nats nats://127.0.0.1:1", "status --nats nats://127.0.0.1:1 --timeout 2s"] {
+        let ran = desk.sluice(line).await;
+        assert_eq!(ran.code, 3, "{line}: {ran:?}");
+    }
+}
