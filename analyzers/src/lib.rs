@@ -35,6 +35,7 @@ pub mod latency;
 pub mod mann_whitney;
 pub mod mixture;
 pub mod objective;
+pub mod outlook;
 pub mod plan;
 pub mod plan_check;
 pub mod pod_effect;

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 /// What pods are drawn towards: a standard deviation of 10 %, as good as four pods' word.
 const PRIOR_VARIANCE: f64 = 0.01;
 const PRIOR_PODS: f64 = 4.0;
+/// Without history 10 % is taken at its word: with four degrees of freedom twice the errors would never be enough.
+const UNMEASURED_FREEDOM: f64 = 12.0;
 /// The integrals leave out what is less likely than the most likely ratio by this factor's logarithm.
 const NEGLIGIBLE: f64 = 40.0;
 const WIDEST_STEP: f64 = 0.02;
@@ -51,13 +53,15 @@ pub struct Spread {
 impl Spread {
     /// From stable's pods before the rollout, and the numbers of pods compared.
     pub fn new(measured: Option<PodSpread>, canary_pods: usize, stable_pods: usize) -> Self {
-        let (pods, variance) = measured.map_or((1.0, 0.0), |of| (f64::from(of.pods.max(1)), of.variance));
-        let tau2 = (PRIOR_PODS * PRIOR_VARIANCE + (pods - 1.0) * variance) / (pods - 1.0 + PRIOR_PODS);
         let each = |pods: usize| 1.0 / pods.max(1) as f64;
-        Self {
-            scale: libm::sqrt(tau2 * (each(canary_pods) + each(stable_pods))),
-            freedom: pods - 1.0 + PRIOR_PODS,
-        }
+        let (tau2, freedom) = match measured {
+            Some(of) => {
+                let more = f64::from(of.pods.max(1)) - 1.0;
+                ((PRIOR_PODS * PRIOR_VARIANCE + more * of.variance) / (more + PRIOR_PODS), more + PRIOR_PODS)
+            }
+            None => (PRIOR_VARIANCE, UNMEASURED_FREEDOM),
+        };
+        Self { scale: libm::sqrt(tau2 * (each(canary_pods) + each(stable_pods))), freedom }
     }
 }
 

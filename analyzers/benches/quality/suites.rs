@@ -1,14 +1,18 @@
 //! The cells of the table: goals 1 to 5 of the statistics page, and the rivals.
 
 use crate::rivals::NAMES;
-use crate::runs::{Kind, Outcome, many, wald};
+use crate::runs::{Cost, Kind, Outcome, many, wald};
 use crate::table::{Options, Summary, percent, upper};
 use crate::world::{Change, Service, Trouble};
 use sluice_analyzers::plan::{ErrorsPlan, Margin, Plan, Pods};
 
 pub fn print(options: &Options) {
     if options.wants("healthy") {
-        healthy(options);
+        healthy(options, &[6.0]);
+        healthy_defaults(options);
+    }
+    if options.wants("unmeasured") {
+        healthy(options, &[0.0]);
     }
     if options.wants("limit") {
         limit(options);
@@ -73,7 +77,7 @@ pub const TROUBLES: [(&str, Trouble); 12] = [
     ("slow start", Trouble::SlowStart),
 ];
 
-fn healthy(options: &Options) {
+fn healthy(options: &Options, hours: &[f64]) {
     println!(
         "\n## False aborts of a healthy release watched for 24 h ({} rollouts a cell)\n",
         options.rollouts
@@ -87,7 +91,7 @@ fn healthy(options: &Options) {
     cells.push(("few pods (2 and 1), uneven 10 %".into(), few, Trouble::UnevenPods(0.1)));
     cells.push(("rare errors (0.01 %)".into(), rare, Trouble::None));
     for (name, service, trouble) in cells {
-        for history_h in [6.0, 0.0] {
+        for history_h in hours {
             let kind = Kind {
                 history_h,
                 ..kind(service, trouble, Change::None, one_step(1.25, Pods::RandomEffect))
@@ -95,6 +99,9 @@ fn healthy(options: &Options) {
             healthy_row(&name, history_h, "10 %", &kind, options);
         }
     }
+}
+
+fn healthy_defaults(options: &Options) {
     let latency = Service { latency: true, ..SERVICE };
     for (name, trouble) in
         [("ideal", Trouble::None), ("bursts of 5", Trouble::Bursts(5.0)), ("slow start", Trouble::SlowStart)]
@@ -290,9 +297,9 @@ fn late(options: &Options) {
         "\n## A change that begins in the fourth step (1, 5, 25, 50 %, half an hour each; {rollouts} rollouts a cell)\n"
     );
     println!(
-        "| errors | rule | caught | median minutes after the change | mean bad requests served after it |"
+        "| errors | rule | stopped before it | caught after it | median minutes | mean bad requests served |"
     );
-    println!("| --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- |");
     for (base, ratio) in [(0.001, 3.0), (0.01, 2.0), (0.001, 10.0)] {
         let kind = Kind {
             with_rivals: true,
@@ -307,11 +314,24 @@ fn late(options: &Options) {
         };
         let outcomes = many(&kind, rollouts, options.threads);
         let what = format!("{} % -> {:.2} %", base * 100.0, base * ratio * 100.0);
-        rival_row(&what, "Sluice", &Summary::of(&outcomes, |outcome| outcome.aborted));
+        late_row(&what, "Sluice", &outcomes, |outcome| outcome.aborted);
         for (at, name) in NAMES.iter().enumerate() {
-            rival_row(&what, name, &Summary::of(&outcomes, |outcome| outcome.rivals[at]));
+            late_row(&what, name, &outcomes, |outcome| outcome.rivals[at]);
         }
     }
+}
+
+fn late_row(what: &str, name: &str, outcomes: &[Outcome], rule: impl Fn(&Outcome) -> Option<Cost>) {
+    let after = Summary::of(outcomes, |outcome| rule(outcome).filter(|cost| cost.seconds > 0.0));
+    let early =
+        outcomes.iter().filter(|outcome| rule(outcome).is_some_and(|cost| cost.seconds <= 0.0)).count();
+    println!(
+        "| {what} | {name} | {} | {} | {:.1} | {:.0} |",
+        percent(early as f64 / outcomes.len() as f64),
+        percent(after.share()),
+        after.median_seconds / 60.0,
+        after.mean_errors
+    );
 }
 
 fn latency(options: &Options) {
