@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(sees[0].minutes, None, "1.1 times is within the margin");
         let (thrice, ten) = (sees[1].minutes.unwrap(), sees[2].minutes.unwrap());
         assert!(
-            ten < twice && twice < 60.0 && sees[1].minutes_95.is_some_and(|late| late > twice),
+            ten < thrice && thrice < 60.0 && sees[1].minutes_95.is_some_and(|late| late > thrice),
             "{sees:?}"
         );
         assert!(rows[3].sees[1].minutes.unwrap() < thrice, "more traffic, sooner");

@@ -91,7 +91,7 @@ fn healthy(options: &Options, hours: &[f64]) {
     cells.push(("few pods (2 and 1), uneven 10 %".into(), few, Trouble::UnevenPods(0.1)));
     cells.push(("rare errors (0.01 %)".into(), rare, Trouble::None));
     for (name, service, trouble) in cells {
-        for history_h in hours {
+        for history_h in hours.iter().copied() {
             let kind = Kind {
                 history_h,
                 ..kind(service, trouble, Change::None, one_step(1.25, Pods::RandomEffect))
