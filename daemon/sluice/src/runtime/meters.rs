@@ -1,6 +1,5 @@
 //! Our own metrics: few, typed, documented. `sluice_…` in the Prometheus text format.
 
-
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -35,6 +34,14 @@ pub struct Meters {
     unsaved: Gauge<i64, std::sync::atomic::AtomicI64>,
 }
 
+/// What stands there at 0 from the start: a counter that appears with its first count hides that count from `increase()`.
+const PHASES: [&str; 8] =
+    ["gated", "preparing", "shifting", "observing", "paused", "baking", "promoting", "reverting"];
+const VERDICTS: [&str; 5] = ["pass", "fail", "undecided", "no-data", "source-down"];
+const FAILURES: [&str; 6] =
+    ["set-traffic", "release-traffic", "scale-workload", "promote-workload", "restore-workload", "publish"];
+const QUEUES: [&str; 2] = ["lane", "deferred"];
+
 impl Default for Meters {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sluice");
@@ -56,7 +63,7 @@ impl Default for Meters {
         registry.register("target_write_seconds", "Time to write a weight, read-back included", write_seconds.clone());
         let unsaved = Gauge::default();
         registry.register("unsaved_rollouts", "Rollouts whose last decision waits for the store", unsaved.clone());
-        Meters {
+        let meters = Meters {
             registry,
             rollouts,
             transitions,
@@ -67,11 +74,21 @@ impl Default for Meters {
             save_seconds,
             write_seconds,
             unsaved,
-        }
+        };
+        meters.begin_at_zero();
+        meters
     }
 }
 
 impl Meters {
+    fn begin_at_zero(&self) {
+        PHASES.iter().for_each(|phase| drop(self.rollouts.get_or_create(&by(phase))));
+        drop(self.transitions.get_or_create(&by("requested")));
+        VERDICTS.iter().for_each(|verdict| drop(self.verdicts.get_or_create(&by(verdict))));
+        FAILURES.iter().for_each(|effect| drop(self.failures.get_or_create(&by(effect))));
+        QUEUES.iter().for_each(|queue| drop(self.dropped.get_or_create(&by(queue))));
+    }
+
     pub fn phase(&self, from: Option<&str>, to: Option<&str>) {
         if let Some(from) = from {
             self.rollouts.get_or_create(&by(from)).dec();

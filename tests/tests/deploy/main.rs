@@ -1,0 +1,23 @@
+//! What stands in `deploy/` does what it says: policies are sound, metrics exist, and the rights that are granted there are
+//! enough for a whole release, and no more.
+
+mod examples;
+#[cfg(feature = "real")]
+mod manifests;
+mod metrics;
+#[cfg(feature = "real")]
+mod rights;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A file or folder below `deploy/`.
+fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
+}
+
+fn text(path: &str) -> Result<String> {
+    let path = deploy(path);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,49 @@
+//! Manifests and rules, as the real programs read them.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use sluice_rig::{Kube, binaries};
+use sluice_tests::{LIMIT, story};
+
+use crate::{deploy, text};
+
+async fn promtool(args: &[&str]) -> Result<()> {
+    let mut command = tokio::process::Command::new(binaries::packaged("promtool")?);
+    command.args(args).current_dir(deploy("prometheus")).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(LIMIT, command.output()).await.context("promtool did not end")??;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "promtool {args:?}: {}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+#[test]
+fn prometheus_reads_the_alert_rules_and_they_fire_when_they_should() -> Result<()> {
+    story(async {
+        promtool(&["check", "config", "scrape.yaml"]).await?;
+        promtool(&["test", "rules", "alerts.test.yaml"]).await
+    })
+}
+
+/// The namespace enforces the `restricted` standard, so the pod comes only if it meets that.
+#[test]
+fn the_daemons_pod_is_admitted_under_the_restricted_standard() -> Result<()> {
+    story(async {
+        let kube = Kube::shared().await?;
+        for file in ["kubernetes/rbac.yaml", "kubernetes/sluice.yaml"] {
+            kube.kubectl_as(Kube::ADMIN, &["apply", "--validate=strict", "--filename=-"], Some(&text(file)?))
+                .await?;
+        }
+        kube.wait("sluice", "pod/sluice-0", "condition=Ready", LIMIT).await
+    })
+}
+
+#[test]
+fn the_walk_throughs_shop_comes_up() -> Result<()> {
+    story(async {
+        let kube = Kube::shared().await?;
+        let shop = text("examples/walkthrough/shop.yaml")?;
+        kube.kubectl_as(Kube::ADMIN, &["apply", "--validate=strict", "--filename=-"], Some(&shop)).await?;
+        kube.wait("shop", "deployment/checkout", "condition=Available", LIMIT).await
+    })
+}
