@@ -3,6 +3,7 @@
 use crate::curve::Curve;
 use crate::dispersion::Dispersion;
 use crate::mixture::RestartMix;
+use crate::pairing::{Waiting, stable_is_read_first};
 use crate::plan::{ErrorsPlan, Pods, alternatives};
 use crate::pod_effect::{PodEffect, Spread};
 use crate::proof::Proof;
@@ -28,12 +29,7 @@ pub struct ErrorsEvidence {
     running: Dispersion,
 }
 
-/// The abort evidence of one way to pair the versions' windows.
-///
-/// Where stable's pods are scraped before the canary's, an incident that begins between the two would look like the
-/// canary's fault alone. There each canary window is also held against stable's *next* one, as a lane of its own, and the
-/// smaller evidence of the two lanes counts: never more than that of the windows as they are, so no validity is lost, and
-/// hardly less once the incident is in both.
+/// The abort evidence of one way to pair the versions' windows; see [`crate::pairing`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Lane {
     mix: RestartMix,
@@ -44,8 +40,7 @@ struct Lane {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct LateLane {
     lane: Lane,
-    /// The canary's last window, by stratum.
-    waiting: Vec<(String, Count)>,
+    waiting: Waiting,
 }
 
 /// What the evidence of one window is divided by, in each direction.
@@ -102,7 +97,7 @@ impl ErrorsEvidence {
         let phi = self.phi(pods, plan);
         self.last = Pair::default();
         if self.late.is_none() && stable_is_read_first(window) {
-            self.late = Some(LateLane { lane: self.lane.clone(), waiting: Vec::new() });
+            self.late = Some(LateLane { lane: self.lane.clone(), waiting: Waiting::default() });
         }
         for stratum in strata(window) {
             let pair = count(window, stratum);
@@ -128,15 +123,7 @@ impl ErrorsEvidence {
 
     fn add_late(&mut self, stratum: &str, pair: Pair, phi: Phi) {
         let Some(late) = &mut self.late else { return };
-        let known = late.waiting.iter().position(|(name, _)| name == stratum);
-        let before = match known {
-            Some(at) => std::mem::replace(&mut late.waiting[at].1, pair.canary),
-            None => {
-                late.waiting.push((stratum.to_owned(), pair.canary));
-                Count::default()
-            }
-        };
-        let paired = Pair { canary: before, stable: pair.stable };
+        let paired = late.waiting.pair(stratum, pair);
         if paired.has_both() {
             late.lane.add(self.r, self.plus, &self.grid, paired, phi.abort);
         }
@@ -221,13 +208,6 @@ impl Lane {
         }
         ahead.log_e(r, grid)
     }
-}
-
-/// Whether any pod of stable's was sampled before the last of the canary's.
-fn stable_is_read_first(window: &Window) -> bool {
-    let ends = |arm| window.of(arm).filter_map(|pod| pod.sampled_ms.map(|(_, end)| end));
-    let (first, last) = (ends(Arm::Stable).min(), ends(Arm::Canary).max());
-    first.zip(last).is_some_and(|(stable, canary)| stable < canary)
 }
 
 /// A pod with several strata counts once.

@@ -12,6 +12,7 @@ use crate::dispersion::Dispersion;
 use crate::errors::{Phi, strata};
 use crate::mixture::{RestartMix, log_sum_exp};
 use crate::objective::ObjectiveEvidence;
+use crate::pairing::{Waiting, stable_is_read_first};
 use crate::plan::{LatencyPlan, Plan, alternatives};
 use crate::proof::Proof;
 use crate::rate_ratio::{Count, Pair};
@@ -46,8 +47,16 @@ pub(crate) struct Boundary {
     pub(crate) le_stable: f64,
     pub(crate) le_canary: f64,
     mix: RestartMix,
+    /// The canary against stable's next window; see [`crate::pairing`].
+    late: Option<LateMix>,
     pub(crate) totals: Pair,
     running: Dispersion,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct LateMix {
+    mix: RestartMix,
+    waiting: Waiting,
 }
 
 /// A boundary at which the canary must be proven good enough.
@@ -73,7 +82,7 @@ impl LatencyEvidence {
 
     pub fn start(&mut self, share: f64) {
         self.started += share;
-        self.boundaries.iter_mut().for_each(|boundary| boundary.mix.start(share));
+        self.boundaries.iter_mut().for_each(|boundary| boundary.start(share));
         self.objectives.iter_mut().for_each(|objective| objective.start(share));
     }
 
@@ -146,39 +155,52 @@ impl Boundary {
     fn new(le_stable: f64, le_canary: f64, odds: usize, started: f64) -> Self {
         let mut mix = RestartMix::new(odds);
         mix.start(started);
-        Self { le_stable, le_canary, mix, totals: Pair::default(), running: Dispersion::default() }
+        Self {
+            le_stable,
+            le_canary,
+            mix,
+            late: None,
+            totals: Pair::default(),
+            running: Dispersion::default(),
+        }
+    }
+
+    fn start(&mut self, share: f64) {
+        self.mix.start(share);
+        self.late.iter_mut().for_each(|late| late.mix.start(share));
     }
 
     pub(crate) fn log_e(&self) -> f64 {
         let log_weight = -libm::log(self.mix.len().max(1) as f64);
-        self.mix.log_e(std::iter::repeat_n(log_weight, self.mix.len()))
+        let log_e = |mix: &RestartMix| mix.log_e(std::iter::repeat_n(log_weight, mix.len()));
+        let late = self.late.as_ref().map_or(f64::INFINITY, |late| log_e(&late.mix));
+        log_e(&self.mix).min(late)
     }
 
     fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window) {
         let guess = self.guess(latency);
         let phi = self.phi(plan, latency);
         let mut counted = Pair::default();
+        if self.late.is_none() && stable_is_read_first(window) {
+            self.late = Some(LateMix { mix: self.mix.clone(), waiting: Waiting::default() });
+        }
         for stratum in strata(window) {
             let Some(pair) = self.count(window, stratum, plan.warmup_ms) else { continue };
             counted.add(pair);
             if let (Some(guess), true) = (guess, pair.has_both()) {
-                self.bet(latency, pair, guess, phi.abort);
+                bet(&mut self.mix, latency, pair, guess, phi.abort);
+            }
+            if let Some(late) = &mut self.late {
+                let paired = late.waiting.pair(stratum, pair);
+                if let (Some(guess), true) = (guess, paired.has_both()) {
+                    bet(&mut late.mix, latency, paired, guess, phi.abort);
+                }
             }
             let (le, warmup) = (self.le_stable, plan.warmup_ms);
             let pods = window.of(Arm::Stable).filter(move |pod| pod.stratum == stratum);
             self.running.add(pods.filter_map(move |pod| slow_of(pod, le, warmup)));
         }
         self.totals.add(counted);
-    }
-
-    fn bet(&mut self, latency: &LatencyPlan, pair: Pair, guess: f64, phi: f64) {
-        let Some(compare) = &latency.compare else { return };
-        let (n_c, n_s) = (pair.canary.n as f64, pair.stable.n as f64);
-        for (at, odds) in compare.odds.iter().enumerate() {
-            if let Some(bet) = Bet::new(latency.worse_by, guess, *odds, n_c, n_s) {
-                self.mix.multiply(at, bet.log_e(pair) / phi);
-            }
-        }
     }
 
     /// Stable's share of slow requests as the past tells it; none before any request.
@@ -202,6 +224,17 @@ impl Boundary {
         let canary = slow(window, Some(stratum), Arm::Canary, self.le_canary, warmup_ms)?;
         let stable = slow(window, Some(stratum), Arm::Stable, self.le_stable, warmup_ms)?;
         Some(Pair { canary, stable })
+    }
+}
+
+/// One window's bets of every odds ratio.
+fn bet(mix: &mut RestartMix, latency: &LatencyPlan, pair: Pair, guess: f64, phi: f64) {
+    let Some(compare) = &latency.compare else { return };
+    let (n_c, n_s) = (pair.canary.n as f64, pair.stable.n as f64);
+    for (at, odds) in compare.odds.iter().enumerate() {
+        if let Some(bet) = Bet::new(latency.worse_by, guess, *odds, n_c, n_s) {
+            mix.multiply(at, bet.log_e(pair) / phi);
+        }
     }
 }
 

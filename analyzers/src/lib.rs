@@ -36,6 +36,7 @@ pub mod mann_whitney;
 pub mod mixture;
 pub mod objective;
 pub mod outlook;
+pub mod pairing;
 pub mod plan;
 pub mod plan_check;
 pub mod pod_effect;
