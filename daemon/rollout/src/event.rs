@@ -117,8 +117,9 @@ pub enum Event {
     WorkloadReady { id: EffectId },
     /// The target as it stands: a write's answer, a read, or a change seen by the watch.
     TrafficObserved(ReadBack),
-    /// One closed window was judged. `counted` is its length; `step` names the observation that it belongs to.
-    Evidence { step: usize, verdict: Verdict, counted: Duration, words: String },
+    /// One closed window was judged. `counted` is its length, `until` its end; `step` names the observation that it
+    /// belongs to.
+    Evidence { step: usize, verdict: Verdict, counted: Duration, until: Timestamp, words: String },
     /// The canary has had no ready endpoint for the policy's grace, while it has weight.
     CanaryVanished,
     Drained(DrainEnd),

@@ -52,6 +52,15 @@ pub enum OnTrouble {
     Pause,
 }
 
+/// Requests still reach the canary when the drain's limit is over (sticky sessions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUndrained {
+    /// Its pods go all the same, within their grace period.
+    Cut,
+    /// Its pods stay, and that is told.
+    Alert,
+}
+
 /// A target changed from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDrift {
@@ -86,6 +95,7 @@ pub struct Limits {
     pub trouble_after: Duration,
     /// How long the drain is watched after an abort.
     pub drain: Duration,
+    pub on_undrained: OnUndrained,
     /// How long the old pods stay after promotion.
     pub scale_down_delay: Duration,
 }

@@ -83,6 +83,9 @@ pub struct Watch {
     pub since: Timestamp,
     /// Closed windows' time so far, in milliseconds: counted, not elapsed.
     pub counted_ms: u64,
+    /// Up to here, by the source's clock: a gap that is read again after a crash counts once.
+    #[serde(default)]
+    pub counted_until: Timestamp,
     pub verdict: Option<Verdict>,
     /// When the present verdict began to be reported without a break.
     pub verdict_since: Timestamp,
@@ -97,6 +100,10 @@ pub struct Answered {
     pub accepted: bool,
     pub revision: u64,
     pub reason: Reason,
+    /// Where the rollout stood then.
+    pub phase: String,
+    pub step: Option<usize>,
+    pub weight: Weight,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -25,6 +25,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 #[derive(Clone)]
 pub struct Clients {
     kubeconfig: Option<PathBuf>,
+    context: Option<String>,
     kube: Arc<OnceCell<kube::Client>>,
     http: reqwest::Client,
     attempt: Duration,
@@ -43,7 +44,12 @@ impl Clients {
     /// `kubeconfig`: a file; without one `KUBECONFIG`, `~/.kube/config` or the pod's service account, in this order.
     /// The process must have installed a rustls crypto provider.
     pub fn new(kubeconfig: Option<PathBuf>) -> Result<Clients, TargetError> {
-        Ok(Clients { kubeconfig, kube: Arc::default(), http: http()?, attempt: ATTEMPT })
+        Ok(Clients { kubeconfig, context: None, kube: Arc::default(), http: http()?, attempt: ATTEMPT })
+    }
+
+    /// A context of the kubeconfig in place of its current one.
+    pub fn with_context(self, context: Option<String>) -> Clients {
+        Clients { context, ..self }
     }
 
     /// How long one attempt against the API server may take (2 s if not set).
@@ -76,14 +82,14 @@ impl Clients {
     }
 
     async fn config(&self) -> Result<kube::Config, TargetError> {
-        let Some(path) = &self.kubeconfig else {
-            return kube::Config::infer().await.map_err(|error| {
-                no_cluster("KUBECONFIG, ~/.kube/config and the pod's service account", &error)
-            });
+        const USUAL: &str = "KUBECONFIG, ~/.kube/config and the pod's service account";
+        let (place, file) = match (&self.kubeconfig, &self.context) {
+            (None, None) => return kube::Config::infer().await.map_err(|error| no_cluster(USUAL, &error)),
+            (None, Some(_)) => (USUAL.to_owned(), Kubeconfig::read()),
+            (Some(path), _) => (path.display().to_string(), Kubeconfig::read_from(path)),
         };
-        let place = path.display().to_string();
-        let file = Kubeconfig::read_from(path).map_err(|error| no_cluster(&place, &error))?;
-        let options = KubeConfigOptions::default();
+        let file = file.map_err(|error| no_cluster(&place, &error))?;
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|error| no_cluster(&place, &error))
     }
 }

@@ -19,6 +19,9 @@ pub struct Charter {
     pub actor: Option<String>,
     /// `source` and `id` of the announcement.
     pub key: String,
+    /// Its place in the bus' stream, where it has one: an older announcement never begins after a newer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
     /// The resolved policy's bytes (JSON) and their SHA-256.
     pub policy: String,
     pub policy_hash: String,

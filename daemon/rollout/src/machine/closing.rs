@@ -2,7 +2,7 @@
 
 use super::Draft;
 use crate::{
-    AlertKind, DrainEnd, Effect, Lane, Notice, Observation, Outcome, Phase, Promote, PromoteStage, Reason, Replicas,
+    AlertKind, DrainEnd, Effect, Lane, Notice, Observation, OnUndrained, Outcome, Phase, Promote, PromoteStage, Reason, Replicas,
     RevertStage, Role, TimerId, Weight,
 };
 
@@ -22,7 +22,11 @@ impl Draft<'_> {
             self.alert(AlertKind::Aborting, &reason);
         }
         self.ask(Effect::Observe(Observation::None));
-        if self.state.stable_touched {
+        if self.state.stable_touched && reason == Reason::CanaryVanished {
+            // Nobody serves the canary's share: whatever stable runs now is better, and its restoring goes on beside.
+            self.close(reason.clone());
+            self.ask(Effect::RestoreWorkload);
+        } else if self.state.stable_touched {
             self.enter(Phase::Reverting { stage: RevertStage::Restoring, reason: reason.clone() });
             self.ask(Effect::RestoreWorkload);
             self.wake(TimerId::Promote, self.now.plus(self.policy.limits.promote));
@@ -56,9 +60,13 @@ impl Draft<'_> {
         reason
     }
 
+    /// The edge gives a restore up only where trying again cannot help; a person decides then.
     pub(super) fn restore_failed(&mut self, why: String) -> Reason {
-        self.ask(Effect::RestoreWorkload);
-        self.needs_attention(Reason::PromotionFailed { why })
+        let reason = Reason::PromotionFailed { why };
+        if self.state.is_done() {
+            return reason;
+        }
+        self.needs_attention(reason)
     }
 
     /// Weight 0 was read back: this is the end, what follows delays nothing.
@@ -126,13 +134,20 @@ impl Draft<'_> {
     pub(super) fn after_drain(&mut self, end: DrainEnd) -> Reason {
         let reason = Reason::Drained { end: end.word().into() };
         self.bump();
-        self.put_sizes_back();
+        self.ask(Effect::ReleaseTraffic);
+        match (end, self.policy.limits.on_undrained) {
+            (DrainEnd::No, OnUndrained::Alert) => self.tell(Notice::Attention, &reason),
+            (DrainEnd::No, OnUndrained::Cut) | (DrainEnd::Yes | DrainEnd::Unknown, _) => self.put_sizes_back(),
+        }
         self.tell(Notice::Drained { end }, &reason);
         reason
     }
 
     /// A canary without endpoints under traffic answers 503 for its whole share: no statistics are needed.
     pub(super) fn canary_vanished(&mut self) -> Reason {
+        if let Phase::Reverting { stage: RevertStage::Restoring, .. } = self.state.phase {
+            return self.close_with_first_reason();
+        }
         let returning = matches!(self.state.phase, Phase::Promoting { stage: PromoteStage::Returning, .. });
         if self.state.weight.is_zero() || returning {
             return Reason::Stale { what: "a canary without endpoints, and without traffic".into() };

@@ -80,12 +80,6 @@ impl<'p> Draft<'p> {
         self.effects.extend(self.state.outstanding.iter().cloned());
     }
 
-    pub fn repeat_alerts(&mut self) {
-        for Firing { kind, summary, since } in self.state.alerts.clone() {
-            self.ask(Effect::Alert { kind, summary, since });
-        }
-    }
-
     pub fn tell(&mut self, notice: Notice, reason: &Reason) {
         self.ask(Effect::Publish { notice, reason: reason.to_string() });
     }

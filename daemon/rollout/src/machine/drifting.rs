@@ -67,6 +67,8 @@ impl Draft<'_> {
                 self.tell(notice, &reason);
                 reason
             }
+            // A swap ends at full weight and nothing less: drift and recovery write the weight of before, too.
+            Phase::Promoting { stage: PromoteStage::Raising, .. } if weight < Weight::FULL => self.try_shift(),
             Phase::Promoting { stage: PromoteStage::Raising | PromoteStage::Returning, .. } => self.promoted(),
             Phase::Reverting { stage: RevertStage::Closing, .. } => self.closed(),
             Phase::Paused { .. } | Phase::Observing { .. } | Phase::Baking { .. } => {
@@ -115,6 +117,9 @@ impl Draft<'_> {
     }
 
     fn correct(&mut self, found: Weight, wanted: Weight) -> Reason {
+        if wanted > found && self.state.canary_available == 0 {
+            return Reason::CanaryNotAvailable { available: 0, needed: self.state.canary_needed };
+        }
         self.bump();
         self.state.drifts.push_back(self.now);
         let times = u32::try_from(self.state.drifts.len()).unwrap_or(u32::MAX);

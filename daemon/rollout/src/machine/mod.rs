@@ -49,7 +49,9 @@ impl Draft<'_> {
             Event::Scaled { id, needed } => self.scaled(id, needed),
             Event::WorkloadReady { id } => self.workload_ready(id),
             Event::TrafficObserved(read) => self.traffic_observed(read),
-            Event::Evidence { step, verdict, counted, words } => self.evidence(step, verdict, counted, words),
+            Event::Evidence { step, verdict, counted, until, words } => {
+                self.evidence(step, verdict, (counted, until), words)
+            }
             Event::CanaryVanished => self.canary_vanished(),
             Event::Drained(end) => self.drained(end),
             Event::EffectDone { id } => self.effect_done(id),
@@ -90,6 +92,10 @@ impl Draft<'_> {
         if retrying {
             return self.still_trying(&effect, why);
         }
+        if self.holds_the_weight(&effect) {
+            // It stays outstanding: the weight must not rise on pods that were never asked for. `retry` asks again.
+            return self.needs_attention(Reason::TargetRefused { why });
+        }
         self.complete(id);
         match effect {
             Effect::SetTraffic { .. } => self.target_refused(why),
@@ -106,6 +112,13 @@ impl Draft<'_> {
             | Effect::Alert { .. }
             | Effect::ResolveAlert { .. } => Reason::EffectFailed { why },
         }
+    }
+
+    /// A canary that could not be scaled for a later step than the first.
+    fn holds_the_weight(&self, effect: &Effect) -> bool {
+        let scaling = matches!(effect, Effect::ScaleWorkload { role: Role::Canary, .. });
+        let opening = matches!(self.state.phase, Phase::Preparing { next: 1.. } | Phase::Promoting { .. });
+        scaling && (opening || matches!(self.state.phase, Phase::Paused { .. }))
     }
 
     /// The edge goes on trying. On-call hears of it where traffic or promotion wait for it.
@@ -147,7 +160,6 @@ impl Draft<'_> {
             return self.abort(Reason::AbortMarkFound { mark });
         }
         self.repeat_outstanding();
-        self.repeat_alerts();
         let writes = self.state.outstanding.iter().any(|one| matches!(one.effect, Effect::SetTraffic { .. }));
         if takeover && !writes && !self.state.is_done() && self.state.had_traffic {
             let weight = self.state.weight;

@@ -25,7 +25,7 @@ impl Draft<'_> {
     }
 
     /// Asks the gate that stands next, or goes on where none is left.
-    fn ask_gate(&mut self) {
+    pub(super) fn ask_gate(&mut self) {
         match self.state.phase.gate(self.policy) {
             Some(gate) => {
                 let (id, patience) = (gate.id.clone(), gate.patience);
@@ -156,7 +156,7 @@ impl Draft<'_> {
     }
 
     /// Raises the weight once the canary's pods are there and the service was measured.
-    fn try_shift(&mut self) -> Reason {
+    pub(super) fn try_shift(&mut self) -> Reason {
         let (available, needed) = (self.state.canary_available, self.state.canary_needed);
         let waits = Reason::CanaryNotAvailable { available, needed };
         if let Phase::Promoting { stage: PromoteStage::Raising, .. } = self.state.phase {

@@ -20,7 +20,15 @@ impl Draft<'_> {
             Ok(()) => command.said(),
             Err(refusal) => refusal,
         };
-        let answered = Answered { key: command.key, accepted, revision: self.state.revision, reason: reason.clone() };
+        let answered = Answered {
+            key: command.key,
+            accepted,
+            revision: self.state.revision,
+            reason: reason.clone(),
+            phase: self.state.phase.name().to_owned(),
+            step: self.state.step(self.policy),
+            weight: self.state.weight,
+        };
         if self.state.answered.len() == MOST_ANSWERS {
             self.state.answered.pop_front();
         }
@@ -141,24 +149,22 @@ impl Draft<'_> {
 
     /// Takes up what was paused; wishes that may have been lost or overtaken are repeated.
     fn go_on(&mut self, why: &PauseReason) {
+        if *why == PauseReason::Drift {
+            self.state.drifts.clear();
+            if self.state.canary_available > 0 || self.state.weight.is_zero() {
+                self.set_weight(self.state.weight);
+            }
+        }
         let own = self.state.step(self.policy).map(|step| self.policy.weight_of(step));
         match self.state.phase.clone() {
-            Phase::Gated { .. } | Phase::Promoting { stage: PromoteStage::Gated, .. } => {
-                self.ask_gate_again();
-            }
+            Phase::Gated { .. } | Phase::Promoting { stage: PromoteStage::Gated, .. } => self.ask_gate(),
             Phase::Preparing { next } => self.prepare(next),
-            Phase::Shifting { step } => self.shift(step),
-            Phase::Observing { step, .. } if own != Some(self.state.weight) => self.shift(step),
-            Phase::Baking { .. } if own != Some(self.state.weight) => self.shift(self.policy.steps.len()),
+            // The pods may have gone meanwhile: the weight follows them.
+            Phase::Shifting { step } => self.prepare(step),
+            Phase::Observing { step, .. } if own != Some(self.state.weight) => self.prepare(step),
+            Phase::Baking { .. } if own != Some(self.state.weight) => self.prepare(self.policy.steps.len()),
             Phase::Observing { step, .. } if *why == PauseReason::Policy => self.leave_step(step),
-            Phase::Observing { .. } | Phase::Baking { .. } => {
-                if *why == PauseReason::Drift {
-                    self.state.drifts.clear();
-                    let weight = self.state.weight;
-                    self.set_weight(weight);
-                }
-                self.set_deadline();
-            }
+            Phase::Observing { .. } | Phase::Baking { .. } => self.set_deadline(),
             Phase::Paused { .. } | Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. } => {}
         }
     }

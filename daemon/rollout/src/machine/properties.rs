@@ -104,7 +104,8 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
         Chance::Evidence { off, verdict, seconds } => {
             let step = state.step(policy).unwrap_or(0).saturating_add_signed(isize::from(*off));
             let counted = Duration::from_secs(u64::from(*seconds));
-            Event::Evidence { step, verdict: *verdict, counted, words: "as seen".into() }
+            let until = state.now.plus(counted);
+            Event::Evidence { step, verdict: *verdict, counted, until, words: "as seen".into() }
         }
         Chance::Vanished => Event::CanaryVanished,
         Chance::Drained => Event::Drained(DrainEnd::Unknown),
@@ -186,7 +187,7 @@ impl Watcher {
         let state = &after.state;
         self.earn(policy, before, event, after);
         self.first(policy, before, state, event);
-        self.second(before, after);
+        self.second(policy, before, after);
         self.third(before, state, event);
         self.seventh(state, &after.effects);
         assert!(state.outstanding.len() <= 64, "invariant 10: {} outstanding", state.outstanding.len());
@@ -228,7 +229,7 @@ impl Watcher {
         }
     }
 
-    fn second(&mut self, before: &State, after: &Transition) {
+    fn second(&mut self, policy: &Policy, before: &State, after: &Transition) {
         if before.is_aborting() || after.state.is_aborting() {
             let ceiling = *self.aborted_at.get_or_insert(after.state.weight);
             for one in &after.effects {
@@ -240,6 +241,10 @@ impl Watcher {
         if let (false, Phase::Done { outcome: Outcome::Reverted, .. }) = (before.is_done(), &after.state.phase) {
             assert_eq!(after.state.read_back, Some(Weight::ZERO), "invariant 2: 0 was not read back");
             assert!(after.state.confirmed.is_some(), "invariant 2: 0 is not ours");
+        }
+        if let (false, Phase::Done { outcome: Outcome::Promoted, .. }) = (before.is_done(), &after.state.phase) {
+            let last = if policy.promote == Promote::Swap { Weight::FULL } else { Weight::ZERO };
+            assert_eq!(after.state.read_back, Some(last), "promoted, but the traffic is elsewhere");
         }
         if before.is_done() {
             assert!(!after.effects.iter().any(|one| matches!(one.effect, Effect::SetTraffic { .. })));

@@ -40,6 +40,7 @@ pub(super) fn policy() -> Policy {
             on_source_down: OnTrouble::Alert,
             trouble_after: Duration::from_secs(60),
             drain: Duration::from_secs(60),
+            on_undrained: OnUndrained::Cut,
             scale_down_delay: Duration::from_secs(30),
         },
         on_drift: OnDrift::Correct,
@@ -109,7 +110,8 @@ impl Story {
     pub fn evidence(&mut self, verdict: Verdict, seconds: u64) -> Reason {
         let step = self.state.step(&self.policy).unwrap();
         let counted = Duration::from_secs(seconds);
-        self.event(Event::Evidence { step, verdict, counted, words: "so it is".into() })
+        let until = Timestamp::from_millis(self.at * 1000);
+        self.event(Event::Evidence { step, verdict, counted, until, words: "so it is".into() })
     }
 
     pub fn says(&mut self, key: &str, action: Action) -> Answered {
@@ -374,6 +376,7 @@ fn a_weight_by_hand_stays_below_the_steps_and_until_resumed() {
     story.written();
     assert_eq!((story.phase(), story.state.weight), ("paused", percent(2.0)));
     assert!(story.says("3", Action::Resume).accepted);
+    story.pods_ready(3);
     assert_eq!(story.asked_weights(), [5.0, 2.0, 5.0]);
 }
 
@@ -489,7 +492,7 @@ fn after_a_crash_what_was_outstanding_runs_again_with_the_same_ids() {
     let crashed = story.state.clone();
     let recovered = Event::Recovered { epoch: 2, takeover: false, abort_mark: None };
     let Transition { state, effects, .. } = step(&story.policy, crashed, Timestamp::default(), recovered);
-    assert!(outstanding.iter().filter(|one| !one.effect.is_alert()).all(|one| effects.contains(one)));
+    assert!(outstanding.iter().all(|one| effects.contains(one)));
     assert_eq!(state.phase.name(), "reverting");
 }
 
@@ -522,4 +525,75 @@ fn time_that_runs_backwards_stands_still() {
     let now = story.state.now;
     story.after(-90).says("2", Action::Resume);
     assert_eq!(story.state.now, now);
+}
+
+#[test]
+fn a_restart_while_a_swap_grows_the_canary_does_not_promote_at_the_bakes_weight() {
+    let mut story = Story::watched(Policy { promote: Promote::Swap, ..policy() });
+    story.says("1", Action::Skip { to: None });
+    story.pods_ready(9).written();
+    story.after(120).evidence(Verdict::Pass, 120);
+    assert_eq!(story.phase(), "promoting");
+    story.event(Event::Recovered { epoch: 2, takeover: true, abort_mark: None });
+    story.written();
+    assert_eq!(story.phase(), "promoting", "95 % is not everything");
+    story.pods_ready(10);
+    story.written();
+    assert_eq!((story.phase(), story.state.weight), ("promoted", Weight::FULL));
+}
+
+#[test]
+fn a_canary_that_vanishes_while_stable_is_replaced_loses_its_traffic_first() {
+    let mut story = Story::watched(policy());
+    story.says("1", Action::PromoteFull);
+    story.event(Event::CanaryVanished);
+    assert_eq!(story.asked_weights(), [5.0, 0.0]);
+    assert!(story.outstanding(|e| matches!(e, Effect::RestoreWorkload)).is_some());
+}
+
+#[test]
+fn a_restore_that_fails_for_good_is_told_once_and_a_second_abort_ends_it() {
+    let mut story = Story::watched(policy());
+    story.says("1", Action::PromoteFull);
+    story.says("2", Action::Abort);
+    let id = story.outstanding(|e| matches!(e, Effect::RestoreWorkload)).unwrap();
+    story.event(Event::EffectFailed { id, why: "its revision is gone".into(), retrying: false });
+    assert_eq!(story.firing(), [AlertKind::Aborting, AlertKind::NeedsAttention]);
+    assert!(story.outstanding(|e| matches!(e, Effect::RestoreWorkload)).is_none(), "no hot loop");
+    story.says("3", Action::Abort);
+    story.written();
+    assert_eq!((story.phase(), story.firing()), ("reverted", vec![]));
+}
+
+#[test]
+fn a_weight_by_hand_of_0_comes_back_only_with_pods() {
+    let mut story = Story::watched(policy());
+    story.says("1", Action::SetWeight { weight: Weight::ZERO });
+    story.written();
+    story.event(Event::WorkloadObserved { role: Role::Canary, wanted: 0, available: 0 });
+    story.says("2", Action::Resume);
+    assert_eq!((story.phase(), story.state.weight), ("preparing", Weight::ZERO));
+    story.pods_ready(1).written();
+    assert_eq!((story.phase(), story.state.weight), ("observing", percent(5.0)));
+}
+
+#[test]
+fn pods_that_were_refused_for_a_later_step_hold_the_weight() {
+    let mut story = Story::watched(policy());
+    story.after(60).evidence(Verdict::Pass, 60);
+    let id = story.outstanding(|e| matches!(e, Effect::ScaleWorkload { role: Role::Canary, .. })).unwrap();
+    story.event(Event::EffectFailed { id, why: "quota".into(), retrying: false });
+    story.event(Event::WorkloadObserved { role: Role::Canary, wanted: 3, available: 3 });
+    assert_eq!((story.phase(), story.state.weight), ("preparing", percent(5.0)));
+    story.says("1", Action::Retry);
+    story.pods_ready(5).written();
+    assert_eq!(story.state.weight, percent(50.0));
+}
+
+#[test]
+fn a_gap_that_is_read_again_counts_once() {
+    let mut story = Story::watched(policy());
+    story.after(30).evidence(Verdict::Pass, 30);
+    story.evidence(Verdict::Pass, 30);
+    assert_eq!(story.state.watch().unwrap().counted_ms, 30_000);
 }

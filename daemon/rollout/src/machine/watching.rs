@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::Draft;
 use crate::{
-    AlertKind, Effect, Notice, Observation, OnDeadline, OnTrouble, PauseReason, Phase, Reason, TimerId, Verdict, Watch,
+    AlertKind, Effect, Notice, Observation, OnDeadline, OnTrouble, PauseReason, Phase, Reason, TimerId, Timestamp, Verdict, Watch,
 };
+
+const ONE_SECOND: Duration = Duration::from_secs(1);
 
 impl Draft<'_> {
     /// The weight is in effect: the step (or the bake) is watched from now on.
@@ -40,7 +42,7 @@ impl Draft<'_> {
     }
 
     /// One judged window. `Fail` aborts from wherever the canary may have traffic; only `Pass` ever advances.
-    pub(super) fn evidence(&mut self, step: usize, verdict: Verdict, counted: Duration, words: String) -> Reason {
+    pub(super) fn evidence(&mut self, step: usize, verdict: Verdict, counted: (Duration, Timestamp), words: String) -> Reason {
         if self.state.is_aborting() || self.state.is_done() || !self.state.had_traffic {
             return Reason::Stale { what: "evidence of a rollout that is not watched".into() };
         }
@@ -70,14 +72,19 @@ impl Draft<'_> {
         }
     }
 
-    fn note(&mut self, verdict: Verdict, counted: Duration, words: &str) {
+    fn note(&mut self, verdict: Verdict, (counted, until): (Duration, Timestamp), words: &str) {
         let now = self.now;
         let Some(watch) = self.state.phase.watch_mut() else { return };
         if watch.verdict != Some(verdict) {
             watch.verdict = Some(verdict);
             watch.verdict_since = now;
         }
-        watch.counted_ms = watch.counted_ms.saturating_add(u64::try_from(counted.as_millis()).unwrap_or(u64::MAX));
+        if !counted.is_zero() && until > watch.counted_until {
+            let new = if watch.counted_until == Timestamp::default() { counted } else { until.since(watch.counted_until) };
+            let millis = u64::try_from(counted.min(new).as_millis()).unwrap_or(u64::MAX);
+            watch.counted_ms = watch.counted_ms.saturating_add(millis);
+            watch.counted_until = until;
+        }
         watch.words.clear();
         watch.words.extend(words.chars().take(200));
         if !matches!(verdict, Verdict::NoData | Verdict::SourceDown) {
@@ -160,7 +167,12 @@ impl Draft<'_> {
                 self.pause(PauseReason::Deadline, &reason);
                 self.needs_attention(reason)
             }
-            OnDeadline::Hold | OnDeadline::Abort => self.needs_attention(reason),
+            OnDeadline::Hold => self.needs_attention(reason),
+            OnDeadline::Abort => {
+                // Blind now: looked at again, so that it still ends once it can see.
+                self.wake(TimerId::StepDeadline, self.now.plus(self.policy.limits.trouble_after.max(ONE_SECOND)));
+                self.needs_attention(reason)
+            }
         }
     }
 

@@ -98,7 +98,9 @@ impl Tour {
             daemon: "demo".into(),
             incarnation: now().millis().to_string(),
             policies: Vec::new(),
+            alone: true,
             kubeconfig: None,
+            kube_context: None,
         };
         let daemon = Daemon::start(setup).await?;
         Ok(Tour { daemon, bus, worlds, pace })

@@ -1,8 +1,9 @@
 //! A release is announced: which policy, which attempt, may it begin now, and the beginning itself. Taking up after a
 //! crash begins in the same way.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
+use futures::StreamExt;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sluice_alerts::Dispatcher;
@@ -20,6 +21,9 @@ use sluice_wire::{
 
 use super::{Daemon, Entry, clock::now, ended_view, policy_bytes, rollout, rollout::Beginning};
 use crate::control::ControlError;
+
+/// So many are taken up side by side after a start.
+const TAKE_UP_AT_ONCE: usize = 64;
 
 /// Why an announcement came to nothing. `Passing`: the same may come about later.
 #[derive(Debug, thiserror::Error)]
@@ -53,20 +57,38 @@ struct Edges {
 
 impl Daemon {
     /// An error is passing: the announcement may come again. A refusal is an answer.
-    pub(super) async fn announced(&self, namespace: &str, name: &str, event: CloudEvent) -> Result<Answer, StartError> {
+    /// `sequence`: its place in the bus' stream, where it has one.
+    pub(super) async fn announced(
+        &self,
+        namespace: &str,
+        name: &str,
+        event: CloudEvent,
+        sequence: Option<u64>,
+    ) -> Result<Answer, StartError> {
         let turn = self.turn(namespace, name);
         let _one_at_a_time = turn.lock().await;
-        match self.admit(namespace, name, &event).await {
+        match self.admit(namespace, name, &event, sequence).await {
             Ok(answer) => Ok(answer),
             Err(StartError::Refused(why)) => Ok(Answer::refused(why)),
             Err(passing) => Err(passing),
         }
     }
 
-    async fn admit(&self, namespace: &str, name: &str, event: &CloudEvent) -> Result<Answer, StartError> {
-        let charter = self.charter(namespace, name, event)?;
+    async fn admit(
+        &self,
+        namespace: &str,
+        name: &str,
+        event: &CloudEvent,
+        sequence: Option<u64>,
+    ) -> Result<Answer, StartError> {
+        let charter = Charter { sequence, ..self.charter(namespace, name, event)? };
         if let Some(known) = self.parts.ledger.charter(&charter.id).await? {
             return self.repeated(&charter, &known).await;
+        }
+        if !self.parts.ledger.take_sequence(&charter).await? {
+            return Err(StartError::Refused(format!(
+                "a newer release of {namespace}/{name} was announced before this message could begin"
+            )));
         }
         match self.entry(namespace, name) {
             Some(Entry::Running(handle)) if handle.view.borrow().outcome.is_none() => {
@@ -85,9 +107,21 @@ impl Daemon {
             )));
         }
         match self.parts.ledger.load(&known.id).await? {
+            // Saved, but an error came before it had an owner.
+            Some((saved, _)) if !saved.state.is_done() && !self.is_in_hand(&known.id) => {
+                self.take_up_one(&known.id).await?;
+                Ok(started(&known.id))
+            }
             Some(_) => Ok(started(&known.id)),
             // The daemon ended between the two saves: it begins now.
             None => self.begin(known.clone()).await,
+        }
+    }
+
+    fn is_in_hand(&self, id: &RolloutId) -> bool {
+        match self.entry(id.namespace(), id.name()) {
+            Some(Entry::Running(handle)) => handle.id == *id && !handle.post.is_closed(),
+            Some(Entry::Ended(_)) | None => false,
         }
     }
 
@@ -122,6 +156,13 @@ impl Daemon {
         }
         let announcement = announcement(event).map_err(refuse)?;
         let policy = self.policy(namespace, name, &announcement).map_err(refuse)?;
+        let mut policy = policy;
+        policy.metadata.labels.extend(announcement.labels.clone());
+        if !policy.spec.analysis.gauges.is_empty() {
+            return Err(refuse(
+                "spec.analysis.gauges: no metrics source delivers gauges to the daemon; they work with `sluice judge` only: leave them out".into(),
+            ));
+        }
         let attempt = announcement.attempt.clone().unwrap_or_else(|| derived(&event.key()));
         let id = RolloutId::new(namespace, name, &attempt).map_err(|error| refuse(error.to_string()))?;
         let bytes = policy_bytes(&policy);
@@ -131,6 +172,7 @@ impl Daemon {
             release: announcement.version,
             actor: announcement.actor,
             key: event.key(),
+            sequence: None,
             policy_hash: hex(&Sha256::digest(bytes.as_bytes())),
             policy: bytes,
             announced: now(),
@@ -158,7 +200,6 @@ impl Daemon {
 
     /// Checks everything outside, claims the target, saves, and starts the owner.
     async fn begin(&self, charter: Charter) -> Result<Answer, StartError> {
-        self.stop_aftermath(charter.id.namespace(), charter.id.name(), &charter.id).await;
         let policy = parse(&charter)?;
         let (edges, observed) = self.edges_by_role(policy, &charter.id).await?;
         if let Some(other) = self.parts.ledger.hold_target(&edges.target.key(), &charter.id).await? {
@@ -167,6 +208,7 @@ impl Daemon {
                 edges.target.name()
             )));
         }
+        self.stop_aftermath(&charter.id).await;
         let charter = Charter { policy: policy_bytes(&edges.policy), ..charter };
         let ledger = &self.parts.ledger;
         let former = ledger.attempts(charter.id.namespace(), charter.id.name()).await?.epoch;
@@ -182,13 +224,17 @@ impl Daemon {
         ledger.make_current(&charter.id, epoch).await?;
         let id = charter.id.clone();
         self.own(charter, edges, saved, revision, Event::Requested);
+        // What waited was announced before this one.
+        ledger.clear_pending(id.namespace(), id.name()).await?;
         Ok(started(&id))
     }
 
     /// The drain and the scale-down of the attempt before would hit the new one's pods: they are given up. What it has
     /// to tell, it still tells.
-    async fn stop_aftermath(&self, namespace: &str, name: &str, by: &RolloutId) {
-        if let Some(Entry::Running(former)) = self.entry(namespace, name) {
+    async fn stop_aftermath(&self, by: &RolloutId) {
+        if let Some(Entry::Running(former)) = self.entry(by.namespace(), by.name())
+            && former.view.borrow().outcome.is_some()
+        {
             former.aftermath.cancel();
             former.post.urgent(Event::Superseded { by: by.attempt().to_owned() }).await;
         }
@@ -204,6 +250,12 @@ impl Daemon {
         }
         let swapped = self.edges(edges.policy.swapped(), id).await?;
         let observed = swapped.target.observe().await?;
+        if observed.canary == Weight::FULL {
+            return Err(StartError::Refused(format!(
+                "{} stands at 100 % canary: the former rollout ended there; make that version the stable one and set its weight to 0 first",
+                swapped.target.name()
+            )));
+        }
         Ok((swapped, observed))
     }
 
@@ -260,20 +312,34 @@ impl Daemon {
                 self.enter(id.namespace(), id.name(), Entry::Ended(Box::new(view)));
             }
         }
-        for id in self.parts.ledger.unsettled().await? {
+        let unsettled = self.parts.ledger.unsettled().await?;
+        self.take_up_each(unsettled).await;
+        Ok(())
+    }
+
+    /// What cannot be taken up now (a server that is away, say) is tried again with what waits.
+    async fn take_up_each(&self, ids: Vec<RolloutId>) {
+        let each = ids.into_iter().map(|id| async move {
             match self.take_up_one(&id).await {
                 Ok(()) => tracing::info!(rollout = %id, "taken up"),
-                Err(error) => tracing::error!(rollout = %id, %error, "cannot be taken up; its traffic stays as it is"),
+                Err(error) => {
+                    tracing::error!(rollout = %id, %error, "cannot be taken up yet; its traffic stays as it is; tried again soon");
+                    self.left().push(id);
+                }
             }
-        }
-        Ok(())
+        });
+        futures::stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<RolloutId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn take_up_one(&self, id: &RolloutId) -> Result<(), StartError> {
         let gone = || StartError::Refused("its record is gone".into());
         let charter = self.parts.ledger.charter(id).await?.ok_or_else(gone)?;
         let (saved, revision) = self.parts.ledger.load(id).await?.ok_or_else(gone)?;
-        if saved.owner.daemon != self.parts.daemon {
+        if saved.owner.daemon != self.parts.daemon && !self.parts.alone {
             return Err(StartError::Refused(format!("daemon {} owns it", saved.owner.daemon)));
         }
         let edges = self.connect(parse(&charter)?, id).await?;
@@ -286,7 +352,9 @@ impl Daemon {
         };
         let epoch = saved.owner.epoch + 1;
         let takeover = saved.owner.incarnation != self.parts.incarnation;
-        let saved = Saved { owner: self.owner(epoch), ..saved };
+        // Fences are of the new epoch from the first effect on: an abort by the mark goes out before its transition is saved.
+        let state = State { epoch, ..saved.state };
+        let saved = Saved { owner: self.owner(epoch), state, ..saved };
         let revision = self.parts.ledger.save(&saved, revision).await?;
         self.parts.ledger.make_current(id, epoch).await?;
         let first = Event::Recovered { epoch, takeover, abort_mark: mark };
@@ -296,23 +364,41 @@ impl Daemon {
 
     /// Begins what waited for the rollouts that have ended meanwhile.
     pub(super) async fn begin_pending(&self) {
+        let left = std::mem::take(&mut *self.left());
+        self.take_up_each(left).await;
         for view in self.views() {
             let (namespace, name) = (view.rollout.namespace(), view.rollout.name());
-            if view.outcome.is_none() {
-                continue;
-            }
             let turn = self.turn(namespace, name);
             let _one_at_a_time = turn.lock().await;
             match self.parts.ledger.pending(namespace, name).await {
-                Ok(Some(pending)) => self.begin_one_pending(pending.charter).await,
+                Ok(Some(pending)) => self.one_pending(namespace, name, pending.charter).await,
                 Ok(None) => {}
                 Err(error) => tracing::warn!(namespace, name, %error, "what waits cannot be read just now"),
             }
         }
     }
 
+    /// Begins it where the one before has ended; otherwise says again that it supersedes (a crash may have lost that).
+    async fn one_pending(&self, namespace: &str, name: &str, charter: Charter) {
+        let entry = self.entry(namespace, name);
+        if entry.as_ref().is_none_or(|entry| entry.view().outcome.is_some()) {
+            return self.begin_one_pending(charter).await;
+        }
+        let supersedes = parse(&charter).is_ok_and(|policy| policy.spec.on_new_release == OnNewRelease::Supersede);
+        if let (Some(Entry::Running(handle)), true) = (entry, supersedes) {
+            handle.post.urgent(Event::Superseded { by: charter.id.attempt().to_owned() }).await;
+        }
+    }
+
     async fn begin_one_pending(&self, charter: Charter) {
         let id = charter.id.clone();
+        if let Ok(Some(_)) = self.parts.ledger.load(&id).await {
+            // It began before a crash: its own record says the rest.
+            if let Err(error) = self.parts.ledger.clear_pending(id.namespace(), id.name()).await {
+                tracing::warn!(rollout = %id, %error, "begun, but still noted as waiting");
+            }
+            return;
+        }
         let begun = self.begin(charter).await;
         match begun {
             Err(StartError::Passing(why)) => {

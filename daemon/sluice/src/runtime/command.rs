@@ -1,7 +1,5 @@
 //! Commands from people: to one rollout, or to all of them at once.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use serde_json::Value;
 use sluice_rollout::{Action, Override, Phase, State, Timestamp};
@@ -12,9 +10,6 @@ use sluice_wire::{
 };
 
 use super::{Daemon, Entry, clock::now, rollout::Handle};
-
-/// The bus' clock may differ from ours by so much.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 
 impl Daemon {
     /// `namespace` or `name` may be `_all`. Repeats are recognised by `key` in the rollout's own state. `sent`: when the
@@ -51,7 +46,10 @@ impl Daemon {
                     revision: Some(view.revision),
                     phase: Some(view.phase.clone()),
                     weight: Some(view.weight),
-                    ..Answer::refused(format!("refused: {} has ended: {}", view.rollout, view.phase))
+                    ..Answer::refused(match view.outcome {
+                        Some(_) => format!("refused: {} has ended: {}", view.rollout, view.phase),
+                        None => format!("refused: {} could not be taken up yet; the daemon's log says why", view.rollout),
+                    })
                 }
             }
             None => Answer::refused(format!(
@@ -67,7 +65,7 @@ impl Daemon {
             return Answer::refused(format!("refused: attempt {attempt} is no longer current, {} is", handle.id));
         }
         let (started, ended) = { let view = handle.view.borrow(); (view.started, view.outcome.is_some()) };
-        if wish.sent.is_some_and(|sent| sent.plus(CLOCKS_DIFFER) < started) {
+        if wish.sent.is_some_and(|sent| sent < started) {
             return Answer::refused(format!("refused: sent before {} began; send it again if it is meant for it", handle.id));
         }
         if ended && wish.action == Action::Retry {
@@ -124,7 +122,7 @@ impl Daemon {
         let data = serde_json::to_value(announcement).unwrap_or_default();
         let place = format!("{namespace}/{name}");
         let event = CloudEvent::new(wish.key.clone(), "sluice/retry", ANNOUNCED, &place, now(), data);
-        match self.announced(namespace, name, event).await {
+        match self.announced(namespace, name, event, None).await {
             Ok(answer) => answer,
             Err(error) => refused(error.to_string()),
         }

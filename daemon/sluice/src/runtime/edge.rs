@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sluice_alerts::Dispatcher;
-use sluice_rollout::{Effect, EffectId, Fence, Observation, RolloutId, State, Weight};
+use sluice_rollout::{Effect, EffectId, Fence, Observation, Phase, RolloutId, State, Weight};
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{policy::Policy, record::Charter};
 use tokio::sync::watch;
@@ -20,12 +20,16 @@ pub struct Snapshot {
     pub revision: u64,
     pub weight: Weight,
     pub done: bool,
+    /// Stable is still the old version at its size of the start, and must stay so.
+    pub holds_floor: bool,
 }
 
 impl Snapshot {
     pub fn of(state: &State) -> Snapshot {
         let State { epoch, seq, revision, weight, .. } = *state;
-        Snapshot { epoch, seq, revision, weight, done: state.is_done() }
+        let replacing = matches!(state.phase, Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. });
+        let holds_floor = !replacing && !weight.is_zero();
+        Snapshot { epoch, seq, revision, weight, done: state.is_done(), holds_floor }
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::Value;
 use sluice_bus::{Delivery, Feed};
+use sluice_rollout::Timestamp;
 use sluice_wire::{
     cloudevent::CloudEvent,
     message::{Answer, Command},
@@ -20,6 +21,7 @@ use crate::control::Control;
 const AGAIN: Duration = Duration::from_secs(5);
 /// A person is answered within this, or told that it takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 /// Commands that are worked on at once; more wait on the bus.
 const MOST_AT_ONCE: usize = 256;
 
@@ -79,7 +81,7 @@ async fn announce(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Ok(event) => event,
         Err(error) => return Taken::Dead(error.to_string()),
     };
-    match daemon.announced(&namespace, &name, event).await {
+    match daemon.announced(&namespace, &name, event, delivery.sequence).await {
         Ok(answer) if answer.accepted => Taken::Answered(answer_bytes(&answer)),
         Ok(answer) => Taken::Dead(answer.message),
         Err(error) => Taken::Later(error.to_string()),
@@ -99,11 +101,22 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Ok(read) => read,
         Err(reason) => return Taken::Dead(reason),
     };
-    let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command, delivery.at);
-    let answer = tokio::time::timeout(ANSWER_WITHIN, obeyed).await.unwrap_or_else(|_| {
-        Answer::refused("taken, but not carried out yet: the store does not answer; `sluice status` tells when it is")
-    });
-    Taken::Answered(answer_bytes(&answer))
+    let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command, sent(delivery));
+    match tokio::time::timeout(ANSWER_WITHIN, obeyed).await {
+        Ok(answer) => Taken::Answered(answer_bytes(&answer)),
+        // Stored: it comes again, and its key makes the repeat harmless.
+        Err(_) if delivery.sequence.is_some() => Taken::Later("the store does not answer".into()),
+        Err(_) => Taken::Answered(answer_bytes(&Answer::refused(
+            "not carried out yet: the store does not answer; `sluice status` tells what came of it",
+        ))),
+    }
+}
+
+/// When a stored command was sent. The bus' clock may differ a little from ours, but a repeat is never meant for a rollout
+/// that began after its first delivery.
+fn sent(delivery: &Delivery) -> Option<Timestamp> {
+    let slack = if delivery.attempt <= 1 { CLOCKS_DIFFER } else { Duration::ZERO };
+    delivery.at.map(|at| at.plus(slack))
 }
 
 /// A CloudEvent around the command, or the command itself; no body at all is an empty one.

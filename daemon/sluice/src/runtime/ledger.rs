@@ -36,6 +36,9 @@ pub struct Attempts {
     /// The highest epoch that any of them had: fences on targets and workloads never go back.
     #[serde(default)]
     pub epoch: u64,
+    /// The newest announcement that was taken, by its place in the bus' stream.
+    #[serde(default)]
+    pub sequence: u64,
 }
 
 /// An announcement that waits until the running rollout has ended.
@@ -84,11 +87,9 @@ impl Ledger {
         self.create(&key("open", id), id).await.map(|_| ())
     }
 
-    /// Everything that only a running rollout needs is let go.
-    pub async fn settle(&self, id: &RolloutId, target: &str) -> Result<(), StoreError> {
-        if self.holder(target).await?.as_ref() == Some(id) {
-            self.store.delete(&target_key(target)).await?;
-        }
+    /// Everything that only a running rollout needs is let go. The target's key stays: whoever holds it next sees that
+    /// this one has ended.
+    pub async fn settle(&self, id: &RolloutId) -> Result<(), StoreError> {
         self.store.delete(&key("evidence", id)).await?;
         self.store.delete(&key("open", id)).await
     }
@@ -117,6 +118,20 @@ impl Ledger {
             }
         }
         Ok(latest)
+    }
+
+    /// Notes that this announcement was taken; `false` if a newer one was before.
+    pub async fn take_sequence(&self, charter: &Charter) -> Result<bool, StoreError> {
+        let (namespace, name) = (charter.id.namespace(), charter.id.name());
+        let mut attempts = self.attempts(namespace, name).await?;
+        match charter.sequence {
+            Some(sequence) if sequence < attempts.sequence => Ok(false),
+            Some(sequence) if sequence > attempts.sequence => {
+                attempts.sequence = sequence;
+                self.overwrite(&current_key(namespace, name), &attempts).await.map(|()| true)
+            }
+            Some(_) | None => Ok(true),
+        }
     }
 
     /// Makes `id` the current attempt, with its epoch; what is older than the last twenty is deleted.
@@ -163,10 +178,6 @@ impl Ledger {
 
     async fn has_settled(&self, id: &RolloutId) -> Result<bool, StoreError> {
         Ok(self.load(id).await?.is_none_or(|(saved, _)| saved.state.is_done()))
-    }
-
-    async fn holder(&self, target: &str) -> Result<Option<RolloutId>, StoreError> {
-        Ok(self.read(&target_key(target)).await?.map(|(holder, _)| holder))
     }
 
     pub async fn tell_history(&self, line: &HistoryLine) -> Result<(), StoreError> {

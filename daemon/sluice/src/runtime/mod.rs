@@ -34,6 +34,7 @@ use serde_json::Value;
 use sluice_alerts::{Exchange, Settings as AlertSettings};
 use sluice_bus::{Bus, Store};
 use sluice_metrics_adapters::{Http, Sources};
+use sluice_rollout::RolloutId;
 use sluice_traffic::Clients;
 use sluice_wire::{
     cloudevent::CloudEvent,
@@ -71,9 +72,13 @@ pub struct Setup {
     pub daemon: String,
     /// Drawn anew at each start.
     pub incarnation: String,
+    /// The store is a file that only one process can have open.
+    pub alone: bool,
     /// Folders and files.
     pub policies: Vec<PathBuf>,
     pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig in place of its current one.
+    pub kube_context: Option<String>,
 }
 
 /// A running daemon.
@@ -84,6 +89,8 @@ pub struct Daemon {
     rollouts: Mutex<BTreeMap<(String, String), Entry>>,
     /// One announcement of a policy at a time.
     starting: Mutex<BTreeMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    /// Rollouts of an earlier start that could not be taken up yet.
+    left: Mutex<Vec<RolloutId>>,
     changes: broadcast::Sender<RolloutView>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -105,11 +112,12 @@ impl Daemon {
             historian: Historian::start(ledger.clone()),
             ledger,
             alerts: Arc::new(Exchange::new(reqwest::Client::builder, AlertSettings::default())),
-            clients: Clients::new(setup.kubeconfig)?,
+            clients: Clients::new(setup.kubeconfig)?.with_context(setup.kube_context),
             sources: Arc::new(Sources::new(Http::default())),
             hubs: Arc::new(Hubs::default()),
             meters: Arc::new(Meters::default()),
             http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
+            alone: setup.alone,
             daemon: setup.daemon,
             incarnation: setup.incarnation,
         };
@@ -119,6 +127,7 @@ impl Daemon {
             book: PolicyBook::new(setup.policies),
             rollouts: Mutex::default(),
             starting: Mutex::default(),
+            left: Mutex::default(),
             changes,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -195,10 +204,12 @@ impl Entry {
 
 async fn watch_policies(daemon: Arc<Daemon>) {
     while daemon.stop.run_until_cancelled(tokio::time::sleep(RELOAD_EVERY)).await.is_some() {
-        match daemon.book.reload() {
-            Ok(true) => tracing::info!(policies = ?daemon.book.names(), "policies read again"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the policy folder cannot be read"),
+        let reading = daemon.clone();
+        match tokio::task::spawn_blocking(move || reading.book.reload()).await {
+            Ok(Ok(true)) => tracing::info!(policies = ?daemon.book.names(), "policies read again"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the policy folder cannot be read"),
+            Err(error) => tracing::error!(%error, "reading the policies failed"),
         }
     }
 }
@@ -210,11 +221,7 @@ async fn begin_what_waits(daemon: Arc<Daemon>) {
     loop {
         daemon.begin_pending().await;
         let next_end = async {
-            while let Ok(view) = changes.recv().await {
-                if view.outcome.is_some() {
-                    return;
-                }
-            }
+            while let Ok(RolloutView { outcome: None, .. }) = changes.recv().await {}
         };
         let waited = tokio::time::timeout(LOOK_AGAIN, next_end);
         if daemon.stop.run_until_cancelled(waited).await.is_none() {
@@ -262,7 +269,7 @@ impl Control for Daemon {
     }
 
     async fn announce(&self, namespace: &str, name: &str, event: CloudEvent) -> Answer {
-        match self.announced(namespace, name, event).await {
+        match self.announced(namespace, name, event, None).await {
             Ok(answer) => answer,
             Err(error) => Answer::refused(format!("not now: {error}; announce it again")),
         }

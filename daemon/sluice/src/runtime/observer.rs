@@ -9,7 +9,7 @@ use serde_json::Value;
 use sluice_analyzers as analyzers;
 use sluice_analyzers::{Evidence, Finding, Plan, Report, Window};
 use sluice_metrics_adapters::{Ask, Closed, Cursor, SourceError};
-use sluice_rollout::{Baseline, Event, Observation, Verdict};
+use sluice_rollout::{Baseline, Event, Observation, Timestamp, Verdict, Weight};
 use tokio::sync::watch;
 
 use super::{clock::now, edge::Edge, hub::Hub};
@@ -22,6 +22,10 @@ const LIVE_BASELINE: Duration = Duration::from_secs(2);
 const LIVE_READS: u32 = 3;
 /// A source that failed is asked again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
+/// No window was closed.
+const NOTHING: (Duration, Timestamp) = (Duration::ZERO, Timestamp::from_millis(0));
+/// The window over a gap (an outage of ours or of the source) counts for its requests, but not for hours of watching.
+const MOST_COUNTED: Duration = Duration::from_secs(60);
 /// Evidence is saved when the verdict changes, and at most this often otherwise.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -31,6 +35,10 @@ struct Kept {
     plan: Plan,
     evidence: Evidence,
     cursor: Cursor,
+    /// The step (0-based) and weight that the cursor was begun for: after a crash it goes on where it was, and no window
+    /// spans a weight that a person set.
+    #[serde(default)]
+    begun: Option<(usize, Weight)>,
 }
 
 pub struct Observer {
@@ -40,8 +48,6 @@ pub struct Observer {
     kept: Option<Kept>,
     wanted: watch::Receiver<Observation>,
     report: watch::Sender<Value>,
-    /// The step whose cursor was begun.
-    begun: Option<usize>,
     last_verdict: Option<Verdict>,
     complaints: Vec<String>,
     saved: tokio::time::Instant,
@@ -58,7 +64,6 @@ impl Observer {
             kept: None,
             wanted,
             report,
-            begun: None,
             last_verdict: None,
             complaints: Vec::new(),
             saved,
@@ -73,7 +78,7 @@ impl Observer {
             let wait = match wanted {
                 Observation::None => Duration::from_secs(3600),
                 Observation::Baseline => self.baseline().await,
-                Observation::Step { step, .. } => self.window(step).await,
+                Observation::Step { step, weight } => self.window(step, weight).await,
             };
             tokio::select! {
                 changed = self.wanted.changed() => if changed.is_err() { return },
@@ -83,9 +88,14 @@ impl Observer {
     }
 
     async fn resume(&mut self) {
-        match self.edge.parts.ledger.load_evidence::<Kept>(&self.edge.id).await {
-            Ok(kept) => self.kept = kept,
-            Err(error) => tracing::error!(rollout = %self.edge.id, %error, "evidence cannot be read; judging begins anew"),
+        loop {
+            match self.edge.parts.ledger.load_evidence::<Kept>(&self.edge.id).await {
+                Ok(kept) => break self.kept = kept,
+                Err(error) => {
+                    tracing::error!(rollout = %self.edge.id, %error, "evidence cannot be read; nothing is judged until it can");
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
         }
         self.tell_report();
     }
@@ -114,7 +124,7 @@ impl Observer {
     fn begin(&self, baseline: &analyzers::Baseline) -> Result<Kept, String> {
         let plan = plan(&self.edge)?.frozen(baseline);
         let evidence = Evidence::new(&plan);
-        Ok(Kept { plan, evidence, cursor: Cursor::new() })
+        Ok(Kept { plan, evidence, cursor: Cursor::new(), begun: None })
     }
 
     async fn measure(&self) -> Result<analyzers::Baseline, SourceError> {
@@ -150,7 +160,7 @@ impl Observer {
     }
 
     /// Reads, closes and judges one window. Answers when the next read is worth while.
-    async fn window(&mut self, step: usize) -> Duration {
+    async fn window(&mut self, step: usize, weight: Weight) -> Duration {
         if self.kept.is_none() && self.measure_late().await.is_none() {
             return AGAIN;
         }
@@ -158,19 +168,19 @@ impl Observer {
         match self.hub.read(&self.ask).await {
             Err(error) => {
                 let verdict = if error.is_down() { Verdict::SourceDown } else { Verdict::NoData };
-                self.tell(step, verdict, Duration::ZERO, error.to_string()).await;
+                self.tell(step, verdict, NOTHING, error.to_string()).await;
                 AGAIN
             }
             Ok(reading) => {
                 let wait = until(reading.next_ms);
                 let Some(kept) = &mut self.kept else { return wait };
-                if self.begun != Some(step) {
-                    self.begun = Some(step);
+                if kept.begun != Some((step, weight)) {
+                    kept.begun = Some((step, weight));
                     kept.cursor.begin_step(number, reading.at_ms);
                 }
                 match kept.cursor.close(&reading, number) {
                     Closed::Window(window) => self.judge(step, &window).await,
-                    Closed::NoData(why) => self.tell(step, Verdict::NoData, Duration::ZERO, why).await,
+                    Closed::NoData(why) => self.tell(step, Verdict::NoData, NOTHING, why).await,
                     Closed::Waiting(_) => {}
                 }
                 self.complain(reading.complaints);
@@ -201,16 +211,17 @@ impl Observer {
         let counted = match verdict {
             analyzers::Verdict::NoData | analyzers::Verdict::SourceDown => Duration::ZERO,
             analyzers::Verdict::Pass | analyzers::Verdict::Fail | analyzers::Verdict::Undecided => {
-                Duration::from_millis(length)
+                Duration::from_millis(length).min(MOST_COUNTED)
             }
         };
         self.tell_report();
+        let counted = (counted, Timestamp::from_millis(window.end_ms));
         self.tell(step, translate(verdict), counted, words).await;
     }
 
-    async fn tell(&mut self, step: usize, verdict: Verdict, counted: Duration, words: String) {
+    async fn tell(&mut self, step: usize, verdict: Verdict, (counted, until): (Duration, Timestamp), words: String) {
         self.edge.parts.meters.verdict(word(verdict));
-        let event = Event::Evidence { step, verdict, counted, words };
+        let event = Event::Evidence { step, verdict, counted, until, words };
         if verdict == Verdict::Fail {
             self.edge.post.urgent(event).await;
         } else {

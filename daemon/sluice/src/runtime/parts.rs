@@ -23,6 +23,8 @@ pub struct Parts {
     pub historian: Historian,
     /// For gates: no redirects, no link-local addresses, time limits.
     pub http: reqwest::Client,
+    /// Nobody else can have this store: what another name left here is taken up, too.
+    pub alone: bool,
     /// This daemon's name and this start's own mark.
     pub daemon: String,
     pub incarnation: String,

@@ -1,6 +1,6 @@
 //! The way to a rollout's owner: two bounded queues, of which the urgent one is always read first.
 
-use sluice_rollout::{Event, Override};
+use sluice_rollout::{Event, Fence, Override};
 use sluice_wire::message::Answer;
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,8 +12,8 @@ const QUEUE: usize = 256;
 pub enum Letter {
     Event(Event),
     Command { command: Override, reply: oneshot::Sender<Answer> },
-    /// The target refused us: somebody later owns it.
-    Fenced,
+    /// The target refused us: this fence stands there.
+    Fenced { found: Fence },
 }
 
 /// The way to an owner. Urgent letters overtake the others.

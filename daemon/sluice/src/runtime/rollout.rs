@@ -13,9 +13,12 @@ use serde_json::Value;
 use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
-use sluice_rollout::{Event, Observation, Reason, RolloutId, State, Transition, step};
+use sluice_rollout::{
+    Effect, Event, Fence, Lane, Numbered, Observation, Reason, RolloutId, State, Transition, step,
+};
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
+    alert::{Alert, AlertStatus},
     message::Answer,
     policy::Policy,
     record::{Charter, HistoryLine, Saved, VERSION, event_name},
@@ -27,7 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     clock::now,
     edge::{Edge, Snapshot},
-    lanes::Lanes,
+    lanes::{Lanes, alert_message},
     observer::Observer,
     parts::Parts,
     post::{self, Inbox, Letter, Post},
@@ -82,6 +85,8 @@ struct Owner {
     /// The state in hand is newer than the one in the store.
     unsaved: bool,
     deferred: VecDeque<Letter>,
+    /// Effects that wait until the decision has been saved.
+    held: Vec<Numbered>,
     lanes: Lanes,
     edge: Edge,
     snapshot: watch::Sender<Snapshot>,
@@ -124,6 +129,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         observation,
     };
     parts.meters.phase(None, Some(saved.state.phase.name()));
+    edge.alerts.restore(&told_before(&edge, &saved.state));
     let lanes = Lanes::start(&edge, &tasks, &stop, &aftermath);
     let hub = parts.sources.connect(&policy.spec.metrics).map(|source| parts.hubs.of(source));
     match hub {
@@ -143,6 +149,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         revision,
         unsaved: false,
         deferred: VecDeque::new(),
+        held: Vec::new(),
         lanes,
         edge,
         snapshot,
@@ -157,6 +164,13 @@ pub fn begin(beginning: Beginning) -> Handle {
     Handle { id: charter.id.clone(), post, view: views, policy, stop, aftermath, tasks }
 }
 
+/// Alerts that are up and were told before this start: they are kept up, and nobody is told anew.
+fn told_before(edge: &Edge, state: &State) -> Vec<Alert> {
+    let untold = |kind| state.outstanding.iter().any(|one| matches!(one.effect, Effect::Alert { kind: of, .. } if of == kind));
+    let told = state.alerts.iter().filter(|firing| !untold(firing.kind));
+    told.map(|firing| alert_message(edge, firing.kind, AlertStatus::Firing, &firing.summary, firing.since)).collect()
+}
+
 impl Owner {
     /// One letter after the other, until the rollout has settled, another owner has it, or the daemon stops.
     async fn live(
@@ -167,6 +181,8 @@ impl Owner {
     ) {
         let mut next = Some(Letter::Event(first));
         let mut reports = self.report.clone();
+        let mut store_again = tokio::time::interval(STORE_AGAIN);
+        store_again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if let Some(letter) = next.take()
                 && let Err(Leave::Disowned(why)) = self.order(letter).await
@@ -178,11 +194,18 @@ impl Owner {
                 self.settle().await;
                 break;
             }
+            let waits = self.unsaved || !self.deferred.is_empty();
             next = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 letter = inbox.urgent.recv() => letter,
-                () = tokio::time::sleep(STORE_AGAIN), if self.unsaved || !self.deferred.is_empty() => self.catch_up().await,
+                _ = store_again.tick(), if waits => {
+                    if let Err(Leave::Disowned(why)) = self.catch_up().await {
+                        tracing::warn!(rollout = %self.id, why, "no longer ours: nothing more is done here");
+                        break;
+                    }
+                    None
+                }
                 letter = inbox.normal.recv() => letter,
                 _ = reports.changed() => { self.show(); None }
             };
@@ -196,7 +219,10 @@ impl Owner {
         let (event, reply) = match letter {
             Letter::Event(event) => (event, None),
             Letter::Command { command, reply } => (Event::Override(command), Some(reply)),
-            Letter::Fenced => return self.reread().await,
+            Letter::Fenced { found } => match self.reread(found).await? {
+                Some(again) => (again, None),
+                None => return Ok(()),
+            },
         };
         let before = self.saved.state.clone();
         let transition = step(&self.machine, before.clone(), now(), event.clone());
@@ -206,6 +232,7 @@ impl Owner {
             return Ok(());
         }
         if aborts {
+            self.snapshot.send_replace(Snapshot::of(&transition.state));
             self.lanes.outrun(&transition.effects);
         }
         if must_save(&before, &transition) {
@@ -226,9 +253,20 @@ impl Owner {
         self.acknowledge(reply, answer.as_ref(), &reason);
         self.remember(&before, &event, &reason, &effects, answer.as_ref());
         self.show_snapshot(&before);
-        self.lanes.execute(effects);
+        self.execute(effects);
         self.show();
         Ok(())
+    }
+
+    /// Without the store only weight 0 (which has gone already) and the telling go out; the rest follows the save.
+    fn execute(&mut self, effects: Vec<Numbered>) {
+        let (now, later) = if self.unsaved {
+            effects.into_iter().partition(|one| one.effect.lane() == Lane::Telling)
+        } else {
+            (effects, Vec::new())
+        };
+        self.held.extend(later);
+        self.lanes.execute(now);
     }
 
     /// While the last decision is not in the store, nothing but an abort goes on: its order would be lost.
@@ -236,10 +274,19 @@ impl Owner {
         (self.unsaved || !self.deferred.is_empty()) && must_save(before, transition)
     }
 
+    /// Of what is told again and again only the latest waits.
     fn defer(&mut self, event: Event, reply: Option<oneshot::Sender<Answer>>) {
+        if repeats(&event) {
+            let alike = |letter: &Letter| {
+                matches!(letter, Letter::Event(waiting)
+                    if std::mem::discriminant(waiting) == std::mem::discriminant(&event))
+            };
+            self.deferred.retain(|letter| !alike(letter));
+        }
         if self.deferred.len() >= MOST_DEFERRED {
             self.parts.meters.drop_one("deferred");
-            self.deferred.pop_front();
+            tracing::error!(rollout = %self.id, "too much waits for the store; the newest is lost");
+            return;
         }
         self.deferred.push_back(match (event, reply) {
             (Event::Override(command), Some(reply)) => Letter::Command { command, reply },
@@ -248,31 +295,36 @@ impl Owner {
     }
 
     /// Saves what is unsaved first, then takes up the first letter that waited.
-    async fn catch_up(&mut self) -> Option<Letter> {
+    async fn catch_up(&mut self) -> Result<(), Leave> {
         if self.unsaved {
             let state = self.saved.state.clone();
             match self.save(&state).await {
                 Ok(()) => {
                     self.unsaved = false;
                     self.parts.meters.unsaved(false);
+                    let held = std::mem::take(&mut self.held);
+                    let outstanding = |one: &Numbered| self.saved.state.outstanding(one.id).is_some();
+                    let held = held.into_iter().filter(outstanding).collect();
+                    self.lanes.execute(held);
+                }
+                Err(StoreError::Conflict { key }) => {
+                    return Err(Leave::Disowned(format!("{key} was saved by another owner")));
                 }
                 Err(error) => {
                     tracing::debug!(rollout = %self.id, %error, "the store is still away");
-                    return None;
+                    return Ok(());
                 }
             }
         }
         let letter = self.deferred.pop_front();
         // What waited behind it must not wait for the letter itself.
         let rest = std::mem::take(&mut self.deferred);
-        if let Some(letter) = letter {
-            if let Err(Leave::Disowned(why)) = Box::pin(self.order(letter)).await {
-                tracing::warn!(rollout = %self.id, why, "no longer ours");
-                return Some(Letter::Fenced);
-            }
-            self.deferred.extend(rest);
-        }
-        None
+        let ordered = match letter {
+            Some(letter) => self.order(letter).await,
+            None => Ok(()),
+        };
+        self.deferred.extend(rest);
+        ordered
     }
 
     fn mark_unsaved(&mut self, error: &StoreError) {
@@ -283,10 +335,17 @@ impl Owner {
         }
     }
 
+    /// A conflict may be our own earlier save whose answer was lost: while the record still names us, we go on from it.
     async fn save(&mut self, state: &State) -> Result<(), StoreError> {
         let began = std::time::Instant::now();
         let saved = Saved { version: VERSION, owner: self.saved.owner.clone(), state: state.clone() };
-        self.revision = self.parts.ledger.save(&saved, self.revision).await?;
+        self.revision = match self.parts.ledger.save(&saved, self.revision).await {
+            Err(StoreError::Conflict { key }) => match self.parts.ledger.load(&self.id).await? {
+                Some((found, revision)) if found.owner == saved.owner => self.parts.ledger.save(&saved, revision).await?,
+                Some(_) | None => return Err(StoreError::Conflict { key }),
+            },
+            other => other?,
+        };
         self.parts.meters.saved(began.elapsed().as_secs_f64());
         Ok(())
     }
@@ -308,7 +367,7 @@ impl Owner {
         before: &State,
         event: &Event,
         reason: &Reason,
-        effects: &[sluice_rollout::Numbered],
+        effects: &[Numbered],
         answered: Option<&sluice_rollout::Answered>,
     ) {
         let state = &self.saved.state;
@@ -345,7 +404,8 @@ impl Owner {
         if before.phase.name() != state.phase.name() {
             self.parts.meters.phase(Some(before.phase.name()), Some(state.phase.name()));
         }
-        self.snapshot.send_replace(Snapshot::of(state));
+        let now = Snapshot::of(state);
+        self.snapshot.send_if_modified(|snapshot| std::mem::replace(snapshot, now) != now);
     }
 
     fn show(&self) {
@@ -358,31 +418,39 @@ impl Owner {
         }
     }
 
-    /// The target refused our fence: the record says whose the rollout is now.
-    async fn reread(&mut self) -> Result<(), Leave> {
+    /// The target refused our fence: the record says whose the rollout is now. If it is still ours (a former owner's late
+    /// write, a store restored from an older copy), a higher epoch takes the target back.
+    async fn reread(&mut self, found: Fence) -> Result<Option<Event>, Leave> {
         match self.parts.ledger.load(&self.id).await {
             Ok(Some((saved, _))) if saved.owner == self.saved.owner => {
-                tracing::warn!(rollout = %self.id, "an effect of ours was overtaken by a later one of ours");
-                Ok(())
+                let epoch = found.epoch.max(saved.owner.epoch) + 1;
+                tracing::warn!(rollout = %self.id, %found, epoch, "a later fence stands at the target, but the rollout is ours");
+                self.saved.owner.epoch = epoch;
+                Ok(Some(Event::Recovered { epoch, takeover: true, abort_mark: None }))
             }
             Ok(Some((saved, _))) => Err(Leave::Disowned(format!("{} owns it", saved.owner.daemon))),
             Ok(None) => Err(Leave::Disowned("its record is gone".into())),
             Err(error) => {
                 tracing::warn!(rollout = %self.id, %error, "fenced off, and the record cannot be read just now");
-                Ok(())
+                self.deferred.push_back(Letter::Fenced { found });
+                Ok(None)
             }
         }
     }
 
     async fn settle(&mut self) {
-        let target = self.edge.target.key();
-        let settling = self.parts.ledger.settle(&self.id, &target);
+        let settling = self.parts.ledger.settle(&self.id);
         match tokio::time::timeout(LAST_WORDS, settling).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(rollout = %self.id, %error, "settled, but its keys could not be deleted"),
             Err(_) => tracing::warn!(rollout = %self.id, "settled, but the store does not answer"),
         }
     }
+}
+
+/// Told again and again by the edge: an older one says nothing that a later one does not.
+fn repeats(event: &Event) -> bool {
+    matches!(event, Event::Evidence { .. } | Event::WorkloadObserved { .. } | Event::BaselineMeasured(_))
 }
 
 /// Bookkeeping alone is kept in memory: after a crash it is made again.

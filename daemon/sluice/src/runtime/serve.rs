@@ -43,7 +43,9 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
         daemon: options.daemon.clone(),
         incarnation: format!("{}-{}", now().millis(), std::process::id()),
         policies: options.policies.clone(),
+        alone: matches!(options.bus, BusChoice::Embedded { .. }),
         kubeconfig: options.kubeconfig.clone(),
+        kube_context: options.kube_context.clone(),
     };
     let daemon = Daemon::start(setup).await?;
     let shutdown = CancellationToken::new();

@@ -92,7 +92,7 @@ fn waits_for(state: &State, machine: &Machine) -> Option<String> {
 pub fn answer(state: &State, machine: &Machine, answered: Option<&Answered>, reason: &Reason) -> Answer {
     let accepted = answered.is_some_and(|answered| answered.accepted);
     let message = match answered {
-        Some(answered) if answered.accepted => format!("{}; revision {}", stands(state, machine), answered.revision),
+        Some(answered) if answered.accepted => format!("{}; revision {}", stood(answered, machine), answered.revision),
         Some(answered) => format!("refused: {}", answered.reason),
         None => reason.to_string(),
     };
@@ -100,27 +100,25 @@ pub fn answer(state: &State, machine: &Machine, answered: Option<&Answered>, rea
         accepted,
         message,
         rollout: Some(state.id.clone()),
-        revision: Some(state.revision),
-        phase: Some(state.phase.name().to_owned()),
-        weight: Some(state.weight),
+        revision: Some(answered.map_or(state.revision, |answered| answered.revision)),
+        phase: Some(answered.map_or_else(|| state.phase.name().to_owned(), |answered| answered.phase.clone())),
+        weight: Some(answered.map_or(state.weight, |answered| answered.weight)),
         each: Vec::new(),
     }
 }
 
-/// Where it stands, in one phrase: `paused at 5 % (step 1 of 4)`.
-fn stands(state: &State, machine: &Machine) -> String {
-    let place = match state.step(machine) {
+/// Where it stood after the command, in one phrase: `paused at 5 % (step 1 of 4)`. A repeat reads the same.
+fn stood(answered: &Answered, machine: &Machine) -> String {
+    let place = match answered.step {
         Some(step) if step < machine.steps.len() => format!(" (step {} of {})", step + 1, machine.steps.len()),
         Some(_) => " (bake)".to_owned(),
         None => String::new(),
     };
-    let phase = match &state.phase {
-        Phase::Shifting { .. } => "going".to_owned(),
-        Phase::Reverting { .. } => "aborting: traffic goes".to_owned(),
-        phase => phase.name().to_owned(),
-    };
-    let at = if matches!(state.phase, Phase::Shifting { .. } | Phase::Reverting { .. }) { "to" } else { "at" };
-    format!("{phase} {at} {}{place}", state.weight)
+    match answered.phase.as_str() {
+        "shifting" => format!("going to {}{place}", answered.weight),
+        "reverting" => "aborting: the traffic goes back to stable".to_owned(),
+        phase => format!("{phase} at {}{place}", answered.weight),
+    }
 }
 
 /// An effect in the history's words.

@@ -52,7 +52,11 @@ impl Endpoints {
         let counts = events.scan(Known::default(), move |known, event| {
             std::future::ready(Some(match event {
                 Ok(event) => known.take(event).map(Ok),
-                Err(error) => Some(Err(watch_fault(&place, &error))),
+                Err(error) => {
+                    // Whoever listens knows nothing now: the same number is news again.
+                    known.last = None;
+                    Some(Err(watch_fault(&place, &error)))
+                }
             }))
         });
         counts.filter_map(std::future::ready).boxed()

@@ -33,6 +33,10 @@ pub struct Alertmanager {
     /// How often a firing alert is posted again: 1s to 1h. Without news Alertmanager forgets it after four times this.
     #[serde(default = "one_minute")]
     pub repeat: Span,
+    /// How long an alert stays up at least: longer than the route's `group_wait` (30s there by default), since Alertmanager
+    /// tells nobody of an alert that ends before. An abort is put back within a second. 0 to 1h.
+    #[serde(default = "one_minute")]
+    pub at_least: Span,
 }
 
 /// A Slack incoming webhook.
@@ -95,6 +99,9 @@ impl Alertmanager {
         if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.repeat.0) {
             return Err(("alertmanager.repeat", format!("{} is out of range: give 1s to 1h", self.repeat)));
         }
+        if self.at_least.0 > Duration::from_secs(3600) {
+            return Err(("alertmanager.atLeast", format!("{} is out of range: give 0 to 1h", self.at_least)));
+        }
         Ok(())
     }
 }
@@ -140,6 +147,7 @@ mod tests {
             ("alertmanager: {url: 'http://am', labels: {alertname: x}}", "alertmanager.labels"),
             ("alertmanager: {url: 'http://am', labels: {a-b: x}}", "alertmanager.labels"),
             ("alertmanager: {url: 'http://am', repeat: 10ms}", "alertmanager.repeat"),
+            ("alertmanager: {url: 'http://am', atLeast: 2h}", "alertmanager.atLeast"),
             ("slack: {urlFile: ''}", "slack.urlFile"),
             ("webhook: {url: 'ftp://x'}", "webhook.url"),
         ] {

@@ -111,6 +111,8 @@ pub struct LimitsSpec {
     pub promote: Span,
     /// How long the drain is watched after an abort.
     pub drain: Span,
+    /// What is done with the canary's pods where requests still reach them after that (sticky sessions).
+    pub on_undrained: OnUndrainedSpec,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -151,6 +153,16 @@ pub enum OnTroubleSpec {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+pub enum OnUndrainedSpec {
+    /// They go all the same, within their grace period.
+    #[default]
+    Cut,
+    /// They stay, and that is told.
+    Alert,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum OnNewRelease {
     /// Revert the running one, then start the newest.
     #[default]
@@ -184,6 +196,7 @@ impl Default for LimitsSpec {
             shift: Span::from_secs(60),
             promote: Span::from_secs(600),
             drain: Span::from_secs(60),
+            on_undrained: OnUndrainedSpec::Cut,
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use sluice_rollout as rollout;
-use sluice_rollout::{GateId, GateSpec, OnDeadline, OnDrift, OnTrouble, Promote, RolloutId, Weight};
+use sluice_rollout::{GateId, GateSpec, OnDeadline, OnDrift, OnTrouble, OnUndrained, Promote, RolloutId, Weight};
 
-use super::{Gate, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, Policy, PromoteBy, StepSpec, Target};
+use super::{Gate, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Policy, PromoteBy, StepSpec, Target};
 use crate::API_VERSION;
 
 /// A policy document larger than this is refused unread.
@@ -92,6 +92,10 @@ impl Policy {
                 on_source_down: limits.on_source_down.into(),
                 trouble_after: limits.trouble_after.0,
                 drain: limits.drain.0,
+                on_undrained: match limits.on_undrained {
+                    OnUndrainedSpec::Cut => OnUndrained::Cut,
+                    OnUndrainedSpec::Alert => OnUndrained::Alert,
+                },
                 scale_down_delay: spec.workloads.scale_down_delay.0,
             },
             on_drift: match spec.on_drift {

@@ -41,11 +41,16 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
         match edge.target.apply(&wanted).await {
             Ok(observed) => {
                 edge.parts.meters.written(began.elapsed().as_secs_f64());
-                return edge.post.urgent(Event::TrafficObserved(read(&observed, true))).await;
+                edge.post.urgent(Event::TrafficObserved(read(&observed, true))).await;
+                if observed.canary == weight && observed.fence.is_some_and(|fence| fence >= wanted.fence) {
+                    return;
+                }
+                // Written, but something else was read back: it is written again until it stands.
+                edge.failed(effect, &format!("{} was read back in place of {weight}", observed.canary));
             }
             Err(TargetError::Fenced { found, ours }) => {
                 tracing::error!(rollout = %edge.id, %found, %ours, "fenced off: a later owner or effect has written");
-                return edge.post.letter(Letter::Fenced).await;
+                return edge.post.letter(Letter::Fenced { found }).await;
             }
             Err(error) => {
                 edge.failed(effect, &error.to_string());
@@ -135,12 +140,20 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
 }
 
 async fn look(edge: &Edge, observed: Observed) {
-    let wanted = edge.snapshot.borrow().weight;
-    if observed.canary == wanted {
+    let wanted = || edge.snapshot.borrow().weight;
+    if observed.canary == wanted() {
         return edge.post.event(Event::TrafficObserved(read(&observed, false))).await;
     }
-    tokio::time::sleep(SECOND_LOOK).await;
-    if let Ok(now) = edge.target.observe().await {
-        edge.post.event(Event::TrafficObserved(read(&now, true))).await;
+    // Two reads that follow each other and agree: a single one may have been overtaken by our own write.
+    let mut last = None;
+    let mut backoff = Backoff::new(SECOND_LOOK, Duration::from_secs(5));
+    loop {
+        tokio::time::sleep(backoff.next()).await;
+        let Ok(now) = edge.target.observe().await else { continue };
+        if now.canary == wanted() || last == Some(now.canary) {
+            return edge.post.event(Event::TrafficObserved(read(&now, true))).await;
+        }
+        last = Some(now.canary);
+        backoff = Backoff::new(SECOND_LOOK, Duration::from_secs(5));
     }
 }

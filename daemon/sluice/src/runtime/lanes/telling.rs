@@ -92,7 +92,8 @@ pub(super) async fn alert(edge: Edge, job: Numbered) {
     });
 }
 
-fn message(edge: &Edge, kind: AlertKind, status: AlertStatus, summary: &str, since: Timestamp) -> Alert {
+/// What on-call reads.
+pub fn message(edge: &Edge, kind: AlertKind, status: AlertStatus, summary: &str, since: Timestamp) -> Alert {
     let snapshot = *edge.snapshot.borrow();
     let mut details = BTreeMap::new();
     details.insert("weight".to_owned(), snapshot.weight.to_string());

@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 use futures::StreamExt;
 use sluice_rollout::{Effect, EffectId, Event, Fence, Numbered, Replicas, Role, Weight};
 use sluice_traffic::{AtStart, Sizes, TargetError};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::runtime::{backoff::Backoff, edge::Edge};
@@ -64,6 +65,11 @@ fn share(start: AtStart, weight: Weight) -> u32 {
     u32::try_from(share.div_ceil(10_000)).unwrap_or(u32::MAX).max(1)
 }
 
+/// A restore is never given up while it is wanted: it is told, and tried again.
+fn gives_up(effect: &Effect) -> bool {
+    !matches!(effect, Effect::RestoreWorkload)
+}
+
 async fn template<F, R>(edge: &Edge, job: &Numbered, work: F)
 where
     F: Fn(Edge, Fence) -> R,
@@ -87,7 +93,7 @@ async fn tried<T, R: Future<Output = Result<T, TargetError>>>(
             Ok(done) => return Some(done),
             Err(error) => {
                 edge.failed(&job.effect, &error.to_string());
-                let retrying = error.retryable();
+                let retrying = error.retryable() || !gives_up(&job.effect);
                 if !retrying || backoff.attempts() == 3 {
                     failed(edge, job.id, &error, retrying).await;
                 }
@@ -150,7 +156,7 @@ async fn watch_sizes(edge: &Edge) {
 
 async fn hold_floor(edge: &Edge, sizes: Sizes) {
     let now = *edge.snapshot.borrow();
-    if now.done || now.weight.is_zero() {
+    if !now.holds_floor {
         return;
     }
     let fence = Fence { epoch: now.epoch, seq: now.seq };
@@ -168,9 +174,11 @@ async fn watch_endpoints(edge: &Edge) {
     let Some(mut news) = edge.workloads.canary_endpoints() else { return };
     let mut snapshot = edge.snapshot.clone();
     let mut ready = None;
+    let mut gone_since: Option<Instant> = None;
     loop {
         let exposed = { let now = *snapshot.borrow(); !now.weight.is_zero() && !now.done };
-        let gone = ready == Some(0) && exposed;
+        gone_since = (ready == Some(0) && exposed).then(|| gone_since.unwrap_or_else(Instant::now));
+        let deadline = gone_since.map(|since| since + GRACE);
         tokio::select! {
             next = news.next() => match next {
                 Some(Ok(count)) => ready = Some(count),
@@ -178,10 +186,19 @@ async fn watch_endpoints(edge: &Edge) {
                 None => return,
             },
             changed = snapshot.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(GRACE), if gone => {
+            () = reached(deadline) => {
                 edge.post.urgent(Event::CanaryVanished).await;
-                ready = None;
+                // Told again only if it comes and goes, or after another grace.
+                gone_since = None;
+                tokio::time::sleep(GRACE).await;
             }
         }
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
