@@ -38,21 +38,24 @@ pub async fn perform(
     };
     watching.following.connected().await?;
     let live = if screen.json() { None } else { Live::open("Ctrl-C ends the watch; the rollouts go on")? };
+    let named = watching.aim.is_some();
     let ended = match live {
-        Some(live) => limited(limit, watching.on(live)).await?,
-        None => limited(limit, watching.in_lines(screen)).await?,
+        Some(live) => limited(limit, watching.on(live)).await,
+        None => limited(limit, watching.in_lines(screen)).await,
     };
-    Ok(ended.as_ref().map_or(Exit::Well, start::exit))
+    Ok(match ended {
+        Some(ended) => ended?.as_ref().map_or(Exit::Well, start::exit),
+        // That it has not ended by then did not go well, if one was named.
+        None if named => Exit::WentBadly,
+        None => Exit::Well,
+    })
 }
 
-/// Nothing if time ran out; that a rollout has not ended by then did not go well only where one was named.
-async fn limited(
-    limit: Option<Duration>,
-    watch: impl Future<Output = Result<Option<RolloutView>, Failure>>,
-) -> Result<Option<RolloutView>, Failure> {
+/// Nothing if time ran out.
+async fn limited<T>(limit: Option<Duration>, watch: impl Future<Output = T>) -> Option<T> {
     match limit {
-        Some(limit) => tokio::time::timeout(limit, watch).await.unwrap_or(Ok(None)),
-        None => watch.await,
+        Some(limit) => tokio::time::timeout(limit, watch).await.ok(),
+        None => Some(watch.await),
     }
 }
 

@@ -228,6 +228,14 @@ async fn a_watch_prints_one_line_a_change_and_ends_with_the_rollout() {
 }
 
 #[tokio::test]
+async fn a_watch_that_runs_out_of_time_says_whether_the_rollout_had_ended() {
+    let house = open(Fake::new().with(&[view("checkout", json!({}))])).await;
+    assert_eq!(sluice(&house, "watch shop/checkout --timeout 300ms").await.code, 1);
+    let all = sluice(&house, "watch --timeout 300ms -o json").await;
+    assert_eq!((all.code, all.lines().len()), (0, 1));
+}
+
+#[tokio::test]
 async fn history_is_told_oldest_first() {
     let house = open(Fake::new()).await;
     story("promoted", "the new version is the stable one")

@@ -1,9 +1,11 @@
 //! The doors of the binary, told from outside: the HTTP API on real sockets, and the command line as a process, both
-//! before a daemon that is played by the test. No server is needed.
+//! before a daemon that is played by the test. No server is needed, but for `over_nats`.
 
 mod cli;
 mod fake;
 mod hostile;
 mod http;
 mod offline;
+#[cfg(feature = "real")]
+mod over_nats;
 mod streams;

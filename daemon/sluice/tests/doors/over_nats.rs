@@ -1,0 +1,127 @@
+//! The command line over a real NATS server, Debian's and the newest: the same words, the same exit codes.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sluice::demo::release::{Kind, World};
+use sluice_rig::nats::{Nats, NatsOptions};
+use tokio::process::{Child, Command};
+
+use super::cli::{Ran, binary, ran};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A server, a world to shift traffic in, and a folder.
+struct Site {
+    nats: Nats,
+    world: World,
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    async fn new(options: NatsOptions) -> Site {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let nats = Nats::start(options).await.unwrap();
+        let world = World::with_load(Kind::Good, 50).await.unwrap();
+        let site = Site { nats, world, dir: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(site.dir.path().join("policies")).unwrap();
+        std::fs::write(site.dir.path().join("policies/checkout.yaml"), site.policy().to_string()).unwrap();
+        site
+    }
+
+    /// Its first step is held by a gate, so that it stands still until a person comes.
+    fn policy(&self) -> Value {
+        let urls = self.world.urls();
+        json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutPolicy",
+            "metadata": {"name": "checkout", "namespace": "shop"},
+            "spec": {
+                "target": {"webhook": {"url": urls.weights}},
+                "metrics": {"scrape": {"stable": [urls.stable_metrics], "canary": [urls.canary_metrics]}},
+                "steps": [{"weight": 5}, {"weight": 50}],
+                "gates": [{"name": "ann-says-yes", "approval": {}}],
+            },
+        })
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = binary(&line.split(' ').collect::<Vec<_>>());
+        command.env("SLUICE_NATS", self.nats.url()).current_dir(self.dir.path());
+        command
+    }
+
+    async fn sluice(&self, line: &str) -> Ran {
+        ran(self.command(line)).await
+    }
+
+    fn daemon(&self) -> Child {
+        let line = "run --policies policies --listen 127.0.0.1:0 --daemon one";
+        self.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Asks until it is so.
+    async fn until(&self, line: &str, so: impl Fn(&Ran) -> bool) -> Ran {
+        let asking = async {
+            loop {
+                let ran = self.sluice(line).await;
+                if so(&ran) {
+                    return ran;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("`sluice {line}` never said so"))
+    }
+}
+
+async fn the_command_line_speaks_over_the_bus(options: NatsOptions) {
+    let site = Site::new(options).await;
+    let nobody = site.sluice("status").await;
+    assert!(nobody.code == 3 && nobody.err.contains("no daemon is running"), "{nobody:?}");
+    let made = site.sluice("init -o json").await;
+    assert!(made.code == 0 && made.out.contains("SLUICE_OVERRIDES"), "{made:?}");
+    let again = site.sluice("init").await;
+    assert_eq!((again.code, again.out.as_str()), (0, "everything is there already, and as it should be\n"));
+    let kept = site.sluice("abort shop/checkout --reason early").await;
+    assert!(kept.code == 0 && kept.out.contains("kept on the bus"), "{kept:?}");
+    let lost = site.sluice("promote shop/checkout").await;
+    assert_eq!(lost.code, 3, "{lost:?}");
+
+    let _daemon = site.daemon();
+    site.until("status -o json", |ran| ran.code == 0).await;
+    let unknown = site.sluice("status shop/nothing").await;
+    assert!(unknown.code == 2 && unknown.err.contains("shop/nothing"), "{unknown:?}");
+    let refused = site.sluice("start shop/nothing --wait").await;
+    assert!(refused.code == 1 && refused.out.contains("no policy shop/nothing"), "{refused:?}");
+
+    let start =
+        site.command("start shop/checkout --version v2 --wait").stdout(Stdio::piped()).spawn().unwrap();
+    let gated = site.until("status shop/checkout -o json", |ran| ran.code == 0).await;
+    assert_eq!(gated.json()["phase"], "gated", "{gated:?}");
+    let stale = site.sluice("abort shop/checkout --revision 99").await;
+    assert!(stale.code == 1 && stale.out.contains("revision 99 expected"), "{stale:?}");
+    let explained = site.sluice("explain shop/checkout").await;
+    assert!(explained.code == 0 && explained.out.contains("ann-says-yes"), "{explained:?}");
+    let aborted = site.sluice("abort shop/checkout --reason enough").await;
+    assert_eq!(aborted.code, 0, "{aborted:?}");
+
+    let ended =
+        tokio::time::timeout(LIMIT, start.wait_with_output()).await.expect("the wait goes on").unwrap();
+    let told = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("ann asked for abort: enough"), "{told}");
+    let watched = site.sluice("watch shop/checkout").await;
+    assert_eq!(watched.code, 1, "{watched:?}");
+    let history = site.sluice("history shop/checkout").await;
+    assert!(history.out.contains("refused: revision 99 expected"), "{history:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_debians_nats() {
+    the_command_line_speaks_over_the_bus(NatsOptions::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_the_newest_nats() {
+    the_command_line_speaks_over_the_bus(NatsOptions::latest()).await;
+}
