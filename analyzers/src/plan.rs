@@ -17,6 +17,9 @@ pub const PASS_GRID: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.75, 0.85];
 /// Odds ratios that the latency e-variable looks for, beyond its null's.
 pub const ODDS_GRID: [f64; 6] = [1.1, 1.25, 1.5, 2.0, 4.0, 10.0];
 
+/// Errors get two thirds of falseAbort: a slow request tells more than a good one does of errors, and costs less.
+pub const LATENCY_WEIGHT: f64 = 0.5;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
@@ -261,7 +264,7 @@ impl LatencyPlan {
             history: Vec::new(),
             required: false,
             pods: None,
-            weight: 1.0,
+            weight: LATENCY_WEIGHT,
         }
     }
 }

@@ -335,3 +335,38 @@ fn gauges_are_judged_once_there_are_enough_readings() {
     let report = report(&plan, &evidence);
     assert_eq!((report.score, report.culprits), (Some(0.0), vec!["cpu".to_owned()]));
 }
+
+/// Both versions fail alike for six windows, but stable is scraped before the canary and sees it a window later.
+fn incident(at: i64, sampled: bool) -> Window {
+    let hit = |at: i64| (10..16).contains(&at);
+    let errors = |n: u64, hit: bool| if hit { n / 5 } else { n / 500 };
+    let mut window = counts(at, 1, (150, errors(150, hit(at))), (1350, errors(1350, hit(at - 1))));
+    for pod in window.pods.iter_mut().filter(|_| sampled) {
+        let late = if pod.arm == Arm::Canary { 0 } else { 14_000 };
+        pod.sampled_ms = Some((at * SECOND - late, (at + 1) * SECOND - late));
+    }
+    window
+}
+
+#[test]
+fn an_incident_between_two_scrapes_is_not_the_canarys_fault() {
+    let plan = plan(&[0.1]);
+    let verdicts = |sampled: bool| {
+        let mut evidence = Evidence::new(&plan);
+        (0..40).map(|at| judge(&plan, &mut evidence, &incident(at, sampled)).unwrap()).collect::<Vec<_>>()
+    };
+    assert!(
+        verdicts(false).contains(&Verdict::Fail),
+        "without the samples' instants it looks like the canary's"
+    );
+    assert!(!verdicts(true).contains(&Verdict::Fail));
+    // A canary that fails alone is still seen, one window later.
+    let mut evidence = Evidence::new(&plan);
+    let failed = (0..40).position(|at| {
+        let mut window = incident(at, true);
+        window.pods[1].errors = 1;
+        window.pods[2].errors = 1;
+        judge(&plan, &mut evidence, &window).unwrap() == Verdict::Fail
+    });
+    assert_eq!(failed, Some(11));
+}

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_analyzers::PlanError;
 use sluice_analyzers::plan::{
-    Compare, ErrorsPlan, LatencyPlan, Objective, Plan, Pods, RestartsPlan, Risk, SloLimit, SloOf, SloSource,
-    Weighted,
+    Compare, ErrorsPlan, LATENCY_WEIGHT, LatencyPlan, Objective, Plan, Pods, RestartsPlan, Risk, SloLimit,
+    SloOf, SloSource, Weighted,
 };
 
 use crate::units::{Percent, Span};
@@ -213,7 +213,7 @@ impl Default for LatencySpec {
             gating: Vec::new(),
             pods: None,
             warmup: None,
-            weight: 1.0,
+            weight: LATENCY_WEIGHT,
         }
     }
 }
