@@ -6,6 +6,7 @@
 //! - While it fires, each post says that it ends four repeats from now: Alertmanager forgets it by itself if we die.
 //! - Resolved is an end in the past. Alertmanager ignores an end that is in its future, so that end is set a little back,
 //!   for clocks that differ.
+//! - It tells nobody of an alert that ends within its route's `group_wait`, so each one stays up for `atLeast`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,6 +38,7 @@ pub(crate) struct Alertmanager {
     token_file: Option<String>,
     labels: BTreeMap<String, String>,
     repeat: Duration,
+    at_least: Duration,
     clock: fn() -> Timestamp,
 }
 
@@ -58,6 +60,7 @@ fn replica(block: &policy::Alertmanager, client: &Client, base: HiddenUrl, recei
         token_file: block.token_file.clone(),
         labels: block.labels.clone(),
         repeat: block.repeat.0,
+        at_least: block.at_least.0,
         clock: wall_clock,
     }
 }
@@ -74,6 +77,10 @@ impl Sink for Alertmanager {
 
     fn repeat(&self) -> Option<Duration> {
         Some(self.repeat)
+    }
+
+    fn at_least(&self) -> Duration {
+        self.at_least
     }
 
     async fn send(&self, alerts: &[Alert]) -> Result<(), SinkError> {

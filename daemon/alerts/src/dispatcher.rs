@@ -88,9 +88,9 @@ impl Dispatcher {
 }
 
 pub(crate) fn open(sink: Arc<dyn Sink>, settings: Settings) -> Arc<Outlet> {
-    let repeat = sink.repeat();
+    let (repeat, at_least) = (sink.repeat(), sink.at_least());
     let Settings { window, capacity, batch } = settings;
-    Arc::new(Outlet::open(sink, Rules { window, repeat, capacity, batch: batch.max(1) }))
+    Arc::new(Outlet::open(sink, Rules { window, repeat, at_least, capacity, batch: batch.max(1) }))
 }
 
 pub(crate) async fn shut(outlets: &[Arc<Outlet>], limit: Duration) -> Unsaid {

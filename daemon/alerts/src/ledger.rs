@@ -9,10 +9,14 @@
 //!                        └──────────────────> (ended), nothing is sent
 //! ```
 //!
+//! - The end of an alert waits until it has been up for as long as the sink needs to tell somebody. The end of an abort
+//!   waits until the abort has been told at all: that it is over within a second is no reason to keep it from on-call.
 //! - A later word about an alert takes the place of the former one; there is no queue of words to work off.
 //! - The number of entries is bounded; what finds no room is counted.
 //! - What failed is due again after a growing, jittered delay, for as long as it takes. A failed batch is halved, so that
 //!   one alert that a sink chokes on does not hold up the others for ever.
+
+mod entry;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,6 +28,7 @@ use sluice_rollout::{AlertKind, RolloutId};
 use sluice_wire::alert::Alert;
 use tokio::{sync::oneshot, time::Instant};
 
+use self::entry::{Entry, Known, Waiter, answer};
 use crate::{SinkError, receipt::Outcome};
 
 /// How many ended alerts are remembered, so that a repeated resolve is not sent again.
@@ -38,6 +43,8 @@ pub(crate) struct Rules {
     pub window: Duration,
     /// Firing alerts are said again this often.
     pub repeat: Option<Duration>,
+    /// What was said to fire stays up for so long.
+    pub at_least: Duration,
     /// Most entries.
     pub capacity: usize,
     /// Most alerts in one message.
@@ -45,33 +52,6 @@ pub(crate) struct Rules {
 }
 
 type Key = (RolloutId, AlertKind);
-type Waiter = oneshot::Sender<Outcome>;
-
-/// What the sink knows of an alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    Nothing,
-    /// No answer came, or a former process of ours may have said it.
-    Perhaps,
-    Firing,
-}
-
-#[derive(Debug)]
-struct Entry {
-    alert: Alert,
-    /// Which word this is: a send in flight learns by it that it has been overtaken.
-    word: u64,
-    known: Known,
-    /// Whether the present word is still to be said.
-    unsaid: bool,
-    in_flight: bool,
-    /// When it is to be said (again).
-    due: Option<Instant>,
-    attempts: u32,
-    /// The sink refused a message with this and others in it: it goes by itself.
-    alone: bool,
-    waiting: Vec<Waiter>,
-}
 
 /// Alerts that go to the sink in one message.
 #[derive(Debug)]
@@ -132,7 +112,14 @@ impl Ledger {
     pub fn fire(&mut self, alert: Alert, waiter: Waiter, now: Instant) {
         let key = key(&alert);
         match self.entries.get_mut(&key) {
-            Some(entry) if entry.says(&alert) => entry.join(waiter),
+            Some(entry) if entry.says(&alert) => {
+                if entry.end.is_some() {
+                    entry.drop_end(&Outcome::Needless);
+                    entry.due =
+                        if entry.unsaid { entry.due } else { self.rules.repeat.map(|repeat| now + repeat) };
+                }
+                entry.join(waiter);
+            }
             Some(_) => self.replace(&key, alert, waiter, now),
             None => {
                 self.ended.retain(|(ended, _)| *ended != key);
@@ -145,6 +132,9 @@ impl Ledger {
         let key = key(&alert);
         match self.entries.get_mut(&key) {
             Some(entry) if !entry.alert.is_firing() => entry.join(waiter),
+            Some(entry) if !self.closed && entry.is_to_stay(self.rules.at_least, now) => {
+                entry.end_later(alert, waiter, self.rules.at_least);
+            }
             Some(entry) if entry.known == Known::Nothing && !entry.in_flight => {
                 answer(waiter, Outcome::Needless);
                 self.end(&key, Outcome::Needless);
@@ -184,7 +174,7 @@ impl Ledger {
     }
 
     pub fn unsaid(&self) -> usize {
-        self.entries.values().filter(|entry| entry.unsaid).count()
+        self.entries.values().filter(|entry| entry.unsaid || entry.end.is_some()).count()
     }
 
     pub fn firing(&self) -> usize {
@@ -203,7 +193,7 @@ impl Ledger {
     /// Nobody says anything any more: whoever waits is told so.
     pub fn stop(&mut self) {
         for entry in self.entries.values_mut() {
-            entry.answer_all(&Outcome::Stopped);
+            entry.stop();
         }
     }
 
@@ -212,6 +202,7 @@ impl Ledger {
         if self.next()? > now {
             return None;
         }
+        self.ripen(now);
         let chosen = self.chosen(now);
         let mut batch = Batch { alerts: Vec::new(), words: Vec::new() };
         for key in chosen {
@@ -269,6 +260,8 @@ impl Ledger {
             attempts: 0,
             alone: false,
             waiting: vec![waiter],
+            said: None,
+            end: None,
         };
         self.entries.insert(key, entry);
     }
@@ -285,6 +278,7 @@ impl Ledger {
             alert.since = entry.alert.since;
         }
         entry.answer_all(&Outcome::Needless);
+        entry.drop_end(&Outcome::Needless);
         entry.alert = alert;
         entry.word = self.words;
         entry.due = Some(if entry.unsaid { entry.due.unwrap_or(now) } else { now + self.rules.window });
@@ -292,9 +286,22 @@ impl Ledger {
         entry.waiting.push(waiter);
     }
 
+    /// Ends that have waited long enough become the words to say.
+    fn ripen(&mut self, now: Instant) {
+        for entry in self.entries.values_mut().filter(|entry| !entry.in_flight && !entry.unsaid) {
+            if entry.end.is_some() && !entry.is_to_stay(self.rules.at_least, now) {
+                self.words += 1;
+                entry.word = self.words;
+                entry.end_now();
+                entry.due = Some(now);
+            }
+        }
+    }
+
     fn end(&mut self, key: &Key, outcome: Outcome) {
         if let Some(mut entry) = self.entries.remove(key) {
             entry.answer_all(&outcome);
+            entry.drop_end(&outcome);
         }
         self.ended.push_back((key.clone(), outcome));
         if self.ended.len() > MOST_ENDED {
@@ -336,18 +343,23 @@ impl Ledger {
         for ((key, word), said) in batch.words.iter().zip(&batch.alerts) {
             self.delivered_one(key, *word, said, now);
         }
+        if self.closed {
+            self.ripen(now);
+        }
     }
 
     fn delivered_one(&mut self, key: &Key, word: u64, said: &Alert, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.attempts = 0;
         entry.known = if said.is_firing() { Known::Firing } else { Known::Nothing };
+        entry.said = said.is_firing().then(|| entry.said.unwrap_or(now));
         if entry.word == word && !said.is_firing() {
             self.end(key, Outcome::Told);
         } else if entry.word == word {
             entry.unsaid = false;
             entry.due = self.rules.repeat.map(|repeat| now + repeat);
             entry.answer_all(&Outcome::Told);
+            entry.hurry(self.rules.at_least);
         }
     }
 
@@ -390,36 +402,6 @@ impl Ledger {
             }
         }
     }
-}
-
-impl Entry {
-    /// Whether this is the word that the entry holds already.
-    fn says(&self, alert: &Alert) -> bool {
-        self.alert.status == alert.status
-            && self.alert.summary == alert.summary
-            && self.alert.details == alert.details
-    }
-
-    /// Another caller waits for the same word.
-    fn join(&mut self, waiter: Waiter) {
-        if self.unsaid {
-            self.waiting.retain(|waiting| !waiting.is_closed());
-            self.waiting.push(waiter);
-        } else {
-            answer(waiter, Outcome::Told);
-        }
-    }
-
-    fn answer_all(&mut self, outcome: &Outcome) {
-        for waiter in self.waiting.drain(..) {
-            answer(waiter, outcome.clone());
-        }
-    }
-}
-
-/// Whoever asked may have gone; the alert goes on.
-fn answer(waiter: Waiter, outcome: Outcome) {
-    let _ = waiter.send(outcome);
 }
 
 fn key(alert: &Alert) -> Key {

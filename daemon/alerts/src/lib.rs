@@ -9,7 +9,8 @@
 //! What holds:
 //! - Each sink has a ledger and a worker of its own: none waits for another.
 //! - What is to be said is decided in the ledger (plain functions over a given instant), and said by the worker.
-//! - A sink gets each resolved alert once, and nothing at all of an alert that came and went before it was told.
+//! - A sink gets each resolved alert once, and nothing at all of an alert that came and went before it was told; but an
+//!   abort is told even if it is over by then, and stays up where the sink needs time to tell somebody.
 //! - Secrets live in files, are read for each message, and stand in no log, error or `Debug`.
 //! - Nothing here decides what an alert is; that is the rollout's.
 
@@ -75,6 +76,10 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     }
     /// How often a firing alert has to be posted again to stay up; `None`: once is enough.
     fn repeat(&self) -> Option<Duration>;
+    /// How long an alert has to stay up there, so that the sink itself tells anybody of it.
+    fn at_least(&self) -> Duration {
+        Duration::ZERO
+    }
     fn pace(&self) -> Pace {
         Pace::default()
     }

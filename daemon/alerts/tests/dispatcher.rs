@@ -27,6 +27,7 @@ struct Fake {
     name: &'static str,
     receiver: &'static str,
     repeat: Option<Duration>,
+    at_least: Duration,
     pace: Pace,
     rule: Mutex<Rule>,
     started: Instant,
@@ -40,6 +41,7 @@ impl Fake {
             name,
             receiver: name,
             repeat: None,
+            at_least: Duration::ZERO,
             pace: Pace::default(),
             rule: Mutex::new(Box::new(|_| Mood::Take)),
             started: Instant::now(),
@@ -50,6 +52,11 @@ impl Fake {
 
     fn repeating(self, secs: u64) -> Fake {
         Fake { repeat: Some(Duration::from_secs(secs)), ..self }
+    }
+
+    /// It tells nobody of what is over sooner.
+    fn patient(self, secs: u64) -> Fake {
+        Fake { at_least: Duration::from_secs(secs), ..self }
     }
 
     fn replica_of(self, receiver: &'static str) -> Fake {
@@ -99,6 +106,9 @@ impl Sink for Fake {
     fn repeat(&self) -> Option<Duration> {
         self.repeat
     }
+    fn at_least(&self) -> Duration {
+        self.at_least
+    }
     fn pace(&self) -> Pace {
         self.pace
     }
@@ -137,6 +147,10 @@ fn alert(name: &str) -> Alert {
         since: Timestamp::from_millis(1_000),
         at: Timestamp::from_millis(1_000),
     }
+}
+
+fn abort(name: &str) -> Alert {
+    Alert { kind: AlertKind::Aborting, summary: "the canary is worse".into(), ..alert(name) }
 }
 
 fn dispatcher(sinks: &[&Arc<Fake>]) -> Dispatcher {
@@ -194,6 +208,61 @@ async fn what_came_and_went_before_anybody_was_told_is_not_told() {
     assert_eq!(outcomes(resolved).await, [Outcome::Needless]);
     pass(100).await;
     assert!(sink.tries().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_is_told_though_it_was_over_before_anybody_could_be_told() {
+    let sink = Arc::new(Fake::new("slack"));
+    let dispatcher = dispatcher(&[&sink]);
+    let (fired, resolved) = (dispatcher.fire(abort("a")), dispatcher.resolve(abort("a")));
+    assert_eq!(outcomes(fired).await, [Outcome::Told]);
+    assert_eq!(outcomes(resolved).await, [Outcome::Told]);
+    pass(100).await;
+    assert_eq!(sink.lines(), ["a firing", "a resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_that_a_dead_sink_has_not_heard_of_is_told_when_it_is_back() {
+    let dead = Arc::new(Fake::new("dead").up_after(600));
+    let dispatcher = dispatcher(&[&dead]);
+    unasked(dispatcher.fire(abort("a")));
+    pass(60).await;
+    assert_eq!(outcomes(dispatcher.resolve(abort("a"))).await, [Outcome::Told]);
+    assert_eq!(dead.lines(), ["a firing", "a resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_stays_up_for_as_long_as_its_sink_needs_to_tell_somebody() {
+    let sink = Arc::new(Fake::new("alertmanager").repeating(60).patient(45));
+    let dispatcher = dispatcher(&[&sink]);
+    for raised in [abort("a"), alert("b")] {
+        unasked(dispatcher.fire(raised));
+    }
+    pass(2).await;
+    let resolved = [abort("a"), alert("b")].map(|over| dispatcher.resolve(over));
+    pass(30).await;
+    assert_eq!(sink.taken().len(), 1, "over, and still up: {:?}", sink.taken());
+    for receipt in resolved {
+        assert_eq!(outcomes(receipt).await, [Outcome::Told]);
+    }
+    assert_eq!(sink.taken()[1], (45, vec!["a resolved".into(), "b resolved".into()]));
+    unasked(dispatcher.fire(alert("b")));
+    pass(100).await;
+    assert_eq!(outcomes(dispatcher.resolve(alert("b"))).await, [Outcome::Told]);
+    assert_eq!(dispatcher.stats()[0].unsaid, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fires_again_while_its_end_waits_stays_up() {
+    let sink = Arc::new(Fake::new("alertmanager").patient(45));
+    let dispatcher = dispatcher(&[&sink]);
+    unasked(dispatcher.fire(alert("a")));
+    pass(2).await;
+    let over = dispatcher.resolve(alert("a"));
+    unasked(dispatcher.fire(alert("a")));
+    assert_eq!(outcomes(over).await, [Outcome::Needless]);
+    pass(100).await;
+    assert_eq!(sink.lines(), ["a firing"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -416,6 +485,20 @@ async fn a_shutdown_says_what_is_unsaid_and_waits_no_longer_than_it_may() {
     assert_eq!(well.lines(), ["a firing"]);
     assert_eq!(outcomes(receipt).await, [Outcome::Told, Outcome::Stopped]);
     assert_eq!(outcomes(dispatcher.fire(alert("b"))).await, [Outcome::Stopped, Outcome::Stopped]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_tells_an_abort_and_leaves_an_end_that_has_to_wait_to_the_next_start() {
+    let (prompt, patient) =
+        (Arc::new(Fake::new("slack")), Arc::new(Fake::new("alertmanager").repeating(60).patient(45)));
+    let dispatcher = dispatcher(&[&prompt, &patient]);
+    unasked(dispatcher.fire(abort("a")));
+    let resolved = dispatcher.resolve(abort("a"));
+    let unsaid = dispatcher.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(unsaid.into_iter().collect::<Vec<_>>(), [("alertmanager".to_owned(), 1)]);
+    assert_eq!(prompt.lines(), ["a firing", "a resolved"]);
+    assert_eq!(patient.lines(), ["a firing"]);
+    assert_eq!(outcomes(resolved).await, [Outcome::Told, Outcome::Stopped]);
 }
 
 #[tokio::test(start_paused = true)]

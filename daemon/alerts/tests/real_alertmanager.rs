@@ -34,16 +34,26 @@ fn alert(summary: &str, since: Timestamp) -> Alert {
 }
 
 fn dispatcher(urls: &[String]) -> Result<Dispatcher> {
+    patient(urls, "0s")
+}
+
+fn patient(urls: &[String], at_least: &str) -> Result<Dispatcher> {
     install_crypto();
-    let block: AlertSink = serde_json::from_value(json!({"alertmanager": {"urls": urls, "repeat": "2s"}}))?;
+    let block: AlertSink =
+        serde_json::from_value(json!({"alertmanager": {"urls": urls, "repeat": "2s", "atLeast": at_least}}))?;
     Ok(Dispatcher::new(connect(&[block], || reqwest::Client::builder().no_proxy())?))
 }
 
 /// It forgets after a second what is posted without an end, and tells at once.
 async fn forgetful(inbox: &Inbox) -> Result<Alertmanager> {
+    waiting(inbox, "0s").await
+}
+
+/// It waits for so long before it tells anybody.
+async fn waiting(inbox: &Inbox, group_wait: &str) -> Result<Alertmanager> {
     let config = format!(
         "global: {{resolve_timeout: 1s}}\n\
-         route: {{receiver: r, group_by: ['...'], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}\n\
+         route: {{receiver: r, group_by: ['...'], group_wait: {group_wait}, group_interval: 1s, repeat_interval: 1h}}\n\
          receivers: [{{name: r, webhook_configs: [{{url: {:?}, send_resolved: true}}]}}]\n",
         inbox.url("/told")
     );
@@ -114,6 +124,21 @@ async fn an_alert_that_was_up_for_a_moment_only_is_resolved_at_once() -> Result<
     dispatcher.resolve(alert("over", since)).confirmed().await;
     let listed = alertmanager.alerts_with(&OURS).await?;
     assert!(listed.is_empty(), "{listed:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_abort_that_is_over_within_the_groups_wait_reaches_a_person_all_the_same() -> Result<()> {
+    let inbox = Inbox::start().await?;
+    let alertmanager = waiting(&inbox, "1s").await?;
+    let dispatcher = patient(&[alertmanager.url()], "2s")?;
+    let since = now();
+    let (fired, over) =
+        (dispatcher.fire(alert("worse", since)), dispatcher.resolve(alert("put back", since)));
+    assert_eq!(fired.confirmed().await[0].outcome, Outcome::Told);
+    assert_eq!(over.confirmed().await[0].outcome, Outcome::Told);
+    inbox.wait_for(LIMIT, |letter| letter.json()["status"] == "resolved").await?;
+    assert_eq!((told(&inbox, "firing"), told(&inbox, "resolved")), (1, 1));
     Ok(())
 }
 
