@@ -14,7 +14,7 @@ const NODES: usize = 40;
 /// Ratios from 1/64 to 64 are told apart.
 pub(crate) const REACH: f64 = 4.158_883_083_359_672;
 /// Step, in ln theta, of the mixture behind the confidence sequence.
-const PRIOR_STEP: f64 = 0.02;
+const PRIOR_STEP: f64 = 0.04;
 
 static TABLE: LazyLock<[Node; NODES]> = LazyLock::new(|| std::array::from_fn(node));
 

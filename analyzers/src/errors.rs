@@ -2,7 +2,7 @@
 
 use crate::curve::Curve;
 use crate::dispersion::Dispersion;
-use crate::mixture::RestartMix;
+use crate::mixture::{RestartMix, log_sum_exp};
 use crate::pairing::{Waiting, stable_is_read_first};
 use crate::plan::{ErrorsPlan, Pods, alternatives};
 use crate::pod_effect::{PodEffect, Spread};
@@ -147,9 +147,32 @@ impl ErrorsEvidence {
         self.proof.log_e(self.plus + d)
     }
 
-    /// The abort evidence if `times` more windows like `like` came.
-    pub fn log_abort_after(&self, times: f64, like: Pair, phi: f64) -> f64 {
+    /// The abort evidence if `times` more windows like `like` came, `now` being what it is. Beside a pod effect it is the
+    /// requests' evidence less today's difference between the two: a forecast need not be integrated.
+    pub fn log_abort_after(&self, now: f64, times: f64, like: Pair, phi: f64) -> f64 {
+        let line = |one: &Alternative| {
+            let step = increment(self.r, one, like);
+            one.log_weight + self.log_likelihood(one) + times * (step.s1 + self.plus * step.s2) / phi
+        };
+        match &self.lane.pods {
+            Some(_) => now + log_sum_exp(self.grid.iter().map(line)) - self.log_of_requests(),
+            None => self.lane.log_e_after(self.r, self.plus, &self.grid, (times, like, phi)),
+        }
+    }
+
+    /// The same, integrated: for a plan, where nothing was counted yet.
+    pub fn log_abort_exactly_after(&self, times: f64, like: Pair, phi: f64) -> f64 {
         self.lane.log_e_after(self.r, self.plus, &self.grid, (times, like, phi))
+    }
+
+    /// The mixture of likelihood ratios over all windows, requests taken as the sample.
+    fn log_of_requests(&self) -> f64 {
+        log_sum_exp(self.grid.iter().map(|one| one.log_weight + self.log_likelihood(one)))
+    }
+
+    fn log_likelihood(&self, one: &Alternative) -> f64 {
+        let margin = libm::log(self.r);
+        self.curve.at(margin + one.log_ratio) - self.curve.at(margin)
     }
 
     /// Whether pods are so few that no number of requests reaches the bar for this ratio.

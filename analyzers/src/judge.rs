@@ -110,7 +110,11 @@ impl Evidence {
         self.combine(plan, ErrorsEvidence::log_abort_at_most)
     }
 
-    fn combine(&self, plan: &Plan, of_errors: fn(&ErrorsEvidence) -> f64) -> f64 {
+    pub(crate) fn combine<'a>(
+        &'a self,
+        plan: &'a Plan,
+        of_errors: impl Fn(&ErrorsEvidence) -> f64 + Copy + 'a,
+    ) -> f64 {
         let total = self.total_weight(plan);
         if total <= 0.0 {
             return 0.0;
@@ -127,14 +131,10 @@ impl Evidence {
     }
 
     /// Errors, latency, its objectives, the limits, restarts: always in this order.
-    pub(crate) fn shares<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = Share> + Clone + 'a {
-        self.shares_by(plan, ErrorsEvidence::log_abort)
-    }
-
-    fn shares_by<'a>(
+    pub(crate) fn shares_by<'a>(
         &'a self,
         plan: &'a Plan,
-        of_errors: fn(&ErrorsEvidence) -> f64,
+        of_errors: impl Fn(&ErrorsEvidence) -> f64 + Copy + 'a,
     ) -> impl Iterator<Item = Share> + Clone + 'a {
         let errors = plan.errors.iter().zip(&self.errors);
         let errors = errors.map(move |(how, errors)| Share { weight: how.weight, log_e: of_errors(errors) });

@@ -130,8 +130,9 @@ impl View<'_> {
         let begun = shares.get(self.step as usize - 1).copied().filter(|share| *share > 0.0);
         evidence.start(begun.or(shares.first().copied())?, errors, &self.pods());
         let phi = Phi { abort: self.traffic.dispersion, pass: self.traffic.dispersion };
-        let at =
-            |times: f64| evidence.log_abort_after(times, self.like(ratio, off, times * SCALE), phi.abort);
+        let at = |times: f64| {
+            evidence.log_abort_exactly_after(times, self.like(ratio, off, times * SCALE), phi.abort)
+        };
         let needed = more_requests(self.like(ratio, 0.0, SCALE), bar, at)? as f64;
         Some(needed / self.canary_per_second() / 60.0)
     }

@@ -80,7 +80,9 @@ pub struct Finding {
 
 /// The whole picture after the last window that counted.
 pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
-    let writer = Writer { plan, evidence, d: plan.tolerance_at(evidence.current, evidence.traffic.measured) };
+    let d = plan.tolerance_at(evidence.current, evidence.traffic.measured);
+    let of_errors = evidence.errors.as_ref().map_or(0.0, ErrorsEvidence::log_abort);
+    let writer = Writer { plan, evidence, d, of_errors };
     let findings = writer.findings();
     let score = evidence.gauges.score(&plan.gauges);
     let broken: Vec<String> = evidence.advice.broken(plan).map(str::to_owned).collect();
@@ -90,7 +92,7 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
         let failed = |finding: &&Finding| finding.classification.is_some_and(|class| class != Class::Pass);
         findings.iter().filter(failed).map(|finding| finding.metric.clone()).collect()
     } else if evidence.failed {
-        culprits(plan, evidence, &findings)
+        culprits(plan, evidence, &findings, of_errors)
     } else {
         Vec::new()
     };
@@ -98,7 +100,7 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
         verdict: evidence.verdict,
         step: evidence.current,
         windows: evidence.windows,
-        log_abort: evidence.log_abort(plan),
+        log_abort: evidence.combine(plan, |_| of_errors),
         abort_bar: -libm::log(plan.false_abort),
         tolerance: writer.d,
         history: plan.history,
@@ -110,11 +112,11 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
     }
 }
 
-fn culprits(plan: &Plan, evidence: &Evidence, findings: &[Finding]) -> Vec<String> {
-    let floor = evidence.log_abort(plan) - std::f64::consts::LN_10;
+fn culprits(plan: &Plan, evidence: &Evidence, findings: &[Finding], of_errors: f64) -> Vec<String> {
+    let floor = evidence.combine(plan, |_| of_errors) - std::f64::consts::LN_10;
     let total = evidence.total_weight(plan);
     let weighed = |weight: f64, log_e: f64| weight > 0.0 && libm::log(weight / total) + log_e >= floor;
-    let named = findings.iter().zip(evidence.shares(plan));
+    let named = findings.iter().zip(evidence.shares_by(plan, move |_| of_errors));
     let mut of: Vec<_> = named.filter(|(_, share)| weighed(share.weight, share.log_e)).collect();
     of.sort_by(|a, b| b.1.log_e.total_cmp(&a.1.log_e));
     of.into_iter().map(|(finding, _)| finding.metric.clone()).collect()
@@ -124,6 +126,8 @@ struct Writer<'a> {
     plan: &'a Plan,
     evidence: &'a Evidence,
     d: f64,
+    /// Integrated once.
+    of_errors: f64,
 }
 
 impl Writer<'_> {
@@ -141,7 +145,7 @@ impl Writer<'_> {
             of.push(self.restarts(restarts));
         }
         let total = self.evidence.total_weight(self.plan);
-        for (finding, share) in of.iter_mut().zip(self.evidence.shares(self.plan)) {
+        for (finding, share) in of.iter_mut().zip(self.evidence.shares_by(self.plan, |_| 0.0)) {
             if share.weight > 0.0 {
                 finding.abort_bar -= libm::log(share.weight / total);
             }
@@ -195,7 +199,7 @@ impl Writer<'_> {
     fn errors(&self, how: &ErrorsPlan, errors: &ErrorsEvidence) -> Finding {
         let mut of = self.blank("errors");
         (of.canary, of.stable) = (errors.totals.canary, errors.totals.stable);
-        (of.log_abort, of.log_advance) = (errors.log_abort(), errors.log_advance(self.d));
+        (of.log_abort, of.log_advance) = (self.of_errors, errors.log_advance(self.d));
         of.gates = self.beside();
         of.missing = self.missing(errors.last);
         if let Some(interval) = errors.curve.interval(self.plan.false_abort) {
@@ -205,8 +209,9 @@ impl Writer<'_> {
         let phi = errors.phi(self.plan.pods, how);
         if let Some(like) = typical(errors.totals, self.split()) {
             let (d, bars) = (how.worse_by.plus + self.d, (of.abort_bar, of.advance_bar));
-            of.needed_to_abort =
-                more_requests(like, bars.0, |times| errors.log_abort_after(times, like, phi.abort));
+            of.needed_to_abort = more_requests(like, bars.0, |times| {
+                errors.log_abort_after(self.of_errors, times, like, phi.abort)
+            });
             of.needed_to_advance =
                 more_requests(like, bars.1, |times| errors.proof.log_e_after(d, times, like, phi.pass));
         }
