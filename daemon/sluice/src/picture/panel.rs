@@ -4,7 +4,7 @@ use sluice_analyzers::{Finding, Report};
 use sluice_wire::view::RolloutView;
 
 use super::bar::{bar, reached};
-use super::line::{Line, Tone, columns};
+use super::line::{Line, Tone, columns, wrapped};
 use super::words::{phase_tone, span, verdict, verdict_tone};
 
 /// Where the second column begins.
@@ -20,12 +20,23 @@ pub(super) fn panel(view: &RolloutView, width: usize) -> Vec<Line> {
         lines.extend(watched(view));
         lines.extend(evidence(view));
     }
-    lines.push(labelled("why", Tone::Plain).and(Tone::Plain, &view.reason));
+    lines.extend(why(view, width));
     lines.extend(
         view.waits_for.as_ref().map(|what| labelled("waits for", Tone::Plain).and(Tone::Plain, what)),
     );
     lines.extend(view.alerts.iter().map(|alert| labelled("ALERT", Tone::Wary).and(Tone::Wary, alert)));
     lines
+}
+
+/// In full once it has ended: that is what one looks for then.
+fn why(view: &RolloutView, width: usize) -> Vec<Line> {
+    let first = labelled("why", Tone::Plain);
+    if view.outcome.is_none() {
+        return vec![first.and(Tone::Plain, &view.reason)];
+    }
+    let broken = wrapped(&view.reason, width.saturating_sub(INDENT).max(INDENT));
+    let label = std::iter::once(first).chain(std::iter::repeat(Line::default().to(INDENT)));
+    label.zip(broken).map(|(label, text)| label.and(Tone::Plain, text)).collect()
 }
 
 fn labelled(label: &str, tone: Tone) -> Line {
