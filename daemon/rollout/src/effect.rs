@@ -74,42 +74,78 @@ pub enum AlertKind {
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum Notice {
     Started,
-    StepReached { step: usize, weight: Weight },
-    StepPassed { step: usize },
+    StepReached {
+        step: usize,
+        weight: Weight,
+    },
+    StepPassed {
+        step: usize,
+    },
     Paused,
     Resumed,
     Baking,
     Promoting,
     Aborting,
-    Drained { end: DrainEnd },
+    Drained {
+        end: DrainEnd,
+    },
     /// A person's command was taken or refused; the answer stands in the reason.
-    Overridden { actor: String, accepted: bool },
+    Overridden {
+        actor: String,
+        accepted: bool,
+    },
     Attention,
     /// The one terminal event.
-    Finished { outcome: Outcome },
+    Finished {
+        outcome: Outcome,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// The canary's weight is to be this. With `abort` set it goes down and carries the abort's reason as a mark.
-    SetTraffic { weight: Weight, abort: Option<String> },
+    SetTraffic {
+        weight: Weight,
+        abort: Option<String>,
+    },
     /// Put the target's remembered original back where weight alone does not say it, and take our marks away.
     ReleaseTraffic,
     /// After weight 0: watch the canary's counter at the router come to rest, at most this long.
-    WatchDrain { limit: Duration },
-    ScaleWorkload { role: Role, replicas: Replicas },
+    WatchDrain {
+        limit: Duration,
+    },
+    ScaleWorkload {
+        role: Role,
+        replicas: Replicas,
+    },
     /// The canary's template becomes stable's (or whatever the policy's promotion is); done when its pods are available.
     PromoteWorkload,
     /// Stable's template from its saved revision; done when its pods are available.
     RestoreWorkload,
     Observe(Observation),
-    WakeAt { timer: TimerId, at: Timestamp },
-    AskGate { gate: GateId },
-    Publish { notice: Notice, reason: String },
+    WakeAt {
+        timer: TimerId,
+        at: Timestamp,
+    },
+    AskGate {
+        gate: GateId,
+    },
+    Publish {
+        notice: Notice,
+        reason: String,
+    },
     /// `since` tells one episode of trouble from the next.
-    Alert { kind: AlertKind, summary: String, since: Timestamp },
-    ResolveAlert { kind: AlertKind, summary: String, since: Timestamp },
+    Alert {
+        kind: AlertKind,
+        summary: String,
+        since: Timestamp,
+    },
+    ResolveAlert {
+        kind: AlertKind,
+        summary: String,
+        since: Timestamp,
+    },
 }
 
 /// An effect with its id.
@@ -123,7 +159,9 @@ impl Effect {
     pub fn lane(&self) -> Lane {
         match self {
             Effect::SetTraffic { .. } | Effect::ReleaseTraffic | Effect::WatchDrain { .. } => Lane::Target,
-            Effect::ScaleWorkload { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload => Lane::Workload,
+            Effect::ScaleWorkload { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload => {
+                Lane::Workload
+            }
             Effect::Publish { .. } | Effect::Alert { .. } | Effect::ResolveAlert { .. } => Lane::Telling,
             Effect::Observe(_) | Effect::WakeAt { .. } | Effect::AskGate { .. } => Lane::Watching,
         }
@@ -143,7 +181,8 @@ impl Effect {
             }
             (
                 Effect::ResolveAlert { kind: new, since: now, .. },
-                Effect::Alert { kind: old, since: then, .. } | Effect::ResolveAlert { kind: old, since: then, .. },
+                Effect::Alert { kind: old, since: then, .. }
+                | Effect::ResolveAlert { kind: old, since: then, .. },
             ) => new == old && now == then,
             _ => false,
         }

@@ -35,9 +35,14 @@ pub struct GateId(pub String);
 pub enum GateAnswer {
     Yes,
     /// Refused for good: the rollout ends.
-    No { why: String },
+    No {
+        why: String,
+    },
     /// Nothing yet: asked again at `again`.
-    NotYet { why: String, again: Timestamp },
+    NotYet {
+        why: String,
+        again: Timestamp,
+    },
 }
 
 /// What was read back from the target.
@@ -56,7 +61,9 @@ pub struct ReadBack {
 pub enum Baseline {
     Measured,
     /// The source cannot be read now; it is tried again.
-    Unavailable { why: String },
+    Unavailable {
+        why: String,
+    },
 }
 
 /// How watching the canary's last requests after weight 0 ended.
@@ -82,11 +89,17 @@ pub enum Action {
     /// Begin the present wait anew: its deadline starts again. (A rollout that has ended is started anew by the runtime.)
     Retry,
     /// Leave this step and pass over the next one, or go to step `to` (1-based, later than the present one); at a gate: waive it.
-    Skip { to: Option<usize> },
+    Skip {
+        to: Option<usize>,
+    },
     /// Stay at this weight until resumed.
-    SetWeight { weight: Weight },
+    SetWeight {
+        weight: Weight,
+    },
     /// Move the deadline of the present step, or the end of the bake.
-    Extend { by: Duration },
+    Extend {
+        by: Duration,
+    },
 }
 
 /// A command from a person on the bus.
@@ -106,32 +119,65 @@ pub struct Override {
 pub enum Event {
     /// The rollout begins.
     Requested,
-    GateAnswered { gate: GateId, answer: GateAnswer },
+    GateAnswered {
+        gate: GateId,
+        answer: GateAnswer,
+    },
     /// The baseline that the analysis freezes before the canary has traffic.
     BaselineMeasured(Baseline),
     /// Replicas as the cluster reports them now. `external` workloads report what they can see.
-    WorkloadObserved { role: Role, wanted: u32, available: u32 },
+    WorkloadObserved {
+        role: Role,
+        wanted: u32,
+        available: u32,
+    },
     /// The canary was scaled; so many pods must be available before the weight may rise.
-    Scaled { id: EffectId, needed: u32 },
+    Scaled {
+        id: EffectId,
+        needed: u32,
+    },
     /// The work of a workload effect is complete: the template was copied (or put back) and its pods are available.
-    WorkloadReady { id: EffectId },
+    WorkloadReady {
+        id: EffectId,
+    },
     /// The target as it stands: a write's answer, a read, or a change seen by the watch.
     TrafficObserved(ReadBack),
     /// One closed window was judged. `counted` is its length, `until` its end; `step` names the observation that it
     /// belongs to.
-    Evidence { step: usize, verdict: Verdict, counted: Duration, until: Timestamp, words: String },
+    Evidence {
+        step: usize,
+        verdict: Verdict,
+        counted: Duration,
+        until: Timestamp,
+        words: String,
+    },
     /// The canary has had no ready endpoint for the policy's grace, while it has weight.
     CanaryVanished,
     Drained(DrainEnd),
     /// An effect without a result of its own is done (told, scaled, asked).
-    EffectDone { id: EffectId },
+    EffectDone {
+        id: EffectId,
+    },
     /// An effect did not come about; the edge goes on trying where that can help (`retrying`).
-    EffectFailed { id: EffectId, why: String, retrying: bool },
-    TimerFired { timer: TimerId, id: EffectId },
+    EffectFailed {
+        id: EffectId,
+        why: String,
+        retrying: bool,
+    },
+    TimerFired {
+        timer: TimerId,
+        id: EffectId,
+    },
     Override(Override),
     /// A newer release of the same policy was announced.
-    Superseded { by: String },
+    Superseded {
+        by: String,
+    },
     /// A daemon took this rollout up with this epoch, after a crash or from another one (`takeover`). An abort mark of
     /// this rollout on the target wins over the saved state.
-    Recovered { epoch: u64, takeover: bool, abort_mark: Option<String> },
+    Recovered {
+        epoch: u64,
+        takeover: bool,
+        abort_mark: Option<String>,
+    },
 }

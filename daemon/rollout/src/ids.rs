@@ -17,7 +17,9 @@ pub struct RolloutId {
 /// Why a text is no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    #[error("{what} {given:?} is no name: use lower-case letters, digits, '-' and '.', 1 to 253 of them, beginning and ending with a letter or digit")]
+    #[error(
+        "{what} {given:?} is no name: use lower-case letters, digits, '-' and '.', 1 to 253 of them, beginning and ending with a letter or digit"
+    )]
     Name { what: &'static str, given: String },
     #[error("{0:?} is no rollout id: write namespace/name@attempt")]
     Form(String),
@@ -53,7 +55,11 @@ fn checked(what: &'static str, given: &str) -> Result<String, IdError> {
         && given.chars().all(inner)
         && edge(given.chars().next())
         && edge(given.chars().next_back());
-    if fine { Ok(given.to_owned()) } else { Err(IdError::Name { what, given: given.chars().take(80).collect() }) }
+    if fine {
+        Ok(given.to_owned())
+    } else {
+        Err(IdError::Name { what, given: given.chars().take(80).collect() })
+    }
 }
 
 impl FromStr for RolloutId {

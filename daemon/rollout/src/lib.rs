@@ -27,7 +27,9 @@ pub use effect::{AlertKind, Effect, Lane, Notice, Numbered, Observation, Replica
 pub use event::{Action, Baseline, DrainEnd, Event, GateAnswer, GateId, Override, ReadBack, Role, Verdict};
 pub use ids::{EffectId, Fence, IdError, RolloutId};
 pub use machine::{Transition, step};
-pub use policy::{Bake, GateSpec, Limits, OnDeadline, OnDrift, OnTrouble, OnUndrained, Policy, PolicyError, Promote, Step};
+pub use policy::{
+    Bake, GateSpec, Limits, OnDeadline, OnDrift, OnTrouble, OnUndrained, Policy, PolicyError, Promote, Step,
+};
 pub use reason::Reason;
 pub use state::{Answered, Firing, Outcome, PauseReason, Phase, PromoteStage, RevertStage, State, Watch};
 pub use time::Timestamp;

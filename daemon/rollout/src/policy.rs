@@ -123,7 +123,9 @@ pub enum PolicyError {
     StepsFall { step: usize, weight: Weight, before: Weight },
     #[error("step {step} has weight 0 %: a step opens traffic, so give it more than 0")]
     ZeroStep { step: usize },
-    #[error("step {step} has weight 100 %: that is promotion and no judged step, since nothing would run beside the canary; end the steps below 100 % and let bake and promotion follow")]
+    #[error(
+        "step {step} has weight 100 %: that is promotion and no judged step, since nothing would run beside the canary; end the steps below 100 % and let bake and promotion follow"
+    )]
     FullStep { step: usize },
     #[error("step {step} has min {min:?} above its max {max:?}")]
     MinAboveMax { step: usize, min: Duration, max: Duration },
@@ -131,7 +133,9 @@ pub enum PolicyError {
     TooManySteps { count: usize, most: usize },
     #[error("the bake's weight {bake} is not above the last step's {last}: make the holdback smaller")]
     BakeBelowSteps { bake: Weight, last: Weight },
-    #[error("a selector flip has no steps between 0 and 100 %: leave `steps` out, its bake is judged against the limit frozen before the flip")]
+    #[error(
+        "a selector flip has no steps between 0 and 100 %: leave `steps` out, its bake is judged against the limit frozen before the flip"
+    )]
     FlipWithSteps,
 }
 

@@ -11,49 +11,130 @@ use crate::Weight;
 #[serde(rename_all = "kebab-case", tag = "code")]
 pub enum Reason {
     Requested,
-    GateYes { gate: String },
-    GateNo { gate: String, why: String },
-    GateNotYet { gate: String, why: String },
-    GateSilent { gate: String },
-    CanaryAvailable { available: u32 },
-    CanaryNotAvailable { available: u32, needed: u32 },
-    PrepareDeadline { available: u32, needed: u32 },
+    GateYes {
+        gate: String,
+    },
+    GateNo {
+        gate: String,
+        why: String,
+    },
+    GateNotYet {
+        gate: String,
+        why: String,
+    },
+    GateSilent {
+        gate: String,
+    },
+    CanaryAvailable {
+        available: u32,
+    },
+    CanaryNotAvailable {
+        available: u32,
+        needed: u32,
+    },
+    PrepareDeadline {
+        available: u32,
+        needed: u32,
+    },
     BaselineMeasured,
-    BaselineUnavailable { why: String },
-    WeightInEffect { weight: Weight },
-    WeightOverdue { weight: Weight },
-    StepPassed { step: usize, words: String },
-    MinNotReached { step: usize },
-    Failed { words: String },
-    Undecided { words: String },
-    NoData { words: String },
-    SourceDown { words: String },
-    StepDeadline { step: usize },
+    BaselineUnavailable {
+        why: String,
+    },
+    WeightInEffect {
+        weight: Weight,
+    },
+    WeightOverdue {
+        weight: Weight,
+    },
+    StepPassed {
+        step: usize,
+        words: String,
+    },
+    MinNotReached {
+        step: usize,
+    },
+    Failed {
+        words: String,
+    },
+    Undecided {
+        words: String,
+    },
+    NoData {
+        words: String,
+    },
+    SourceDown {
+        words: String,
+    },
+    StepDeadline {
+        step: usize,
+    },
     BakeOverdue,
-    BakePassed { words: String },
+    BakePassed {
+        words: String,
+    },
     AwaitsPerson,
     CanaryVanished,
-    Drift { found: Weight, wanted: Weight, times: u32 },
-    DriftTooOften { found: Weight, wanted: Weight },
-    TargetRefused { why: String },
+    Drift {
+        found: Weight,
+        wanted: Weight,
+        times: u32,
+    },
+    DriftTooOften {
+        found: Weight,
+        wanted: Weight,
+    },
+    TargetRefused {
+        why: String,
+    },
     PromotionDone,
     PromotionOverdue,
-    PromotionFailed { why: String },
+    PromotionFailed {
+        why: String,
+    },
     PutBack,
-    Drained { end: String },
-    Superseded { by: String },
-    AbortMarkFound { mark: String },
+    Drained {
+        end: String,
+    },
+    Superseded {
+        by: String,
+    },
+    AbortMarkFound {
+        mark: String,
+    },
     Recovered,
-    Override { actor: String, action: String, reason: String },
+    Override {
+        actor: String,
+        action: String,
+        reason: String,
+    },
     OverrideRepeated,
-    RevisionExpected { expected: u64, at: u64 },
-    NotNow { action: String, phase: String },
-    AlreadySo { what: String },
-    WeightTooHigh { asked: Weight, most: Weight },
-    StepUnknown { to: usize, from: usize, last: usize },
+    RevisionExpected {
+        expected: u64,
+        at: u64,
+    },
+    NotNow {
+        action: String,
+        phase: String,
+    },
+    AlreadySo {
+        what: String,
+    },
+    WeightTooHigh {
+        asked: Weight,
+        most: Weight,
+    },
+    StepUnknown {
+        to: usize,
+        from: usize,
+        last: usize,
+    },
     /// A late, repeated or unexpected event: nothing changes.
-    Stale { what: String },
-    EffectFailed { why: String },
+    Stale {
+        what: String,
+    },
+    EffectFailed {
+        why: String,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -76,21 +157,31 @@ impl fmt::Display for Reason {
             Reason::WeightInEffect { weight } => write!(f, "weight {weight} read back"),
             Reason::WeightOverdue { weight } => write!(f, "weight {weight} was not read back in time"),
             Reason::StepPassed { step, words } => write!(f, "step {} passed: {words}", step + 1),
-            Reason::MinNotReached { step } => write!(f, "step {} is good but not watched long enough yet", step + 1),
+            Reason::MinNotReached { step } => {
+                write!(f, "step {} is good but not watched long enough yet", step + 1)
+            }
             Reason::Failed { words } => write!(f, "{words}"),
             Reason::Undecided { words } => write!(f, "undecided: {words}"),
             Reason::NoData { words } => write!(f, "no data: {words}"),
             Reason::SourceDown { words } => write!(f, "metrics source down: {words}"),
-            Reason::StepDeadline { step } => write!(f, "step {} was not decided before its deadline", step + 1),
+            Reason::StepDeadline { step } => {
+                write!(f, "step {} was not decided before its deadline", step + 1)
+            }
             Reason::BakeOverdue => write!(f, "the bake did not come to its end in time"),
             Reason::BakePassed { words } => write!(f, "bake passed: {words}"),
             Reason::AwaitsPerson => write!(f, "the step passed and waits for a person, as the policy says"),
             Reason::CanaryVanished => write!(f, "the canary has no ready endpoint while it has traffic"),
             Reason::Drift { found, wanted, times } => {
-                write!(f, "somebody set the weight to {found}; put back to {wanted} (number {times} in five minutes)")
+                write!(
+                    f,
+                    "somebody set the weight to {found}; put back to {wanted} (number {times} in five minutes)"
+                )
             }
             Reason::DriftTooOften { found, wanted } => {
-                write!(f, "somebody keeps setting the weight to {found} instead of {wanted}; find out who (GitOps?) and resume")
+                write!(
+                    f,
+                    "somebody keeps setting the weight to {found} instead of {wanted}; find out who (GitOps?) and resume"
+                )
             }
             Reason::TargetRefused { why } => write!(f, "the target refuses: {why}"),
             Reason::PromotionDone => write!(f, "the new version is the stable one"),
@@ -103,7 +194,9 @@ impl fmt::Display for Reason {
             Reason::Recovered => write!(f, "taken up again"),
             Reason::Override { actor, action, reason } => write!(f, "{actor} asked for {action}: {reason}"),
             Reason::OverrideRepeated => write!(f, "a repeat; the first answer holds"),
-            Reason::RevisionExpected { expected, at } => write!(f, "revision {expected} expected, it is at {at}"),
+            Reason::RevisionExpected { expected, at } => {
+                write!(f, "revision {expected} expected, it is at {at}")
+            }
             Reason::NotNow { action, phase } => write!(f, "{action} is not possible while {phase}"),
             Reason::AlreadySo { what } => write!(f, "already {what}"),
             Reason::WeightTooHigh { asked, most } => {

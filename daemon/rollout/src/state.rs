@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlertKind, Effect, EffectId, Fence, GateId, GateSpec, Numbered, Policy, Reason, RolloutId, TimerId, Timestamp, Verdict,
-    Weight,
+    AlertKind, Effect, EffectId, Fence, GateId, GateSpec, Numbered, Policy, Reason, RolloutId, TimerId,
+    Timestamp, Verdict, Weight,
 };
 
 /// How a rollout ended.
@@ -47,27 +47,54 @@ pub enum RevertStage {
 #[serde(rename_all = "kebab-case", tag = "phase")]
 pub enum Phase {
     /// Waits for the gates before `next` (0-based step), in their order; those before `gate` have said yes.
-    Gated { next: usize, gate: usize },
+    Gated {
+        next: usize,
+        gate: usize,
+    },
     /// The canary is scaled up and the service measured, for the weight of step `next`.
-    Preparing { next: usize },
+    Preparing {
+        next: usize,
+    },
     /// Step `step`'s weight was asked for and has not been read back.
-    Shifting { step: usize },
+    Shifting {
+        step: usize,
+    },
     /// Step `step` is watched.
-    Observing { step: usize, watch: Watch },
+    Observing {
+        step: usize,
+        watch: Watch,
+    },
     /// Somebody, or the policy, said stop. Metrics are read on: a bad canary is aborted here too.
-    Paused { at: Box<Phase>, why: PauseReason },
+    Paused {
+        at: Box<Phase>,
+        why: PauseReason,
+    },
     /// The last watch.
-    Baking { watch: Watch },
-    Promoting { stage: PromoteStage, gate: usize },
-    Reverting { stage: RevertStage, reason: Reason },
-    Done { outcome: Outcome, reason: Reason },
+    Baking {
+        watch: Watch,
+    },
+    Promoting {
+        stage: PromoteStage,
+        gate: usize,
+    },
+    Reverting {
+        stage: RevertStage,
+        reason: Reason,
+    },
+    Done {
+        outcome: Outcome,
+        reason: Reason,
+    },
 }
 
 /// What a person has to know of a pause, and where it goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PauseReason {
-    Person { actor: String, reason: String },
+    Person {
+        actor: String,
+        reason: String,
+    },
     /// The step says `pause: true` and has passed.
     Policy,
     Deadline,

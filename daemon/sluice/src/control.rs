@@ -24,11 +24,29 @@ pub trait Control: Send + Sync {
     /// The latest rollout of every policy, newest first.
     async fn rollouts(&self) -> Vec<RolloutView>;
     /// The latest rollout of a policy, or the attempt that is named.
-    async fn rollout(&self, namespace: &str, name: &str, attempt: Option<&str>) -> Result<RolloutView, ControlError>;
+    async fn rollout(
+        &self,
+        namespace: &str,
+        name: &str,
+        attempt: Option<&str>,
+    ) -> Result<RolloutView, ControlError>;
     /// Oldest first.
-    async fn history(&self, namespace: &str, name: &str, attempt: Option<&str>) -> Result<Vec<HistoryLine>, ControlError>;
+    async fn history(
+        &self,
+        namespace: &str,
+        name: &str,
+        attempt: Option<&str>,
+    ) -> Result<Vec<HistoryLine>, ControlError>;
     /// A person's command; `namespace` or `name` may be `_all`. `key` recognises repeats.
-    async fn command(&self, user: &str, namespace: &str, name: &str, action: &str, key: String, command: Command) -> Answer;
+    async fn command(
+        &self,
+        user: &str,
+        namespace: &str,
+        name: &str,
+        action: &str,
+        key: String,
+        command: Command,
+    ) -> Answer;
     /// A release announcement for `namespace`/`name`.
     async fn announce(&self, namespace: &str, name: &str, event: CloudEvent) -> Answer;
     /// Every rollout that changes, as it stands then. Slow readers lose the oldest changes, never the last.

@@ -39,9 +39,13 @@ pub struct CloudEvent {
 pub enum EnvelopeError {
     #[error("{bytes} bytes are more than a message may have ({MOST_BYTES})")]
     TooLarge { bytes: usize },
-    #[error("not JSON: {0}; send a CloudEvent in JSON (Content-Type application/cloudevents+json), or ce- headers with a JSON body")]
+    #[error(
+        "not JSON: {0}; send a CloudEvent in JSON (Content-Type application/cloudevents+json), or ce- headers with a JSON body"
+    )]
     NoJson(String),
-    #[error("no CloudEvent: neither a ce-specversion header nor a `specversion` in the body; add specversion, id, source and type")]
+    #[error(
+        "no CloudEvent: neither a ce-specversion header nor a `specversion` in the body; add specversion, id, source and type"
+    )]
     NoEvent,
     #[error("attribute {0} is missing or empty; CloudEvents 1.0 needs specversion, id, source and type")]
     Missing(&'static str),
@@ -55,7 +59,14 @@ pub enum EnvelopeError {
 
 impl CloudEvent {
     /// One of our own, structured.
-    pub fn new(id: String, source: &str, kind: &str, subject: &str, at: Timestamp, data: Value) -> CloudEvent {
+    pub fn new(
+        id: String,
+        source: &str,
+        kind: &str,
+        subject: &str,
+        at: Timestamp,
+        data: Value,
+    ) -> CloudEvent {
         CloudEvent {
             specversion: "1.0".into(),
             id,
@@ -114,7 +125,11 @@ impl CloudEvent {
             && time.parse::<CivilTimestamp>().is_err()
         {
             let given = time.chars().take(60).collect();
-            return Err(EnvelopeError::Form { name: "time".into(), given, wanted: "RFC 3339, like 2026-11-21T10:00:00Z" });
+            return Err(EnvelopeError::Form {
+                name: "time".into(),
+                given,
+                wanted: "RFC 3339, like 2026-11-21T10:00:00Z",
+            });
         }
         Ok(self)
     }
@@ -159,7 +174,10 @@ fn binary(
         data: if body.is_empty() { Value::Null } else { json(body)? },
         extensions: BTreeMap::new(),
     };
-    Ok(CloudEvent { extensions: attributes.into_iter().map(|(k, v)| (k, Value::String(v))).collect(), ..event })
+    Ok(CloudEvent {
+        extensions: attributes.into_iter().map(|(k, v)| (k, Value::String(v))).collect(),
+        ..event
+    })
 }
 
 fn structured_event(body: &[u8]) -> Result<CloudEvent, EnvelopeError> {
@@ -183,7 +201,11 @@ fn structured_event(body: &[u8]) -> Result<CloudEvent, EnvelopeError> {
 }
 
 fn not_text(name: &str, given: &Value) -> EnvelopeError {
-    EnvelopeError::Form { name: name.into(), given: given.to_string().chars().take(60).collect(), wanted: "a string" }
+    EnvelopeError::Form {
+        name: name.into(),
+        given: given.to_string().chars().take(60).collect(),
+        wanted: "a string",
+    }
 }
 
 /// JSON in which an object names no key twice: with two, nobody knows which one was meant.
@@ -277,7 +299,10 @@ mod tests {
     #[test]
     fn structured_with_and_without_content_type() {
         let bare = CloudEvent::read(&[], PLAIN.as_bytes()).unwrap();
-        let typed = CloudEvent::read(&headers(&[("Content-Type", "application/cloudevents+json; charset=utf-8")]), PLAIN.as_bytes());
+        let typed = CloudEvent::read(
+            &headers(&[("Content-Type", "application/cloudevents+json; charset=utf-8")]),
+            PLAIN.as_bytes(),
+        );
         assert_eq!(typed.unwrap(), bare);
         assert_eq!(bare.key(), "ci 1");
         assert_eq!(CloudEvent::read(&[], &bare.to_bytes()).unwrap(), bare);
@@ -285,7 +310,13 @@ mod tests {
 
     #[test]
     fn binary_in_any_case_percent_decoded() {
-        let given = headers(&[("CE-SpecVersion", "1.0"), ("ce-id", "1"), ("Ce-Source", "a%20b"), ("ce-type", "t"), ("ce-team", "x")]);
+        let given = headers(&[
+            ("CE-SpecVersion", "1.0"),
+            ("ce-id", "1"),
+            ("Ce-Source", "a%20b"),
+            ("ce-type", "t"),
+            ("ce-team", "x"),
+        ]);
         let event = CloudEvent::read(&given, br#"{"version":"v2"}"#).unwrap();
         assert_eq!(event.source, "a b");
         assert_eq!(event.extensions["team"], "x");
@@ -304,6 +335,9 @@ mod tests {
         assert!(matches!(read(&PLAIN.replace("\"1\"", "1")), EnvelopeError::Form { .. }));
         let twice = headers(&[("ce-id", "1"), ("CE-ID", "2"), ("ce-specversion", "1.0")]);
         assert_eq!(CloudEvent::read(&twice, b"").unwrap_err(), EnvelopeError::Repeated("ce-id".into()));
-        assert!(matches!(CloudEvent::read(&[], &vec![b' '; MOST_BYTES + 1]), Err(EnvelopeError::TooLarge { .. })));
+        assert!(matches!(
+            CloudEvent::read(&[], &vec![b' '; MOST_BYTES + 1]),
+            Err(EnvelopeError::TooLarge { .. })
+        ));
     }
 }

@@ -68,7 +68,9 @@ pub struct Command {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    #[error("action {0:?} is unknown; it is one of promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend")]
+    #[error(
+        "action {0:?} is unknown; it is one of promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend"
+    )]
     Unknown(String),
     #[error("{action} needs {field} in its body, for example {example}")]
     Needs { action: &'static str, field: &'static str, example: &'static str },
@@ -130,7 +132,15 @@ pub struct Answer {
 
 impl Answer {
     pub fn refused(message: impl Into<String>) -> Answer {
-        Answer { accepted: false, message: message.into(), rollout: None, revision: None, phase: None, weight: None, each: Vec::new() }
+        Answer {
+            accepted: false,
+            message: message.into(),
+            rollout: None,
+            revision: None,
+            phase: None,
+            weight: None,
+            each: Vec::new(),
+        }
     }
 }
 
@@ -163,7 +173,10 @@ mod tests {
     #[test]
     fn a_command_takes_its_details_from_the_body() {
         let command: Command = serde_json::from_str(r#"{"reason":"look","weight":2.5}"#).unwrap();
-        assert_eq!(command.action("set-weight"), Ok(Action::SetWeight { weight: Weight::from_percent(2.5).unwrap() }));
+        assert_eq!(
+            command.action("set-weight"),
+            Ok(Action::SetWeight { weight: Weight::from_percent(2.5).unwrap() })
+        );
         assert!(command.action("extend").unwrap_err().to_string().contains("30m"));
         assert!(command.action("explode").unwrap_err().to_string().contains("promote-full"));
         assert!(serde_json::from_str::<Command>(r#"{"resaon":"x"}"#).is_err());

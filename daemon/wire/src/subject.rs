@@ -24,7 +24,9 @@ pub enum Subject {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubjectError {
-    #[error("subject {0:?} is none of ours: write sluice.event.<namespace>.<rollout>.<type> or sluice.override.<user>.<namespace>.<rollout>.<action>")]
+    #[error(
+        "subject {0:?} is none of ours: write sluice.event.<namespace>.<rollout>.<type> or sluice.override.<user>.<namespace>.<rollout>.<action>"
+    )]
     Unknown(String),
     #[error("subject token {0:?} has a broken escape: write %XX with two hexadecimal digits")]
     Escape(String),
@@ -44,13 +46,15 @@ impl Subject {
                 rollout: (*rollout).to_owned(),
                 kind: kind.join("."),
             }),
-            ["sluice", door @ ("override" | "request"), user, namespace, rollout, action] => Ok(Subject::Override {
-                stored: *door == "override",
-                user: (*user).to_owned(),
-                namespace: (*namespace).to_owned(),
-                rollout: (*rollout).to_owned(),
-                action: (*action).to_owned(),
-            }),
+            ["sluice", door @ ("override" | "request"), user, namespace, rollout, action] => {
+                Ok(Subject::Override {
+                    stored: *door == "override",
+                    user: (*user).to_owned(),
+                    namespace: (*namespace).to_owned(),
+                    rollout: (*rollout).to_owned(),
+                    action: (*action).to_owned(),
+                })
+            }
             _ => Err(unknown()),
         }
     }
@@ -122,7 +126,14 @@ mod tests {
 
     #[test]
     fn what_is_none_of_ours_says_what_to_write() {
-        for bad in ["", "sluice", "sluice.event.shop.checkout", "sluice.override.ann.shop.checkout", "sluice.event..x.y", "a.%zz"] {
+        for bad in [
+            "",
+            "sluice",
+            "sluice.event.shop.checkout",
+            "sluice.override.ann.shop.checkout",
+            "sluice.event..x.y",
+            "a.%zz",
+        ] {
             assert!(Subject::parse(bad).is_err(), "{bad:?} was taken");
         }
     }

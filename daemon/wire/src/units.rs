@@ -66,7 +66,8 @@ impl fmt::Display for Span {
 impl Percent {
     pub fn parse(text: &str) -> Result<Percent, String> {
         let wrong = || format!("{text:?} is no share: write for example 1% or 0.1%");
-        let number: f64 = text.trim().strip_suffix('%').ok_or_else(wrong)?.trim().parse().map_err(|_| wrong())?;
+        let number: f64 =
+            text.trim().strip_suffix('%').ok_or_else(wrong)?.trim().parse().map_err(|_| wrong())?;
         if !(0.0..=100.0).contains(&number) {
             return Err(format!("{text:?} is out of range: give 0% to 100%"));
         }
@@ -117,7 +118,9 @@ mod tests {
 
     #[test]
     fn spans_read_as_people_write_them() {
-        for (text, millis) in [("250ms", 250), ("30s", 30_000), ("1h30m", 5_400_000), ("0", 0), ("1.5s", 1_500)] {
+        for (text, millis) in
+            [("250ms", 250), ("30s", 30_000), ("1h30m", 5_400_000), ("0", 0), ("1.5s", 1_500)]
+        {
             assert_eq!(Span::parse(text).unwrap().0.as_millis(), millis, "{text}");
         }
         for bad in ["", "10", "s", "5 minutes", "-3s", "1e9s", "99999999999d"] {

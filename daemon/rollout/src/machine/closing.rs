@@ -2,15 +2,17 @@
 
 use super::Draft;
 use crate::{
-    AlertKind, DrainEnd, Effect, Lane, Notice, Observation, OnUndrained, Outcome, Phase, Promote, PromoteStage, Reason, Replicas,
-    RevertStage, Role, TimerId, Weight,
+    AlertKind, DrainEnd, Effect, Lane, Notice, Observation, OnUndrained, Outcome, Phase, Promote,
+    PromoteStage, Reason, Replicas, RevertStage, Role, TimerId, Weight,
 };
 
 impl Draft<'_> {
     /// Takes the traffic away and puts everything back. On-call is told unless a newer release is the cause.
     pub(super) fn abort(&mut self, reason: Reason) -> Reason {
         if self.state.is_aborting() || self.state.is_done() {
-            return Reason::Stale { what: format!("an abort ({reason}) of a rollout that is {}", self.state.phase.name()) };
+            return Reason::Stale {
+                what: format!("an abort ({reason}) of a rollout that is {}", self.state.phase.name()),
+            };
         }
         if !self.state.had_traffic {
             self.end(Outcome::Failed, reason.clone());
@@ -123,7 +125,8 @@ impl Draft<'_> {
 
     /// The drain delays nothing; now the canary's pods may go. "No" cuts: its pods end within their grace period.
     pub(super) fn drained(&mut self, end: DrainEnd) -> Reason {
-        let drain = self.state.outstanding.iter().position(|one| matches!(one.effect, Effect::WatchDrain { .. }));
+        let drain =
+            self.state.outstanding.iter().position(|one| matches!(one.effect, Effect::WatchDrain { .. }));
         let Some(index) = drain else {
             return Reason::Stale { what: "a drain that nothing waits for".into() };
         };
@@ -137,7 +140,9 @@ impl Draft<'_> {
         self.ask(Effect::ReleaseTraffic);
         match (end, self.policy.limits.on_undrained) {
             (DrainEnd::No, OnUndrained::Alert) => self.tell(Notice::Attention, &reason),
-            (DrainEnd::No, OnUndrained::Cut) | (DrainEnd::Yes | DrainEnd::Unknown, _) => self.put_sizes_back(),
+            (DrainEnd::No, OnUndrained::Cut) | (DrainEnd::Yes | DrainEnd::Unknown, _) => {
+                self.put_sizes_back()
+            }
         }
         self.tell(Notice::Drained { end }, &reason);
         reason

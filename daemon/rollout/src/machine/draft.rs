@@ -90,7 +90,8 @@ impl<'p> Draft<'p> {
 
     /// Forgets timers: those that fire all the same are late and change nothing.
     pub fn forget_timers(&mut self, unwanted: &[TimerId]) {
-        let gone = |effect: &Effect| matches!(effect, Effect::WakeAt { timer, .. } if unwanted.contains(timer));
+        let gone =
+            |effect: &Effect| matches!(effect, Effect::WakeAt { timer, .. } if unwanted.contains(timer));
         self.state.outstanding.retain(|one| !gone(&one.effect));
         self.effects.retain(|one| !gone(&one.effect));
     }
@@ -101,7 +102,10 @@ impl<'p> Draft<'p> {
             Effect::WakeAt { .. } | Effect::AskGate { .. } | Effect::PromoteWorkload => false,
             Effect::SetTraffic { .. } | Effect::ReleaseTraffic => false,
             Effect::WatchDrain { .. } | Effect::ScaleWorkload { .. } | Effect::RestoreWorkload => true,
-            Effect::Observe(_) | Effect::Publish { .. } | Effect::Alert { .. } | Effect::ResolveAlert { .. } => true,
+            Effect::Observe(_)
+            | Effect::Publish { .. }
+            | Effect::Alert { .. }
+            | Effect::ResolveAlert { .. } => true,
         };
         self.state.outstanding.retain(keeps);
         self.effects.retain(keeps);

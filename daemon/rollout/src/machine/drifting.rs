@@ -68,8 +68,12 @@ impl Draft<'_> {
                 reason
             }
             // A swap ends at full weight and nothing less: drift and recovery write the weight of before, too.
-            Phase::Promoting { stage: PromoteStage::Raising, .. } if weight < Weight::FULL => self.try_shift(),
-            Phase::Promoting { stage: PromoteStage::Raising | PromoteStage::Returning, .. } => self.promoted(),
+            Phase::Promoting { stage: PromoteStage::Raising, .. } if weight < Weight::FULL => {
+                self.try_shift()
+            }
+            Phase::Promoting { stage: PromoteStage::Raising | PromoteStage::Returning, .. } => {
+                self.promoted()
+            }
             Phase::Reverting { stage: RevertStage::Closing, .. } => self.closed(),
             Phase::Paused { .. } | Phase::Observing { .. } | Phase::Baking { .. } => {
                 if let Some(step) = self.state.step(self.policy) {
@@ -141,7 +145,9 @@ impl Draft<'_> {
                 self.ask(Effect::SetTraffic { weight, abort: None });
                 self.needs_attention(reason)
             }
-            Phase::Shifting { .. } if self.state.read_back.is_none_or(Weight::is_zero) && self.state.confirmed.is_none() => {
+            Phase::Shifting { .. }
+                if self.state.read_back.is_none_or(Weight::is_zero) && self.state.confirmed.is_none() =>
+            {
                 // Nothing of ours ever stood there: there is no traffic to take away.
                 self.state.had_traffic = false;
                 self.state.weight = Weight::ZERO;

@@ -16,8 +16,8 @@ mod timelines;
 use draft::Draft;
 
 use crate::{
-    Answered, Baseline, DrainEnd, Effect, EffectId, Event, Numbered, Phase, Policy, PromoteStage, Reason, RevertStage, Role,
-    State, TimerId, Timestamp,
+    Answered, Baseline, DrainEnd, Effect, EffectId, Event, Numbered, Phase, Policy, PromoteStage, Reason,
+    RevertStage, Role, State, TimerId, Timestamp,
 };
 
 /// What an event makes of a state.
@@ -45,7 +45,9 @@ impl Draft<'_> {
             Event::Requested => self.requested(),
             Event::GateAnswered { gate, answer } => self.gate_answered(&gate, answer),
             Event::BaselineMeasured(baseline) => self.baseline(baseline),
-            Event::WorkloadObserved { role, wanted, available } => self.workload_observed(role, wanted, available),
+            Event::WorkloadObserved { role, wanted, available } => {
+                self.workload_observed(role, wanted, available)
+            }
             Event::Scaled { id, needed } => self.scaled(id, needed),
             Event::WorkloadReady { id } => self.workload_ready(id),
             Event::TrafficObserved(read) => self.traffic_observed(read),
@@ -65,7 +67,9 @@ impl Draft<'_> {
 
     fn effect_done(&mut self, id: EffectId) -> Reason {
         match self.complete(id) {
-            Some(effect) => Reason::Stale { what: format!("{} is done, nothing waits for it", effect.name()) },
+            Some(effect) => {
+                Reason::Stale { what: format!("{} is done, nothing waits for it", effect.name()) }
+            }
             None => Reason::Stale { what: "the completion of an overtaken effect".into() },
         }
     }
@@ -101,7 +105,9 @@ impl Draft<'_> {
             Effect::SetTraffic { .. } => self.target_refused(why),
             Effect::PromoteWorkload => self.promotion_failed(why),
             Effect::RestoreWorkload => self.restore_failed(why),
-            Effect::ScaleWorkload { role: Role::Canary, .. } if !self.state.is_done() => self.scale_failed(why),
+            Effect::ScaleWorkload { role: Role::Canary, .. } if !self.state.is_done() => {
+                self.scale_failed(why)
+            }
             Effect::WatchDrain { .. } => self.after_drain(DrainEnd::Unknown),
             Effect::ScaleWorkload { .. }
             | Effect::ReleaseTraffic
@@ -123,7 +129,8 @@ impl Draft<'_> {
 
     /// The edge goes on trying. On-call hears of it where traffic or promotion wait for it.
     fn still_trying(&mut self, effect: &Effect, why: String) -> Reason {
-        let waits = matches!(effect, Effect::SetTraffic { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload);
+        let waits =
+            matches!(effect, Effect::SetTraffic { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload);
         if waits && !self.state.is_done() {
             return self.needs_attention(Reason::TargetRefused { why });
         }

@@ -2,8 +2,8 @@
 
 use super::Draft;
 use crate::{
-    AlertKind, Effect, EffectId, GateAnswer, GateId, Notice, Observation, Phase, PromoteStage, Reason, Replicas, Role,
-    TimerId, Weight,
+    AlertKind, Effect, EffectId, GateAnswer, GateId, Notice, Observation, Phase, PromoteStage, Reason,
+    Replicas, Role, TimerId, Weight,
 };
 
 impl Draft<'_> {
@@ -224,7 +224,9 @@ impl Draft<'_> {
 
     pub(super) fn shift_overdue(&mut self) -> Reason {
         match self.state.phase {
-            Phase::Shifting { .. } => self.needs_attention(Reason::WeightOverdue { weight: self.state.weight }),
+            Phase::Shifting { .. } => {
+                self.needs_attention(Reason::WeightOverdue { weight: self.state.weight })
+            }
             _ => Reason::Stale { what: "the deadline of a weight that is in effect".into() },
         }
     }

@@ -126,7 +126,10 @@ impl Draft<'_> {
     fn pause_by_hand(&mut self, command: &Override) -> Result<(), Reason> {
         match &self.state.phase {
             Phase::Paused { .. } => return Err(Reason::AlreadySo { what: "paused".into() }),
-            Phase::Promoting { stage: PromoteStage::Raising | PromoteStage::Replacing | PromoteStage::Returning, .. } => {
+            Phase::Promoting {
+                stage: PromoteStage::Raising | PromoteStage::Replacing | PromoteStage::Returning,
+                ..
+            } => {
                 return Err(self.not_now(&command.action));
             }
             _ => {}
@@ -165,7 +168,8 @@ impl Draft<'_> {
             Phase::Baking { .. } if own != Some(self.state.weight) => self.prepare(self.policy.steps.len()),
             Phase::Observing { step, .. } if *why == PauseReason::Policy => self.leave_step(step),
             Phase::Observing { .. } | Phase::Baking { .. } => self.set_deadline(),
-            Phase::Paused { .. } | Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. } => {}
+            Phase::Paused { .. } | Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. } => {
+            }
         }
     }
 
@@ -251,7 +255,9 @@ impl Draft<'_> {
                 return Ok(());
             }
         }
-        if let (Phase::Observing { .. } | Phase::Baking { .. }, None) = (&self.state.phase, self.state.timer(timers[0])) {
+        if let (Phase::Observing { .. } | Phase::Baking { .. }, None) =
+            (&self.state.phase, self.state.timer(timers[0]))
+        {
             self.bump();
             self.resolve(AlertKind::NeedsAttention);
             let timer = if matches!(self.state.phase, Phase::Baking { .. }) { timers[1] } else { timers[0] };
@@ -303,4 +309,3 @@ impl Action {
         }
     }
 }
-

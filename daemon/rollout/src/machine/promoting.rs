@@ -2,8 +2,8 @@
 
 use super::Draft;
 use crate::{
-    AlertKind, Effect, Notice, Observation, Outcome, Phase, Promote, PromoteStage, Reason, Replicas, Role, TimerId,
-    Weight,
+    AlertKind, Effect, Notice, Observation, Outcome, Phase, Promote, PromoteStage, Reason, Replicas, Role,
+    TimerId, Weight,
 };
 
 impl Draft<'_> {
@@ -41,7 +41,10 @@ impl Draft<'_> {
 
     fn grow_fully(&mut self) {
         self.enter(Phase::Promoting { stage: PromoteStage::Raising, gate: 0 });
-        self.ask(Effect::ScaleWorkload { role: Role::Canary, replicas: Replicas::AtLeastShare(Weight::FULL) });
+        self.ask(Effect::ScaleWorkload {
+            role: Role::Canary,
+            replicas: Replicas::AtLeastShare(Weight::FULL),
+        });
     }
 
     /// The canary is at full size: it takes everything. Where it has everything already (a flip), this is the end.
@@ -76,7 +79,9 @@ impl Draft<'_> {
 
     pub(super) fn promotion_overdue(&mut self) -> Reason {
         match self.state.phase {
-            Phase::Promoting { .. } | Phase::Reverting { .. } => self.needs_attention(Reason::PromotionOverdue),
+            Phase::Promoting { .. } | Phase::Reverting { .. } => {
+                self.needs_attention(Reason::PromotionOverdue)
+            }
             _ => Reason::Stale { what: "the deadline of a promotion that is over".into() },
         }
     }

@@ -12,22 +12,50 @@ use crate::*;
 enum Chance {
     Requested,
     Baseline(bool),
-    Scaled { own: bool, needed: u32 },
+    Scaled {
+        own: bool,
+        needed: u32,
+    },
     Pods(u32),
     /// The weight on its way is read back; `late` brings an older fence, `foreign` another hand's weight.
-    Written { late: bool },
-    Foreign { percent: u8, fresh: bool },
-    Evidence { off: i8, verdict: Verdict, seconds: u16 },
+    Written {
+        late: bool,
+    },
+    Foreign {
+        percent: u8,
+        fresh: bool,
+    },
+    Evidence {
+        off: i8,
+        verdict: Verdict,
+        seconds: u16,
+    },
     Vanished,
     Drained,
-    Ready { own: bool },
-    Failed { pick: usize, retrying: bool },
-    Done { pick: usize },
-    Timer { pick: usize },
+    Ready {
+        own: bool,
+    },
+    Failed {
+        pick: usize,
+        retrying: bool,
+    },
+    Done {
+        pick: usize,
+    },
+    Timer {
+        pick: usize,
+    },
     Gate(u8),
-    Person { key: u8, stale: bool, action: Action },
+    Person {
+        key: u8,
+        stale: bool,
+        action: Action,
+    },
     Superseded,
-    Recovered { takeover: bool, mark: bool },
+    Recovered {
+        takeover: bool,
+        mark: bool,
+    },
     /// The last event once more.
     Again,
 }
@@ -38,8 +66,13 @@ fn chances() -> impl Strategy<Value = Chance> {
         1 => Just(Verdict::NoData), 1 => Just(Verdict::SourceDown)
     ];
     let action = prop_oneof![
-        Just(Action::Promote), Just(Action::PromoteFull), Just(Action::Pause), Just(Action::Resume),
-        Just(Action::Abort), Just(Action::Retry), (0usize..5).prop_map(|to| Action::Skip { to: (to > 0).then_some(to) }),
+        Just(Action::Promote),
+        Just(Action::PromoteFull),
+        Just(Action::Pause),
+        Just(Action::Resume),
+        Just(Action::Abort),
+        Just(Action::Retry),
+        (0usize..5).prop_map(|to| Action::Skip { to: (to > 0).then_some(to) }),
         (0u32..10_001).prop_map(|w| Action::SetWeight { weight: Weight::from_hundredths(w).unwrap() }),
         Just(Action::Extend { by: Duration::from_secs(60) })
     ];
@@ -73,7 +106,8 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
         let known = state.outstanding.get(pick).map(|one| one.id);
         known.unwrap_or(EffectId { revision: 0, seq: pick as u64 })
     };
-    let of = |is: &dyn Fn(&Effect) -> bool| state.outstanding.iter().find(|one| is(&one.effect)).map(|one| one.id);
+    let of =
+        |is: &dyn Fn(&Effect) -> bool| state.outstanding.iter().find(|one| is(&one.effect)).map(|one| one.id);
     let stray = EffectId { revision: 0, seq: 1 };
     match chance {
         Chance::Requested => Event::Requested,
@@ -118,7 +152,9 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
         }
         Chance::Done { pick: index } => match state.outstanding.get(*index).map(|one| &one.effect) {
             // The edge completes these with events of their own.
-            Some(Effect::SetTraffic { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload) => Event::Requested,
+            Some(Effect::SetTraffic { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload) => {
+                Event::Requested
+            }
             Some(_) | None => Event::EffectDone { id: pick(*index) },
         },
         Chance::Timer { pick: index } => match state.outstanding.get(*index) {
@@ -154,23 +190,25 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    (0u8..3, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..3).prop_map(|(promote, bake, gates, pause, deadline)| {
-        let mut policy = policy();
-        policy.promote = [Promote::CopyTemplate, Promote::Swap, Promote::External][usize::from(promote)];
-        policy.limits.on_deadline =
-            [OnDeadline::Hold, OnDeadline::Pause, OnDeadline::Abort][usize::from(deadline)];
-        let gate = |name: &str| GateSpec { id: GateId(name.into()), patience: Duration::from_secs(9) };
-        if !bake {
-            policy.bake = None;
-        }
-        if gates {
-            policy.gates = vec![gate("freeze")];
-            policy.steps[1].gates = vec![gate("approval")];
-            policy.promote_gates = vec![gate("last")];
-        }
-        policy.steps[0].pause = pause;
-        policy
-    })
+    (0u8..3, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..3).prop_map(
+        |(promote, bake, gates, pause, deadline)| {
+            let mut policy = policy();
+            policy.promote = [Promote::CopyTemplate, Promote::Swap, Promote::External][usize::from(promote)];
+            policy.limits.on_deadline =
+                [OnDeadline::Hold, OnDeadline::Pause, OnDeadline::Abort][usize::from(deadline)];
+            let gate = |name: &str| GateSpec { id: GateId(name.into()), patience: Duration::from_secs(9) };
+            if !bake {
+                policy.bake = None;
+            }
+            if gates {
+                policy.gates = vec![gate("freeze")];
+                policy.steps[1].gates = vec![gate("approval")];
+                policy.promote_gates = vec![gate("last")];
+            }
+            policy.steps[0].pause = pause;
+            policy
+        },
+    )
 }
 
 /// The invariants, held against every transition of a walk.
@@ -219,7 +257,8 @@ impl Watcher {
     }
 
     fn first(&self, policy: &Policy, before: &State, state: &State, event: &Event) {
-        let most = if self.earned > policy.steps.len() { Weight::FULL } else { policy.weight_of(self.earned) };
+        let most =
+            if self.earned > policy.steps.len() { Weight::FULL } else { policy.weight_of(self.earned) };
         assert!(state.weight <= most, "invariant 1: {} above {most} after {event:?}", state.weight);
         if let Some(step) = state.step(policy) {
             assert!(state.weight <= policy.weight_of(step), "invariant 1: above its step after {event:?}");
@@ -238,11 +277,15 @@ impl Watcher {
                 }
             }
         }
-        if let (false, Phase::Done { outcome: Outcome::Reverted, .. }) = (before.is_done(), &after.state.phase) {
+        if let (false, Phase::Done { outcome: Outcome::Reverted, .. }) =
+            (before.is_done(), &after.state.phase)
+        {
             assert_eq!(after.state.read_back, Some(Weight::ZERO), "invariant 2: 0 was not read back");
             assert!(after.state.confirmed.is_some(), "invariant 2: 0 is not ours");
         }
-        if let (false, Phase::Done { outcome: Outcome::Promoted, .. }) = (before.is_done(), &after.state.phase) {
+        if let (false, Phase::Done { outcome: Outcome::Promoted, .. }) =
+            (before.is_done(), &after.state.phase)
+        {
             let last = if policy.promote == Promote::Swap { Weight::FULL } else { Weight::ZERO };
             assert_eq!(after.state.read_back, Some(last), "promoted, but the traffic is elsewhere");
         }
@@ -269,7 +312,9 @@ impl Watcher {
             match &one.effect {
                 Effect::Publish { notice: Notice::Finished { .. }, .. } => drop(self.terminal.insert(one.id)),
                 Effect::Alert { kind, .. } => drop(self.raised.insert(*kind)),
-                Effect::ResolveAlert { kind, .. } => assert!(self.raised.contains(kind), "resolved, but never raised"),
+                Effect::ResolveAlert { kind, .. } => {
+                    assert!(self.raised.contains(kind), "resolved, but never raised")
+                }
                 _ => {}
             }
         }

@@ -85,7 +85,8 @@ impl Story {
 
     /// The canary was scaled and its pods are available.
     pub fn pods_ready(&mut self, pods: u32) -> &mut Story {
-        if let Some(id) = self.outstanding(|e| matches!(e, Effect::ScaleWorkload { role: Role::Canary, .. })) {
+        if let Some(id) = self.outstanding(|e| matches!(e, Effect::ScaleWorkload { role: Role::Canary, .. }))
+        {
             self.event(Event::Scaled { id, needed: pods });
         }
         self.event(Event::WorkloadObserved { role: Role::Canary, wanted: pods, available: pods });
@@ -194,7 +195,16 @@ fn a_good_release_climbs_bakes_replaces_stable_and_is_told_once() {
     assert_eq!(story.asked_weights(), [5.0, 50.0, 95.0, 0.0]);
     assert_eq!(
         story.notices(),
-        ["Started", "StepReached", "StepPassed", "StepReached", "StepPassed", "Baking", "Promoting", "Finished"]
+        [
+            "Started",
+            "StepReached",
+            "StepPassed",
+            "StepReached",
+            "StepPassed",
+            "Baking",
+            "Promoting",
+            "Finished"
+        ]
     );
     assert!(story.effects.contains(&Effect::ScaleWorkload {
         role: Role::Canary,
@@ -207,7 +217,10 @@ fn a_bad_canary_loses_its_traffic_at_once_and_the_end_is_weight_0_read_back() {
     let mut story = Story::watched(policy());
     story.after(10).evidence(Verdict::Fail, 1);
     assert_eq!(story.phase(), "reverting");
-    assert!(matches!(&story.effects[..], [.., Effect::SetTraffic { weight: Weight::ZERO, abort: Some(_) }, _]));
+    assert!(matches!(
+        &story.effects[..],
+        [.., Effect::SetTraffic { weight: Weight::ZERO, abort: Some(_) }, _]
+    ));
     assert_eq!(story.firing(), [AlertKind::Aborting]);
     let late = ReadBack { weight: Weight::ZERO, fence: Some(Fence { epoch: 1, seq: 1 }), fresh: false };
     story.event(Event::TrafficObserved(late));
@@ -216,7 +229,9 @@ fn a_bad_canary_loses_its_traffic_at_once_and_the_end_is_weight_0_read_back() {
     assert_eq!(story.phase(), "reverted");
     assert_eq!(story.firing(), []);
     story.after(5).event(Event::Drained(DrainEnd::Yes));
-    assert!(story.effects.contains(&Effect::ScaleWorkload { role: Role::Canary, replicas: Replicas::AsBefore }));
+    assert!(
+        story.effects.contains(&Effect::ScaleWorkload { role: Role::Canary, replicas: Replicas::AsBefore })
+    );
     let again = story.event(Event::Drained(DrainEnd::Yes));
     assert_eq!((again.code().as_str(), story.effects.len()), ("stale", 0));
 }
@@ -261,7 +276,9 @@ fn a_canary_that_never_becomes_ready_never_gets_traffic() {
     story.after(300).fire(TimerId::Prepare);
     assert_eq!(story.phase(), "failed");
     assert_eq!(story.asked_weights(), [] as [f64; 0]);
-    assert!(story.effects.contains(&Effect::ScaleWorkload { role: Role::Canary, replicas: Replicas::AsBefore }));
+    assert!(
+        story.effects.contains(&Effect::ScaleWorkload { role: Role::Canary, replicas: Replicas::AsBefore })
+    );
 }
 
 #[test]
@@ -481,7 +498,9 @@ fn a_finished_rollout_gives_up_its_aftermath_to_a_newer_one_and_still_tells() {
     assert!(story.outstanding(|e| matches!(e, Effect::WatchDrain { .. })).is_some());
     story.event(Event::Superseded { by: "v3".into() });
     assert!(story.outstanding(|e| matches!(e.lane(), Lane::Target | Lane::Workload)).is_none());
-    assert!(story.outstanding(|e| matches!(e, Effect::Publish { notice: Notice::Finished { .. }, .. })).is_some());
+    assert!(
+        story.outstanding(|e| matches!(e, Effect::Publish { notice: Notice::Finished { .. }, .. })).is_some()
+    );
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Draft;
 use crate::{
-    AlertKind, Effect, Notice, Observation, OnDeadline, OnTrouble, PauseReason, Phase, Reason, TimerId, Timestamp, Verdict, Watch,
+    AlertKind, Effect, Notice, Observation, OnDeadline, OnTrouble, PauseReason, Phase, Reason, TimerId,
+    Timestamp, Verdict, Watch,
 };
 
 const ONE_SECOND: Duration = Duration::from_secs(1);
@@ -42,7 +43,13 @@ impl Draft<'_> {
     }
 
     /// One judged window. `Fail` aborts from wherever the canary may have traffic; only `Pass` ever advances.
-    pub(super) fn evidence(&mut self, step: usize, verdict: Verdict, counted: (Duration, Timestamp), words: String) -> Reason {
+    pub(super) fn evidence(
+        &mut self,
+        step: usize,
+        verdict: Verdict,
+        counted: (Duration, Timestamp),
+        words: String,
+    ) -> Reason {
         if self.state.is_aborting() || self.state.is_done() || !self.state.had_traffic {
             return Reason::Stale { what: "evidence of a rollout that is not watched".into() };
         }
@@ -57,7 +64,9 @@ impl Draft<'_> {
             Verdict::Pass => self.try_leave(words),
             Verdict::Undecided => self.trouble(self.policy.limits.on_undecided, Reason::Undecided { words }),
             Verdict::NoData => self.trouble(self.policy.limits.on_no_data, Reason::NoData { words }),
-            Verdict::SourceDown => self.trouble(self.policy.limits.on_source_down, Reason::SourceDown { words }),
+            Verdict::SourceDown => {
+                self.trouble(self.policy.limits.on_source_down, Reason::SourceDown { words })
+            }
             Verdict::Fail => Reason::Failed { words },
         }
     }
@@ -80,7 +89,11 @@ impl Draft<'_> {
             watch.verdict_since = now;
         }
         if !counted.is_zero() && until > watch.counted_until {
-            let new = if watch.counted_until == Timestamp::default() { counted } else { until.since(watch.counted_until) };
+            let new = if watch.counted_until == Timestamp::default() {
+                counted
+            } else {
+                until.since(watch.counted_until)
+            };
             let millis = u64::try_from(counted.min(new).as_millis()).unwrap_or(u64::MAX);
             watch.counted_ms = watch.counted_ms.saturating_add(millis);
             watch.counted_until = until;
@@ -170,7 +183,10 @@ impl Draft<'_> {
             OnDeadline::Hold => self.needs_attention(reason),
             OnDeadline::Abort => {
                 // Blind now: looked at again, so that it still ends once it can see.
-                self.wake(TimerId::StepDeadline, self.now.plus(self.policy.limits.trouble_after.max(ONE_SECOND)));
+                self.wake(
+                    TimerId::StepDeadline,
+                    self.now.plus(self.policy.limits.trouble_after.max(ONE_SECOND)),
+                );
                 self.needs_attention(reason)
             }
         }

@@ -47,10 +47,34 @@ pub struct Act {
 }
 
 pub const ACTS: [Act; 4] = [
-    Act { name: "good", about: "a good release", kind: Kind::Good, expected: Outcome::Promoted, person: false },
-    Act { name: "errors", about: "1 in 10 requests fails", kind: Kind::Errors(0.1), expected: Outcome::Reverted, person: false },
-    Act { name: "slow", about: "eight times as slow", kind: Kind::Slow(8.0), expected: Outcome::Reverted, person: false },
-    Act { name: "overridden", about: "good, but a person says stop", kind: Kind::Good, expected: Outcome::Reverted, person: true },
+    Act {
+        name: "good",
+        about: "a good release",
+        kind: Kind::Good,
+        expected: Outcome::Promoted,
+        person: false,
+    },
+    Act {
+        name: "errors",
+        about: "1 in 10 requests fails",
+        kind: Kind::Errors(0.1),
+        expected: Outcome::Reverted,
+        person: false,
+    },
+    Act {
+        name: "slow",
+        about: "eight times as slow",
+        kind: Kind::Slow(8.0),
+        expected: Outcome::Reverted,
+        person: false,
+    },
+    Act {
+        name: "overridden",
+        about: "good, but a person says stop",
+        kind: Kind::Good,
+        expected: Outcome::Reverted,
+        person: true,
+    },
 ];
 
 /// How one release came out: one line of `demo -o json`.
@@ -156,7 +180,8 @@ impl Tour {
     async fn announce(&self, act: &Act, world: &World) -> anyhow::Result<()> {
         let data = json!({"version": "v2", "attempt": "v2", "policy": self.policy(act, world)});
         let place = format!("demo/{}", act.name);
-        let event = CloudEvent::new(format!("demo-{}", act.name), "ci/pipeline", ANNOUNCED, &place, now(), data);
+        let event =
+            CloudEvent::new(format!("demo-{}", act.name), "ci/pipeline", ANNOUNCED, &place, now(), data);
         let subject = subject::event("demo", act.name, "announced");
         let headers = [("Content-Type".to_owned(), "application/cloudevents+json".to_owned())];
         self.bus.publish_event(&subject, &headers, Bytes::from(event.to_bytes())).await?;

@@ -1,7 +1,10 @@
 //! A release is announced: which policy, which attempt, may it begin now, and the beginning itself. Taking up after a
 //! crash begins in the same way.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use serde::Serialize;
@@ -25,6 +28,9 @@ use crate::control::ControlError;
 /// So many are taken up side by side after a start.
 const TAKE_UP_AT_ONCE: usize = 64;
 
+/// How far a sender's clock may be ahead of ours.
+const MOST_AHEAD: Duration = Duration::from_secs(600);
+
 /// Why an announcement came to nothing. `Passing`: the same may come about later.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -42,7 +48,11 @@ impl From<StoreError> for StartError {
 
 impl From<TargetError> for StartError {
     fn from(error: TargetError) -> Self {
-        if error.retryable() { StartError::Passing(error.to_string()) } else { StartError::Refused(error.to_string()) }
+        if error.retryable() {
+            StartError::Passing(error.to_string())
+        } else {
+            StartError::Refused(error.to_string())
+        }
     }
 }
 
@@ -127,8 +137,12 @@ impl Daemon {
 
     async fn while_running(&self, handle: &rollout::Handle, charter: Charter) -> Result<Answer, StartError> {
         let policy: Policy = parse(&charter)?;
-        let running = &handle.id;
-        match policy.spec.on_new_release {
+        let (running, on_new_release) = (&handle.id, policy.spec.on_new_release);
+        if on_new_release != OnNewRelease::Refuse {
+            // What could never begin puts nothing back.
+            self.edges(policy, &charter.id).await?;
+        }
+        match on_new_release {
             OnNewRelease::Refuse => Err(StartError::Refused(format!(
                 "{running} is running and the policy says onNewRelease: refuse; abort it or wait"
             ))),
@@ -154,6 +168,7 @@ impl Daemon {
                 event.kind
             )));
         }
+        is_past(event).map_err(refuse)?;
         let announcement = announcement(event).map_err(refuse)?;
         let policy = self.policy(namespace, name, &announcement).map_err(refuse)?;
         let mut policy = policy;
@@ -190,10 +205,14 @@ impl Daemon {
                 )
             });
         };
-        let policy = Policy::parse("data.policy", inline.to_string().as_bytes()).map_err(|fault| fault.to_string())?;
+        let policy =
+            Policy::parse("data.policy", inline.to_string().as_bytes()).map_err(|fault| fault.to_string())?;
         let (given, wanted) = ((&policy.metadata.namespace, &policy.metadata.name), (namespace, name));
         if (given.0.as_str(), given.1.as_str()) != wanted {
-            return Err(format!("data.policy is named {}/{}, the subject {namespace}/{name}", given.0, given.1));
+            return Err(format!(
+                "data.policy is named {}/{}, the subject {namespace}/{name}",
+                given.0, given.1
+            ));
         }
         Ok(policy)
     }
@@ -274,10 +293,15 @@ impl Daemon {
         let namespace = &policy.metadata.namespace;
         let clients = &self.parts.clients;
         let target = sluice_traffic::connect(&policy.spec.target, namespace, clients).await?;
-        let workloads =
-            sluice_traffic::connect_workloads(&policy.spec.workloads, &policy.spec.target, namespace, clients)
-                .await?;
-        let alerts = self.parts.alerts.dispatcher(&policy.spec.alerts).map_err(|error| refuse(error.to_string()))?;
+        let workloads = sluice_traffic::connect_workloads(
+            &policy.spec.workloads,
+            &policy.spec.target,
+            namespace,
+            clients,
+        )
+        .await?;
+        let alerts =
+            self.parts.alerts.dispatcher(&policy.spec.alerts).map_err(|error| refuse(error.to_string()))?;
         let ask = Ask::of(&policy, id.clone()).map_err(|error| refuse(error.to_string()))?;
         self.parts.sources.connect(&policy.spec.metrics).map_err(|error| refuse(error.to_string()))?;
         Ok(Edges { policy: Arc::new(policy), target, workloads, alerts: Arc::new(alerts), ask })
@@ -344,7 +368,9 @@ impl Daemon {
         }
         let edges = self.connect(parse(&charter)?, id).await?;
         let mark = match edges.target.observe().await {
-            Ok(observed) => observed.abort.filter(|mark| mark.rollout == id.to_string()).map(|mark| mark.reason),
+            Ok(observed) => {
+                observed.abort.filter(|mark| mark.rollout == id.to_string()).map(|mark| mark.reason)
+            }
             Err(error) => {
                 tracing::warn!(rollout = %id, %error, "the target cannot be read; an abort mark may stand there");
                 None
@@ -384,7 +410,8 @@ impl Daemon {
         if entry.as_ref().is_none_or(|entry| entry.view().outcome.is_some()) {
             return self.begin_one_pending(charter).await;
         }
-        let supersedes = parse(&charter).is_ok_and(|policy| policy.spec.on_new_release == OnNewRelease::Supersede);
+        let supersedes =
+            parse(&charter).is_ok_and(|policy| policy.spec.on_new_release == OnNewRelease::Supersede);
         if let (Some(Entry::Running(handle)), true) = (entry, supersedes) {
             handle.post.urgent(Event::Superseded { by: charter.id.attempt().to_owned() }).await;
         }
@@ -436,6 +463,19 @@ fn store_error(error: StoreError) -> ControlError {
     ControlError::Store(error.to_string())
 }
 
+/// What has not happened yet is somebody's wrong clock, or no announcement.
+fn is_past(event: &CloudEvent) -> Result<(), String> {
+    let told = event.time.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    let ahead = told.is_some_and(|at| at.as_millisecond() > now().plus(MOST_AHEAD).millis());
+    let time = event.time.as_deref().unwrap_or_default();
+    if ahead {
+        return Err(format!(
+            "time {time:?} lies in the future; set the sender's clock, or leave the attribute out"
+        ));
+    }
+    Ok(())
+}
+
 /// CDEvents' types carry a version at their end, which is not looked at.
 fn announces(kind: &str) -> bool {
     kind == ANNOUNCED || CDEVENTS.iter().any(|known| kind == *known || kind.starts_with(&format!("{known}.")))
@@ -466,7 +506,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn started(id: &RolloutId) -> Answer {
-    Answer { accepted: true, message: format!("{id} begins"), rollout: Some(id.clone()), ..Answer::refused("") }
+    Answer {
+        accepted: true,
+        message: format!("{id} begins"),
+        rollout: Some(id.clone()),
+        ..Answer::refused("")
+    }
 }
 
 fn waits(charter: &Charter, message: String) -> Answer {

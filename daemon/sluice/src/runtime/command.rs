@@ -29,7 +29,8 @@ impl Daemon {
             Ok(asked) => asked,
             Err(error) => return Answer::refused(error.to_string()),
         };
-        let actor = command.actor.clone().map_or_else(|| user.to_owned(), |actor| format!("{actor} (by {user})"));
+        let actor =
+            command.actor.clone().map_or_else(|| user.to_owned(), |actor| format!("{actor} (by {user})"));
         let wish = Wish { actor, key: format!("{user} {key}"), action: asked, command, sent };
         if namespace == ALL || name == ALL {
             return self.obey_all(namespace, name, &wish).await;
@@ -48,7 +49,10 @@ impl Daemon {
                     weight: Some(view.weight),
                     ..Answer::refused(match view.outcome {
                         Some(_) => format!("refused: {} has ended: {}", view.rollout, view.phase),
-                        None => format!("refused: {} could not be taken up yet; the daemon's log says why", view.rollout),
+                        None => format!(
+                            "refused: {} could not be taken up yet; the daemon's log says why",
+                            view.rollout
+                        ),
                     })
                 }
             }
@@ -62,11 +66,20 @@ impl Daemon {
         if let Some(attempt) = &wish.command.attempt
             && attempt != handle.id.attempt()
         {
-            return Answer::refused(format!("refused: attempt {attempt} is no longer current, {} is", handle.id));
+            return Answer::refused(format!(
+                "refused: attempt {attempt} is no longer current, {} is",
+                handle.id
+            ));
         }
-        let (started, ended) = { let view = handle.view.borrow(); (view.started, view.outcome.is_some()) };
+        let (started, ended) = {
+            let view = handle.view.borrow();
+            (view.started, view.outcome.is_some())
+        };
         if wish.sent.is_some_and(|sent| sent < started) {
-            return Answer::refused(format!("refused: sent before {} began; send it again if it is meant for it", handle.id));
+            return Answer::refused(format!(
+                "refused: sent before {} began; send it again if it is meant for it",
+                handle.id
+            ));
         }
         if ended && wish.action == Action::Retry {
             return self.retry(handle.id.namespace(), handle.id.name(), wish).await;
@@ -104,12 +117,15 @@ impl Daemon {
             Ok(None) => return refused(format!("no rollout {namespace}/{name}")),
             Err(error) => return refused(error.to_string()),
         };
-        let (charter, saved) = match (self.parts.ledger.charter(&id).await, self.parts.ledger.load(&id).await) {
+        let (charter, saved) = match (self.parts.ledger.charter(&id).await, self.parts.ledger.load(&id).await)
+        {
             (Ok(Some(charter)), Ok(Some((saved, _)))) => (charter, saved),
             (Err(error), _) | (_, Err(error)) => return refused(error.to_string()),
             (Ok(_), Ok(_)) => return refused(format!("the record of {id} is gone")),
         };
-        if let State { phase: Phase::Done { outcome: sluice_rollout::Outcome::Promoted, .. }, .. } = saved.state {
+        if let State { phase: Phase::Done { outcome: sluice_rollout::Outcome::Promoted, .. }, .. } =
+            saved.state
+        {
             return refused(format!("{id} was promoted: there is nothing to try again"));
         }
         let announcement = Announcement {

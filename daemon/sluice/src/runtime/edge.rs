@@ -27,7 +27,8 @@ pub struct Snapshot {
 impl Snapshot {
     pub fn of(state: &State) -> Snapshot {
         let State { epoch, seq, revision, weight, .. } = *state;
-        let replacing = matches!(state.phase, Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. });
+        let replacing =
+            matches!(state.phase, Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. });
         let holds_floor = !replacing && !weight.is_zero();
         Snapshot { epoch, seq, revision, weight, done: state.is_done(), holds_floor }
     }

@@ -138,7 +138,10 @@ mod tests {
     #[test]
     fn a_freeze_is_read_in_its_own_zone() {
         assert_eq!(frozen(&calendar(), at("2026-11-20T12:00:00Z")), Ok(None));
-        assert!(frozen(&calendar(), at("2026-11-20T21:30:00Z")).unwrap().is_some(), "half past ten in Berlin");
+        assert!(
+            frozen(&calendar(), at("2026-11-20T21:30:00Z")).unwrap().is_some(),
+            "half past ten in Berlin"
+        );
         assert!(frozen(&calendar(), at("2026-11-21T12:00:00Z")).unwrap().is_some(), "a Saturday");
         assert!(frozen(&calendar(), at("2026-12-24T12:00:00Z")).unwrap().is_some(), "Christmas Eve");
     }

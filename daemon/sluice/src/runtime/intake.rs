@@ -12,6 +12,7 @@ use sluice_wire::{
     cloudevent::CloudEvent,
     message::{Answer, Command},
     subject::{self, Subject},
+    view::RolloutView,
 };
 
 use super::{Daemon, announce::answer_bytes};
@@ -19,6 +20,8 @@ use crate::control::Control;
 
 /// An announcement that cannot begin just now comes again after this.
 const AGAIN: Duration = Duration::from_secs(5);
+/// A list must fit into one message; `status` of one rollout has its evidence.
+const MOST_LISTED: usize = 500;
 /// A person is answered within this, or told that it takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
@@ -123,18 +126,25 @@ fn sent(delivery: &Delivery) -> Option<Timestamp> {
 fn body(delivery: &Delivery) -> Result<(String, Command), String> {
     let headers = &delivery.headers;
     let enveloped = headers.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("ce-"))
-        || serde_json::from_slice::<Value>(&delivery.body).is_ok_and(|value| value.get("specversion").is_some());
+        || serde_json::from_slice::<Value>(&delivery.body)
+            .is_ok_and(|value| value.get("specversion").is_some());
     if enveloped {
         let event = CloudEvent::read(headers, &delivery.body).map_err(|error| error.to_string())?;
         let data = if event.data.is_null() { Value::Object(Default::default()) } else { event.data.clone() };
         let command: Command = serde_json::from_value(data).map_err(|error| format!("data: {error}"))?;
         return Ok((event.key(), command));
     }
+    let is_list = serde_json::from_slice::<Value>(&delivery.body).is_ok_and(|value| !value.is_object());
+    if is_list {
+        return Err(r#"not a command: send a JSON object like {"reason": "errors in checkout"}"#.to_owned());
+    }
     let command: Command = if delivery.body.is_empty() {
         Command::default()
     } else {
         serde_json::from_slice(&delivery.body).map_err(|error| {
-            format!(r#"not a command: {error}; send JSON like {{"reason": "errors in checkout", "revision": 7}}"#)
+            format!(
+                r#"not a command: {error}; send JSON like {{"reason": "errors in checkout", "revision": 7}}"#
+            )
         })?
     };
     Ok((command.id.clone().unwrap_or_else(|| delivery.message_id.clone()), command))
@@ -151,6 +161,8 @@ async fn look_up(daemon: &Daemon, namespace: &str, name: &str, action: &str, bod
             let matching: Vec<_> = views
                 .into_iter()
                 .filter(|view| here(namespace) || view.rollout.namespace() == namespace)
+                .map(|view| RolloutView { evidence: Value::Null, ..view })
+                .take(MOST_LISTED)
                 .collect();
             answer_bytes(&matching)
         }

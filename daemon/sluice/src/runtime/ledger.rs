@@ -66,11 +66,7 @@ impl Ledger {
     }
 
     /// Saves only over `expected`; a conflict means that somebody else owns the rollout by now.
-    pub async fn save(
-        &self,
-        saved: &Saved,
-        expected: StoreRevision,
-    ) -> Result<StoreRevision, StoreError> {
+    pub async fn save(&self, saved: &Saved, expected: StoreRevision) -> Result<StoreRevision, StoreError> {
         self.store.put(&key("state", &saved.state.id), json(saved)?, expected).await
     }
 

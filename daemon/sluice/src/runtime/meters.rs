@@ -60,9 +60,17 @@ impl Default for Meters {
         let save_seconds = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
         registry.register("save_seconds", "Time to save a state", save_seconds.clone());
         let write_seconds = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
-        registry.register("target_write_seconds", "Time to write a weight, read-back included", write_seconds.clone());
+        registry.register(
+            "target_write_seconds",
+            "Time to write a weight, read-back included",
+            write_seconds.clone(),
+        );
         let unsaved = Gauge::default();
-        registry.register("unsaved_rollouts", "Rollouts whose last decision waits for the store", unsaved.clone());
+        registry.register(
+            "unsaved_rollouts",
+            "Rollouts whose last decision waits for the store",
+            unsaved.clone(),
+        );
         let meters = Meters {
             registry,
             rollouts,
@@ -127,7 +135,11 @@ impl Meters {
     }
 
     pub fn unsaved(&self, more: bool) {
-        if more { self.unsaved.inc() } else { self.unsaved.dec() };
+        if more {
+            self.unsaved.inc()
+        } else {
+            self.unsaved.dec()
+        };
     }
 
     /// The text exposition.

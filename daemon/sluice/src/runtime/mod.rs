@@ -81,14 +81,19 @@ pub struct Setup {
     pub kube_context: Option<String>,
 }
 
+/// Namespace and name.
+type PolicyName = (String, String);
+/// Held while an announcement is worked on.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// A running daemon.
 pub struct Daemon {
     parts: Parts,
     book: PolicyBook,
     /// The latest rollout of each policy.
-    rollouts: Mutex<BTreeMap<(String, String), Entry>>,
+    rollouts: Mutex<BTreeMap<PolicyName, Entry>>,
     /// One announcement of a policy at a time.
-    starting: Mutex<BTreeMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    starting: Mutex<BTreeMap<PolicyName, Turn>>,
     /// Rollouts of an earlier start that could not be taken up yet.
     left: Mutex<Vec<RolloutId>>,
     changes: broadcast::Sender<RolloutView>,
@@ -157,7 +162,9 @@ impl Daemon {
             self.parts.alerts.shutdown(ALERTS_WITHIN).await
         };
         if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
-            tracing::warn!("not everything ended within {STOP_WITHIN:?}; what is outstanding runs again at the next start");
+            tracing::warn!(
+                "not everything ended within {STOP_WITHIN:?}; what is outstanding runs again at the next start"
+            );
         }
     }
 
@@ -186,7 +193,7 @@ impl Daemon {
     }
 
     /// One announcement of a policy after the other.
-    fn turn(&self, namespace: &str, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, namespace: &str, name: &str) -> Turn {
         let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         starting.retain(|_, turn| Arc::strong_count(turn) > 1);
         starting.entry((namespace.to_owned(), name.to_owned())).or_default().clone()
@@ -220,9 +227,7 @@ async fn begin_what_waits(daemon: Arc<Daemon>) {
     let mut changes = daemon.changes.subscribe();
     loop {
         daemon.begin_pending().await;
-        let next_end = async {
-            while let Ok(RolloutView { outcome: None, .. }) = changes.recv().await {}
-        };
+        let next_end = async { while let Ok(RolloutView { outcome: None, .. }) = changes.recv().await {} };
         let waited = tokio::time::timeout(LOOK_AGAIN, next_end);
         if daemon.stop.run_until_cancelled(waited).await.is_none() {
             return;
@@ -238,7 +243,12 @@ impl Control for Daemon {
         views
     }
 
-    async fn rollout(&self, namespace: &str, name: &str, attempt: Option<&str>) -> Result<RolloutView, ControlError> {
+    async fn rollout(
+        &self,
+        namespace: &str,
+        name: &str,
+        attempt: Option<&str>,
+    ) -> Result<RolloutView, ControlError> {
         let unknown = || ControlError::Unknown(written(namespace, name, attempt));
         if let Some(entry) = self.entry(namespace, name) {
             let view = entry.view();
@@ -250,7 +260,12 @@ impl Control for Daemon {
         self.view_of(&id).await?.ok_or_else(unknown)
     }
 
-    async fn history(&self, namespace: &str, name: &str, attempt: Option<&str>) -> Result<Vec<HistoryLine>, ControlError> {
+    async fn history(
+        &self,
+        namespace: &str,
+        name: &str,
+        attempt: Option<&str>,
+    ) -> Result<Vec<HistoryLine>, ControlError> {
         let unknown = || ControlError::Unknown(written(namespace, name, attempt));
         let id = self.find(namespace, name, attempt).await?.ok_or_else(unknown)?;
         self.parts.ledger.history(&id, 10_000).await.map_err(|error| ControlError::Store(error.to_string()))
@@ -320,7 +335,10 @@ fn policy_bytes(policy: &Policy) -> String {
 }
 
 /// The view of a rollout that is not running here.
-fn ended_view(charter: &sluice_wire::record::Charter, saved: &sluice_wire::record::Saved) -> Option<RolloutView> {
+fn ended_view(
+    charter: &sluice_wire::record::Charter,
+    saved: &sluice_wire::record::Saved,
+) -> Option<RolloutView> {
     let policy: Policy = serde_json::from_str(&charter.policy).ok()?;
     Some(views::view(charter, &policy, saved, &Value::Null, ""))
 }

@@ -122,7 +122,7 @@ impl Observer {
     }
 
     fn begin(&self, baseline: &analyzers::Baseline) -> Result<Kept, String> {
-        let plan = plan(&self.edge)?.frozen(baseline);
+        let plan = self.edge.policy.plan().map_err(|error| error.to_string())?.frozen(baseline);
         let evidence = Evidence::new(&plan);
         Ok(Kept { plan, evidence, cursor: Cursor::new(), begun: None })
     }
@@ -219,7 +219,13 @@ impl Observer {
         self.tell(step, translate(verdict), counted, words).await;
     }
 
-    async fn tell(&mut self, step: usize, verdict: Verdict, (counted, until): (Duration, Timestamp), words: String) {
+    async fn tell(
+        &mut self,
+        step: usize,
+        verdict: Verdict,
+        (counted, until): (Duration, Timestamp),
+        words: String,
+    ) {
         self.edge.parts.meters.verdict(word(verdict));
         let event = Event::Evidence { step, verdict, counted, until, words };
         if verdict == Verdict::Fail {
@@ -264,14 +270,6 @@ impl Observer {
     }
 }
 
-/// The policy's plan, before history is known.
-pub fn plan(edge: &Edge) -> Result<Plan, String> {
-    let machine = edge.policy.machine();
-    let steps: Vec<f64> = machine.steps.iter().map(|step| step.weight.fraction()).collect();
-    let bake = machine.bake.as_ref().map_or(1.0, |bake| bake.weight.fraction());
-    edge.policy.spec.analysis.plan(&steps, bake).map_err(|error| error.to_string())
-}
-
 /// One line: who is to blame, or what is still missing. The whole report stands beside it.
 fn headline(report: &Report) -> String {
     let words = |wanted: &dyn Fn(&Finding) -> bool| {
@@ -282,8 +280,12 @@ fn headline(report: &Report) -> String {
     let text = match report.verdict {
         analyzers::Verdict::Fail => words(&|finding| report.culprits.contains(&finding.metric)),
         analyzers::Verdict::Pass => "good enough for this step, in every metric".to_owned(),
-        analyzers::Verdict::Undecided => words(&|finding| finding.gates && finding.log_advance < finding.advance_bar),
-        analyzers::Verdict::NoData | analyzers::Verdict::SourceDown => words(&|finding| finding.missing.is_some()),
+        analyzers::Verdict::Undecided => {
+            words(&|finding| finding.gates && finding.log_advance < finding.advance_bar)
+        }
+        analyzers::Verdict::NoData | analyzers::Verdict::SourceDown => {
+            words(&|finding| finding.missing.is_some())
+        }
     };
     match (text.is_empty(), report.verdict) {
         (false, _) => text,
@@ -324,4 +326,3 @@ pub fn word(verdict: Verdict) -> &'static str {
         Verdict::SourceDown => "source-down",
     }
 }
-

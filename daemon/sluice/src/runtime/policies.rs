@@ -89,7 +89,8 @@ fn listing(places: &[PathBuf]) -> std::io::Result<BTreeMap<PathBuf, (SystemTime,
             continue;
         }
         let entries = std::fs::read_dir(place).map_err(|error| {
-            let text = format!("{}: {error}; make the folder, or name another one with --policies", place.display());
+            let text =
+                format!("{}: {error}; make the folder, or name another one with --policies", place.display());
             std::io::Error::new(error.kind(), text)
         })?;
         for entry in entries {

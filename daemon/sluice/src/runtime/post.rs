@@ -11,9 +11,14 @@ const QUEUE: usize = 256;
 #[derive(Debug)]
 pub enum Letter {
     Event(Event),
-    Command { command: Override, reply: oneshot::Sender<Answer> },
+    Command {
+        command: Override,
+        reply: oneshot::Sender<Answer>,
+    },
     /// The target refused us: this fence stands there.
-    Fenced { found: Fence },
+    Fenced {
+        found: Fence,
+    },
 }
 
 /// The way to an owner. Urgent letters overtake the others.

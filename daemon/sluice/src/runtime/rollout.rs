@@ -105,7 +105,8 @@ enum Leave {
 
 /// Starts the owner's task with its lanes, watches and observer.
 pub fn begin(beginning: Beginning) -> Handle {
-    let Beginning { parts, charter, policy, target, workloads, alerts, ask, saved, revision, first, changes } = beginning;
+    let Beginning { parts, charter, policy, target, workloads, alerts, ask, saved, revision, first, changes } =
+        beginning;
     let (post, inbox) = post::open();
     let (snapshot, snapshots) = watch::channel(Snapshot::of(&saved.state));
     let (report, reports) = watch::channel(Value::Null);
@@ -166,19 +167,17 @@ pub fn begin(beginning: Beginning) -> Handle {
 
 /// Alerts that are up and were told before this start: they are kept up, and nobody is told anew.
 fn told_before(edge: &Edge, state: &State) -> Vec<Alert> {
-    let untold = |kind| state.outstanding.iter().any(|one| matches!(one.effect, Effect::Alert { kind: of, .. } if of == kind));
+    let untold = |kind| {
+        state.outstanding.iter().any(|one| matches!(one.effect, Effect::Alert { kind: of, .. } if of == kind))
+    };
     let told = state.alerts.iter().filter(|firing| !untold(firing.kind));
-    told.map(|firing| alert_message(edge, firing.kind, AlertStatus::Firing, &firing.summary, firing.since)).collect()
+    told.map(|firing| alert_message(edge, firing.kind, AlertStatus::Firing, &firing.summary, firing.since))
+        .collect()
 }
 
 impl Owner {
     /// One letter after the other, until the rollout has settled, another owner has it, or the daemon stops.
-    async fn live(
-        mut self,
-        first: Event,
-        mut inbox: Inbox,
-        stop: CancellationToken,
-    ) {
+    async fn live(mut self, first: Event, mut inbox: Inbox, stop: CancellationToken) {
         let mut next = Some(Letter::Event(first));
         let mut reports = self.report.clone();
         let mut store_again = tokio::time::interval(STORE_AGAIN);
@@ -238,7 +237,9 @@ impl Owner {
         if must_save(&before, &transition) {
             match self.save(&transition.state).await {
                 Ok(()) => {}
-                Err(StoreError::Conflict { key }) => return Err(Leave::Disowned(format!("{key} was saved by another owner"))),
+                Err(StoreError::Conflict { key }) => {
+                    return Err(Leave::Disowned(format!("{key} was saved by another owner")));
+                }
                 // A daemon without its store judges on and may only abort; the save follows.
                 Err(error) if aborts => self.mark_unsaved(&error),
                 Err(error) => {
@@ -341,7 +342,9 @@ impl Owner {
         let saved = Saved { version: VERSION, owner: self.saved.owner.clone(), state: state.clone() };
         self.revision = match self.parts.ledger.save(&saved, self.revision).await {
             Err(StoreError::Conflict { key }) => match self.parts.ledger.load(&self.id).await? {
-                Some((found, revision)) if found.owner == saved.owner => self.parts.ledger.save(&saved, revision).await?,
+                Some((found, revision)) if found.owner == saved.owner => {
+                    self.parts.ledger.save(&saved, revision).await?
+                }
                 Some(_) | None => return Err(StoreError::Conflict { key }),
             },
             other => other?,
@@ -442,7 +445,9 @@ impl Owner {
         let settling = self.parts.ledger.settle(&self.id);
         match tokio::time::timeout(LAST_WORDS, settling).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(rollout = %self.id, %error, "settled, but its keys could not be deleted"),
+            Ok(Err(error)) => {
+                tracing::warn!(rollout = %self.id, %error, "settled, but its keys could not be deleted")
+            }
             Err(_) => tracing::warn!(rollout = %self.id, "settled, but the store does not answer"),
         }
     }

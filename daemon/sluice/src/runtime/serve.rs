@@ -28,9 +28,9 @@ pub struct Served {
 
 /// Opens the bus, starts the daemon, opens the HTTP door. Errors say which of them, and why.
 pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; choose another address with --listen", options.listen))?;
+    let listener = TcpListener::bind(options.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", options.listen)
+    })?;
     let address = listener.local_addr()?;
     let (bus, store, doors) = open_bus(options).await?;
     let made = bus.init().await.context("the bus is not as Sluice needs it")?;
@@ -49,7 +49,8 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
     };
     let daemon = Daemon::start(setup).await?;
     let shutdown = CancellationToken::new();
-    let door = http::HttpOptions { tokens: options.http_tokens.clone(), doors: Some(doors), ..Default::default() };
+    let door =
+        http::HttpOptions { tokens: options.http_tokens.clone(), doors: Some(doors), ..Default::default() };
     let door = tokio::spawn(http::serve(listener, daemon.clone(), door, shutdown.clone()));
     Ok(Served { address, daemon, shutdown, door })
 }

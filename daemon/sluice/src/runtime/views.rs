@@ -1,7 +1,10 @@
 //! Words and pictures of a state: the view of `status`, the answer to a command.
 
 use serde_json::Value;
-use sluice_rollout::{Answered, Effect, Observation, Phase, Policy as Machine, PromoteStage, Reason, Replicas, RevertStage, Role, State};
+use sluice_rollout::{
+    Answered, Effect, Observation, Phase, Policy as Machine, PromoteStage, Reason, Replicas, RevertStage,
+    Role, State,
+};
 use sluice_wire::{
     message::Answer,
     policy::Policy,
@@ -80,8 +83,12 @@ fn waits_for(state: &State, machine: &Machine) -> Option<String> {
         },
         Phase::Paused { .. } => "a person: resume, promote or abort".to_owned(),
         Phase::Promoting { stage: PromoteStage::Raising, .. } => "the canary at full size".to_owned(),
-        Phase::Promoting { stage: PromoteStage::Replacing, .. } => "stable to take the new template".to_owned(),
-        Phase::Promoting { stage: PromoteStage::Returning, .. } => "the traffic to return to stable".to_owned(),
+        Phase::Promoting { stage: PromoteStage::Replacing, .. } => {
+            "stable to take the new template".to_owned()
+        }
+        Phase::Promoting { stage: PromoteStage::Returning, .. } => {
+            "the traffic to return to stable".to_owned()
+        }
         Phase::Reverting { stage: RevertStage::Restoring, .. } => "stable's former template".to_owned(),
         Phase::Reverting { stage: RevertStage::Closing, .. } => "weight 0 to be read back".to_owned(),
         Phase::Done { .. } => return None,
@@ -92,7 +99,9 @@ fn waits_for(state: &State, machine: &Machine) -> Option<String> {
 pub fn answer(state: &State, machine: &Machine, answered: Option<&Answered>, reason: &Reason) -> Answer {
     let accepted = answered.is_some_and(|answered| answered.accepted);
     let message = match answered {
-        Some(answered) if answered.accepted => format!("{}; revision {}", stood(answered, machine), answered.revision),
+        Some(answered) if answered.accepted => {
+            format!("{}; revision {}", stood(answered, machine), answered.revision)
+        }
         Some(answered) => format!("refused: {}", answered.reason),
         None => reason.to_string(),
     };
@@ -101,7 +110,9 @@ pub fn answer(state: &State, machine: &Machine, answered: Option<&Answered>, rea
         message,
         rollout: Some(state.id.clone()),
         revision: Some(answered.map_or(state.revision, |answered| answered.revision)),
-        phase: Some(answered.map_or_else(|| state.phase.name().to_owned(), |answered| answered.phase.clone())),
+        phase: Some(
+            answered.map_or_else(|| state.phase.name().to_owned(), |answered| answered.phase.clone()),
+        ),
         weight: Some(answered.map_or(state.weight, |answered| answered.weight)),
         each: Vec::new(),
     }
@@ -110,7 +121,9 @@ pub fn answer(state: &State, machine: &Machine, answered: Option<&Answered>, rea
 /// Where it stood after the command, in one phrase: `paused at 5 % (step 1 of 4)`. A repeat reads the same.
 fn stood(answered: &Answered, machine: &Machine) -> String {
     let place = match answered.step {
-        Some(step) if step < machine.steps.len() => format!(" (step {} of {})", step + 1, machine.steps.len()),
+        Some(step) if step < machine.steps.len() => {
+            format!(" (step {} of {})", step + 1, machine.steps.len())
+        }
         Some(_) => " (bake)".to_owned(),
         None => String::new(),
     };
@@ -126,7 +139,9 @@ pub fn effect_words(effect: &Effect) -> String {
     match effect {
         Effect::SetTraffic { weight, abort: None } => format!("weight {weight}"),
         Effect::SetTraffic { weight, abort: Some(_) } => format!("weight {weight} (abort)"),
-        Effect::ScaleWorkload { role, replicas } => format!("{} {}", role_word(*role), replicas_words(*replicas)),
+        Effect::ScaleWorkload { role, replicas } => {
+            format!("{} {}", role_word(*role), replicas_words(*replicas))
+        }
         Effect::Observe(Observation::Step { step, .. }) => format!("observe step {}", step + 1),
         Effect::Observe(Observation::Baseline) => "measure the service".to_owned(),
         Effect::Observe(Observation::None) => "observe nothing".to_owned(),

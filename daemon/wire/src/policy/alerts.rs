@@ -157,7 +157,9 @@ mod tests {
 
     #[test]
     fn replicas_are_those_of_url_and_urls_once_each() {
-        let sink = parse("alertmanager: {url: 'http://a', urls: ['http://b', 'http://a'], labels: {severity: page}}");
+        let sink = parse(
+            "alertmanager: {url: 'http://a', urls: ['http://b', 'http://a'], labels: {severity: page}}",
+        );
         assert_eq!(sink.check(), Ok(()));
         let AlertSink::Alertmanager(alertmanager) = sink else { panic!("not an Alertmanager") };
         assert_eq!(alertmanager.replicas(), ["http://a", "http://b"]);

@@ -20,7 +20,10 @@ pub use resolve::PolicyFault;
 pub use target::{Haproxy, HttpRoute, ServiceFlip, Target, VirtualService, Webhook};
 pub use workloads::{PromoteBy, Workload, Workloads};
 
-use crate::{analysis::Analysis, units::{Percent, Span}};
+use crate::{
+    analysis::Analysis,
+    units::{Percent, Span},
+};
 
 /// A whole policy document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

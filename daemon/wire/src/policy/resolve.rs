@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use sluice_analyzers::{Plan, PlanError};
 use sluice_rollout as rollout;
-use sluice_rollout::{GateId, GateSpec, OnDeadline, OnDrift, OnTrouble, OnUndrained, Promote, RolloutId, Weight};
+use sluice_rollout::{
+    GateId, GateSpec, OnDeadline, OnDrift, OnTrouble, OnUndrained, Promote, RolloutId, Weight,
+};
 
-use super::{Gate, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Policy, PromoteBy, StepSpec, Target};
+use super::{
+    Gate, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Policy, PromoteBy, StepSpec, Target,
+};
 use crate::API_VERSION;
 
 /// A policy document larger than this is refused unread.
@@ -29,7 +34,11 @@ impl Policy {
     /// Reads YAML (or JSON, which is YAML). `file` is named in faults only.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, PolicyFault> {
         if bytes.len() > MOST_POLICY_BYTES {
-            return Err(PolicyFault::TooLarge { file: file.into(), bytes: bytes.len(), most: MOST_POLICY_BYTES });
+            return Err(PolicyFault::TooLarge {
+                file: file.into(),
+                bytes: bytes.len(),
+                most: MOST_POLICY_BYTES,
+            });
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|error| PolicyFault::NoText { file: file.into(), why: error.to_string() })?;
@@ -39,9 +48,13 @@ impl Policy {
     }
 
     fn check(&self, file: &str) -> Result<(), PolicyFault> {
-        let fault = |field: &str, why: String| PolicyFault::Field { file: file.into(), field: field.into(), why };
+        let fault =
+            |field: &str, why: String| PolicyFault::Field { file: file.into(), field: field.into(), why };
         if self.api_version != API_VERSION {
-            return Err(fault("apiVersion", format!("{:?} is unknown; this Sluice reads {API_VERSION}", self.api_version)));
+            return Err(fault(
+                "apiVersion",
+                format!("{:?} is unknown; this Sluice reads {API_VERSION}", self.api_version),
+            ));
         }
         if self.kind != "RolloutPolicy" {
             return Err(fault("kind", format!("{:?} is unknown; write RolloutPolicy", self.kind)));
@@ -54,7 +67,19 @@ impl Policy {
         }
         self.spec.bake_weight().map_err(|why| fault("spec.bake.holdback", why))?;
         self.machine().check().map_err(|error| fault("spec.steps", error.to_string()))?;
+        self.plan().map_err(|error| {
+            let PlanError { field, value, why, remedy } = error;
+            fault(&format!("spec.analysis.{field}"), format!("{value} {why}; {remedy}"))
+        })?;
         Ok(())
+    }
+
+    /// What the windows are judged by, before history is known.
+    pub fn plan(&self) -> Result<Plan, PlanError> {
+        let machine = self.machine();
+        let steps: Vec<f64> = machine.steps.iter().map(|step| step.weight.fraction()).collect();
+        let bake = machine.bake.as_ref().map_or(1.0, |bake| bake.weight.fraction());
+        self.spec.analysis.plan(&steps, bake)
     }
 
     /// Gate names are told apart by the machine, so they must differ.
@@ -67,7 +92,10 @@ impl Policy {
         let last = self.spec.promote_gates.iter().map(|gate| ("spec.promoteGates".to_owned(), gate));
         for (field, gate) in first.chain(steps).chain(last) {
             if !seen.insert(gate.name.clone()) {
-                return Err((field, format!("gate name {:?} is used twice; give each gate its own", gate.name)));
+                return Err((
+                    field,
+                    format!("gate name {:?} is used twice; give each gate its own", gate.name),
+                ));
             }
         }
         Ok(())
@@ -79,7 +107,11 @@ impl Policy {
         let limits = &spec.limits;
         rollout::Policy {
             gates: gates(&spec.gates),
-            steps: spec.steps.iter().map(|step| machine_step(step, &limits.step.min.0, &limits.step.max.0)).collect(),
+            steps: spec
+                .steps
+                .iter()
+                .map(|step| machine_step(step, &limits.step.min.0, &limits.step.max.0))
+                .collect(),
             bake: self.machine_bake(),
             promote_gates: gates(&spec.promote_gates),
             limits: rollout::Limits {
@@ -135,7 +167,8 @@ impl super::Spec {
         if self.is_flip() {
             return Ok(Weight::FULL);
         }
-        Weight::from_percent(100.0 - (self.bake.holdback.0 * 1e6).round() / 1e4).map_err(|error| error.to_string())
+        Weight::from_percent(100.0 - (self.bake.holdback.0 * 1e6).round() / 1e4)
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -32,7 +32,12 @@ pub struct Lanes {
 
 impl Lanes {
     /// Starts the lanes and the watches; they end with `stop`, those that touch target and pods with `aftermath`.
-    pub fn start(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken, aftermath: &CancellationToken) -> Lanes {
+    pub fn start(
+        edge: &Edge,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        aftermath: &CancellationToken,
+    ) -> Lanes {
         let lane = |stop: &CancellationToken, perform: fn(Edge, Numbered) -> BoxFuture<'static, ()>| {
             let (sender, inbox) = mpsc::channel(QUEUE);
             let (edge, stop) = (edge.clone(), stop.clone());
@@ -59,9 +64,7 @@ impl Lanes {
 
     /// The abort's own way: weight 0 goes to the target before the decision is saved (invariant 5's one exception).
     pub fn outrun(&mut self, effects: &[Numbered]) {
-        let zero = |one: &&Numbered| {
-            matches!(&one.effect, Effect::SetTraffic { weight, abort: Some(_) } if weight.is_zero())
-        };
+        let zero = |one: &&Numbered| matches!(&one.effect, Effect::SetTraffic { weight, abort: Some(_) } if weight.is_zero());
         if let Some(one) = effects.iter().find(zero) {
             self.outran = Some(one.id);
             self.send(&self.target, one.clone());

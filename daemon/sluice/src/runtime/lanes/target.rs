@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use sluice_metrics_adapters::Ask;
 use sluice_rollout::{DrainEnd, Effect, EffectId, Event, Numbered, ReadBack, Weight};
 use sluice_traffic::{Observed, TargetError, Wanted};
-use sluice_metrics_adapters::Ask;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::runtime::{backoff::Backoff, clock::now, edge::Edge, post::Letter};
@@ -30,13 +30,8 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
     let mut standing = None;
     loop {
         let rising = weight > standing.unwrap_or(Weight::ZERO) && abort.is_none() && !weight.is_zero();
-        let wanted = Wanted {
-            rollout: edge.id.clone(),
-            weight,
-            fence: edge.fence(id),
-            abort: abort.clone(),
-            rising,
-        };
+        let wanted =
+            Wanted { rollout: edge.id.clone(), weight, fence: edge.fence(id), abort: abort.clone(), rising };
         let began = Instant::now();
         match edge.target.apply(&wanted).await {
             Ok(observed) => {
@@ -132,7 +127,9 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
             };
             match next {
                 Some(Ok(observed)) => look(&edge, observed).await,
-                Some(Err(error)) => tracing::debug!(rollout = %edge.id, %error, "the target cannot be watched just now"),
+                Some(Err(error)) => {
+                    tracing::debug!(rollout = %edge.id, %error, "the target cannot be watched just now")
+                }
                 None => return,
             }
         }

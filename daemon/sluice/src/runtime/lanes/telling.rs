@@ -101,9 +101,7 @@ pub fn message(edge: &Edge, kind: AlertKind, status: AlertStatus, summary: &str,
     if let Some(release) = &edge.charter.release {
         details.insert("release".to_owned(), release.clone());
     }
-    details.insert(
-        "explain".to_owned(),
-        format!("sluice explain {}/{}", edge.id.namespace(), edge.id.name()),
-    );
+    details
+        .insert("explain".to_owned(), format!("sluice explain {}/{}", edge.id.namespace(), edge.id.name()));
     Alert { rollout: edge.id.clone(), kind, status, summary: summary.to_owned(), details, since, at: now() }
 }

@@ -16,8 +16,12 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) async fn perform(edge: Edge, job: Numbered) {
     match job.effect {
         Effect::ScaleWorkload { role, replicas } => scale(&edge, &job, role, replicas).await,
-        Effect::PromoteWorkload => template(&edge, &job, |edge, fence| async move { edge.workloads.promote(fence).await }).await,
-        Effect::RestoreWorkload => template(&edge, &job, |edge, fence| async move { edge.workloads.restore(fence).await }).await,
+        Effect::PromoteWorkload => {
+            template(&edge, &job, |edge, fence| async move { edge.workloads.promote(fence).await }).await
+        }
+        Effect::RestoreWorkload => {
+            template(&edge, &job, |edge, fence| async move { edge.workloads.restore(fence).await }).await
+        }
         ref other => tracing::error!(effect = other.name(), "not of the workload lane"),
     }
 }
@@ -48,13 +52,19 @@ async fn sized(edge: &Edge, role: Role, replicas: Replicas, fence: Fence) -> Res
             let needed = share(start, weight);
             workloads.raise_canary(needed, fence).await.map(|()| needed)
         }
-        (Role::Canary, Replicas::HeldAtStart) => workloads.raise_canary(start.canary, fence).await.map(|()| start.canary),
-        (Role::Canary, Replicas::AsBefore) => workloads.set_canary(start.canary, fence).await.map(|()| start.canary),
+        (Role::Canary, Replicas::HeldAtStart) => {
+            workloads.raise_canary(start.canary, fence).await.map(|()| start.canary)
+        }
+        (Role::Canary, Replicas::AsBefore) => {
+            workloads.set_canary(start.canary, fence).await.map(|()| start.canary)
+        }
         (Role::Canary, Replicas::ZeroAfter(_)) => workloads.set_canary(0, fence).await.map(|()| 0),
         (Role::Stable, Replicas::AtLeastShare(_) | Replicas::HeldAtStart) => {
             workloads.hold_stable(start.stable, fence).await.map(|()| start.stable)
         }
-        (Role::Stable, Replicas::AsBefore) => workloads.release_stable(start, fence).await.map(|()| start.stable),
+        (Role::Stable, Replicas::AsBefore) => {
+            workloads.release_stable(start, fence).await.map(|()| start.stable)
+        }
         (Role::Stable, Replicas::ZeroAfter(_)) => workloads.set_stable(0, fence).await.map(|()| 0),
     }
 }
@@ -176,7 +186,10 @@ async fn watch_endpoints(edge: &Edge) {
     let mut ready = None;
     let mut gone_since: Option<Instant> = None;
     loop {
-        let exposed = { let now = *snapshot.borrow(); !now.weight.is_zero() && !now.done };
+        let exposed = {
+            let now = *snapshot.borrow();
+            !now.weight.is_zero() && !now.done
+        };
         gone_since = (ready == Some(0) && exposed).then(|| gone_since.unwrap_or_else(Instant::now));
         let deadline = gone_since.map(|since| since + GRACE);
         tokio::select! {
