@@ -347,7 +347,7 @@ fn walk(policy: &Policy, chances: &[(u16, Chance)]) -> State {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn invariants_1_2_3_7_hold_on_every_walk(
