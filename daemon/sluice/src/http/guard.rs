@@ -12,6 +12,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -22,7 +23,7 @@ use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLim
 use percent_encoding::percent_decode_str;
 
 use super::options::Rate;
-use super::{Fault, House, HttpLimits, tokens};
+use super::{Fault, House, HttpLimits, body, tokens};
 
 /// Users beyond this many are forgotten once they have been quiet.
 const MOST_USERS: usize = 1000;
@@ -62,10 +63,16 @@ pub(super) async fn guarded(State(house): State<House>, request: Request, next: 
         Ok(caller) => parts.extensions.insert(caller),
         Err(fault) => return fault.into_response(),
     };
-    let request = Request::from_parts(parts, body);
-    match tokio::time::timeout(house.limits.request, next.run(request)).await {
+    match tokio::time::timeout(house.limits.request, answered(parts, body, next)).await {
         Ok(response) => response,
         Err(_) => too_late().into_response(),
+    }
+}
+
+async fn answered(parts: Parts, body: Body, next: Next) -> Response {
+    match body::whole(body).await {
+        Ok(bytes) => next.run(Request::from_parts(parts, bytes.into())).await,
+        Err(fault) => fault.into_response(),
     }
 }
 

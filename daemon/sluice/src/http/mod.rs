@@ -11,6 +11,7 @@
 //! site ever. Nothing here decides about a rollout, keeps state, or knows where `Control` gets its answers.
 
 mod announcing;
+mod body;
 mod commanding;
 mod connection;
 mod fault;
