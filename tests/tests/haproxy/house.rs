@@ -1,8 +1,9 @@
 //! What CI, a person and a page ask of the daemon over HTTP, beyond what the shared harness has.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use sluice_rig::http;
@@ -79,6 +80,17 @@ pub async fn told(daemon: &Daemon, shop: &Shop, attempt: &str) -> Result<Vec<Val
 
 /// The last word of each event's type.
 pub fn kinds(told: &[Value]) -> Vec<String> {
-    let kind = |event: &Value| event["type"].as_str().unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
+    let kind = |event: &Value| {
+        event["type"].as_str().unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned()
+    };
     told.iter().map(kind).collect()
+}
+
+/// Every event was told under an id of its own, and the terminal one once.
+pub fn once_each(told: &[Value]) -> Result<()> {
+    let ids: BTreeSet<&str> = told.iter().filter_map(|event| event["id"].as_str()).collect();
+    let kinds = kinds(told);
+    ensure!(ids.len() == told.len(), "an event was told twice: {kinds:?}");
+    ensure!(kinds.iter().filter(|kind| *kind == "finished").count() == 1, "{kinds:?}");
+    Ok(())
 }

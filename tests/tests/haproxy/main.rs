@@ -6,7 +6,11 @@
 //! `get weight` told them, the requests as the services counted them, the history, the events, the exit code.
 //! `cargo test -p sluice-tests --features real --test haproxy`; a missing server fails and says what to run.
 
+mod bad_input;
+mod crashes;
+mod hands;
 mod house;
+mod people;
 mod releases;
 mod shop;
 mod split;

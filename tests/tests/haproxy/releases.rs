@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use sluice_rig::service::Exposition;
+use sluice_rig::wait;
 use sluice_rollout::{Outcome, Verdict};
-use sluice_tests::story;
+use sluice_tests::{LIMIT, story};
 
 use crate::house::{announce, kinds, run, start_and_wait, told, until_weight};
 use crate::shop::Shop;
@@ -21,7 +22,7 @@ fn a_good_release_is_opened_step_by_step_baked_and_promoted() -> Result<()> {
         let ended = start_and_wait(&daemon, &shop, "v2").await?;
 
         ensure!(ended.code == 0, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
-        assert_eq!(path(&shop.weights), [0.0, 5.0, 25.0, 50.0, 90.0, 100.0]);
+        shop.weights_were(&[0.0, 5.0, 25.0, 50.0, 90.0, 100.0]).await?;
         shop.tally.check(&shop.weights)?;
         let told = told(&daemon, &shop, "v2").await?;
         let step = ["step-reached", "step-passed"];
@@ -44,7 +45,7 @@ fn a_release_with_ten_times_the_errors_is_put_back_at_once() -> Result<()> {
         let ended = start_and_wait(&daemon, &shop, "v2").await?;
 
         ensure!(ended.code == 1, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
-        put_back(&shop)?;
+        put_back(&shop).await?;
         let view = daemon.view(&shop.rollout()).await?;
         assert_eq!(view.outcome, Some(Outcome::Reverted));
         ensure!(view.reason.contains("errors"), "{}", view.reason);
@@ -66,7 +67,7 @@ fn a_release_that_is_only_slower_is_put_back() -> Result<()> {
         let ended = start_and_wait(&daemon, &shop, "v2").await?;
 
         ensure!(ended.code == 1, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
-        put_back(&shop)?;
+        put_back(&shop).await?;
         let view = daemon.view(&shop.rollout()).await?;
         ensure!(view.reason.contains("latency") || view.reason.contains("slow"), "{}", view.reason);
         Ok(())
@@ -84,7 +85,7 @@ fn a_canary_without_traffic_neither_advances_nor_aborts_and_goes_on_when_users_c
         let told = |view: &sluice_wire::view::RolloutView| !view.alerts.is_empty();
         let view = daemon.wait_for(&shop.rollout(), "to tell on-call that it sees nothing", told).await?;
         assert_eq!((view.phase.as_str(), view.outcome), ("observing", None));
-        assert_eq!(path(&shop.weights), [0.0, 5.0]);
+        shop.weights_were(&[0.0, 5.0]).await?;
 
         shop.let_users_in(crate::shop::USERS)?;
         let view = daemon.wait_for_end(&shop.rollout()).await?;
@@ -119,7 +120,7 @@ fn while_metrics_are_gone_nothing_moves_and_when_they_are_back_it_goes_on() -> R
 
         let view = daemon.wait_for_end(&shop.rollout()).await?;
         assert_eq!(view.outcome, Some(Outcome::Promoted), "{}", daemon.account(&shop.rollout()).await);
-        assert_eq!(path(&shop.weights), [0.0, 5.0, 25.0, 50.0, 90.0, 100.0]);
+        shop.weights_were(&[0.0, 5.0, 25.0, 50.0, 90.0, 100.0]).await?;
         Ok(())
     })
 }
@@ -142,9 +143,11 @@ fn the_metrics_of_the_canary_alone_may_be_gone_too() -> Result<()> {
 }
 
 /// Opened, then shut once and for all; and the canary has got nothing since.
-fn put_back(shop: &Shop) -> Result<()> {
+async fn put_back(shop: &Shop) -> Result<()> {
+    wait::until_equal("the canary's weight", LIMIT, Some(0.0), || async { Ok(path(&shop.weights).pop()) })
+        .await?;
     let path = path(&shop.weights);
-    let rises = path.split_last().is_some_and(|(last, before)| *last == 0.0 && before.is_sorted());
+    let rises = path.split_last().is_some_and(|(_, before)| before.is_sorted());
     ensure!(rises && path.starts_with(&[0.0, 5.0]) && path.iter().all(|weight| *weight <= 25.0), "{path:?}");
     shop.tally.check(&shop.weights)
 }

@@ -6,14 +6,15 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use sluice_rig::haproxy::WeightLog;
-use sluice_rig::{Haproxy, HaproxyOptions, Load, Service};
+use sluice_rig::{Haproxy, HaproxyOptions, Load, Service, wait};
 use sluice_tests::PolicyText;
 
-use crate::split::Tally;
+use crate::split::{Tally, path};
 
 pub const NAMESPACE: &str = "shop";
 /// Requests a second.
@@ -46,7 +47,8 @@ impl Shop {
         let canary = Arc::new(Service::start("v2", &format!("{name}-v2")).await?);
         stable.behaviour.set_error_share(USUAL_ERRORS);
         canary.behaviour.set_error_share(USUAL_ERRORS);
-        let haproxy = Haproxy::start(HaproxyOptions::stable_and_canary(stable.address(), canary.address())).await?;
+        let haproxy =
+            Haproxy::start(HaproxyOptions::stable_and_canary(stable.address(), canary.address())).await?;
         let weights = haproxy.log_weights(&["canary", "stable"]);
         let tally = Tally::start(stable.clone(), canary.clone());
         Ok(Shop { name: name.to_owned(), stable, canary, haproxy, weights, tally, users: None })
@@ -55,6 +57,18 @@ impl Shop {
     pub fn let_users_in(&mut self, per_second: f64) -> Result<()> {
         self.users = Some(Load::start(&self.haproxy.url(), per_second)?);
         Ok(())
+    }
+
+    pub fn send_users_away(&mut self) {
+        self.users = None;
+    }
+
+    /// The canary's shares in percent, in order and no others, as HAProxy told them. It is asked every few milliseconds,
+    /// so the last one may be a moment late.
+    pub async fn weights_were(&self, percent: &[f64]) -> Result<()> {
+        let look = || async { Ok(path(&self.weights)) };
+        wait::until_equal("the weights that HAProxy told", Duration::from_secs(10), percent.to_vec(), look)
+            .await
     }
 
     /// `namespace/name`

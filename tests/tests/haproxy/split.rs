@@ -85,7 +85,10 @@ impl Stretch {
         let (share, all) = (self.percent / 100.0, (self.stable + self.canary) as f64);
         let expected = share * all;
         let room = 5.0 * (all * share * (1.0 - share)).sqrt() + 3.0;
-        ensure!((self.canary as f64 - expected).abs() <= room, "the canary got another share than its weight says: {self:?}");
+        ensure!(
+            (self.canary as f64 - expected).abs() <= room,
+            "the canary got another share than its weight says: {self:?}"
+        );
         Ok(())
     }
 }
