@@ -251,11 +251,12 @@ impl Owner {
         }
         let Transition { state, effects, reason, answer } = transition;
         self.saved.state = state;
-        self.acknowledge(reply, answer.as_ref(), &reason);
         self.remember(&before, &event, &reason, &effects, answer.as_ref());
         self.show_snapshot(&before);
-        self.execute(effects);
+        // Whoever was answered and looks again sees what the answer said.
         self.show();
+        self.acknowledge(reply, answer.as_ref(), &reason);
+        self.execute(effects);
         Ok(())
     }
 
