@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod crashes;
+mod exporter;
 mod hands;
 mod house;
 mod people;
