@@ -179,10 +179,14 @@ impl Effect {
             (Effect::Alert { kind: new, since: now, .. }, Effect::Alert { kind: old, since: then, .. }) => {
                 new == old && now == then
             }
+            // An abort is news even when it is over: its end does not take its beginning back.
             (
                 Effect::ResolveAlert { kind: new, since: now, .. },
-                Effect::Alert { kind: old, since: then, .. }
-                | Effect::ResolveAlert { kind: old, since: then, .. },
+                Effect::Alert { kind: old, since: then, .. },
+            ) => new == old && now == then && *new != AlertKind::Aborting,
+            (
+                Effect::ResolveAlert { kind: new, since: now, .. },
+                Effect::ResolveAlert { kind: old, since: then, .. },
             ) => new == old && now == then,
             _ => false,
         }

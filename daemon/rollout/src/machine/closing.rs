@@ -14,15 +14,15 @@ impl Draft<'_> {
                 what: format!("an abort ({reason}) of a rollout that is {}", self.state.phase.name()),
             };
         }
+        if !matches!(reason, Reason::Superseded { .. }) {
+            self.alert(AlertKind::Aborting, &reason);
+        }
         if !self.state.had_traffic {
             self.end(Outcome::Failed, reason.clone());
             return reason;
         }
         self.forget_opening();
         self.tell(Notice::Aborting, &reason);
-        if !matches!(reason, Reason::Superseded { .. }) {
-            self.alert(AlertKind::Aborting, &reason);
-        }
         self.ask(Effect::Observe(Observation::None));
         if self.state.stable_touched && reason == Reason::CanaryVanished {
             // Nobody serves the canary's share: whatever stable runs now is better, and its restoring goes on beside.

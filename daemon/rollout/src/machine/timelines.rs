@@ -616,3 +616,25 @@ fn a_gap_that_is_read_again_counts_once() {
     story.evidence(Verdict::Pass, 30);
     assert_eq!(story.state.watch().unwrap().counted_ms, 30_000);
 }
+
+#[test]
+fn a_canary_that_never_gets_ready_fails_and_on_call_hears_of_it_though_it_is_over_at_once() {
+    let mut story = Story::of(policy());
+    story.event(Event::Requested);
+    story.event(Event::BaselineMeasured(Baseline::Measured));
+    story.after(300).fire(TimerId::Prepare);
+    assert_eq!(story.state.phase.name(), "failed");
+    let told: Vec<&Effect> = story.effects.iter().filter(|effect| effect.is_alert()).collect();
+    assert!(
+        matches!(
+            told[..],
+            [
+                Effect::Alert { kind: AlertKind::Aborting, .. },
+                Effect::ResolveAlert { kind: AlertKind::Aborting, .. }
+            ]
+        ),
+        "{told:?}"
+    );
+    let both = story.state.outstanding.iter().filter(|one| one.effect.is_alert()).count();
+    assert_eq!(both, 2, "after a crash both are told again, in order");
+}
