@@ -22,6 +22,9 @@ const STOP_PROMISE: Duration = Duration::from_secs(5);
 /// …and gets this much more from a busy machine.
 const STOP_SLACK: Duration = Duration::from_secs(5);
 
+/// How often it is asked where nothing is to change.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Where messages and state are kept.
 #[derive(Debug, Clone, Default)]
 pub enum BusChoice {
@@ -204,6 +207,27 @@ impl Daemon {
             Ok(view) => Ok(view),
             Err(error) => Err(error.context(self.account(rollout).await)),
         }
+    }
+
+    /// Looks again and again for `span`, and fails as soon as the rollout's view is not as it should stay.
+    pub async fn stays(
+        &self,
+        rollout: &str,
+        what: &str,
+        span: Duration,
+        holds: impl Fn(&RolloutView) -> bool,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < span {
+            let view = self.view(rollout).await?;
+            if !holds(&view) {
+                let now =
+                    format!("{} at {} (step {:?}): {}", view.phase, view.weight, view.step, view.reason);
+                bail!("{rollout} did not stay {what}: {now}\n{}", self.account(rollout).await);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Until its end, whatever it is.

@@ -30,7 +30,8 @@ impl World {
 
     /// The kinds of the alerts that are up in this namespace, as Alertmanager lists them.
     pub async fn alerts_up(&self) -> Result<Vec<String>> {
-        let alerts = servers::shared().await?.alertmanager.alerts_with(&[("namespace", &self.namespace)]).await?;
+        let alerts =
+            servers::shared().await?.alertmanager.alerts_with(&[("namespace", &self.namespace)]).await?;
         Ok(alerts.into_iter().map(|alert| alert.labels.get("kind").cloned().unwrap_or_default()).collect())
     }
 

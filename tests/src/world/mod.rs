@@ -139,6 +139,11 @@ impl World {
         Ok(load)
     }
 
+    /// Requests that go to stable's pods whatever the route says: a canary that nobody uses.
+    pub async fn load_of_stable_alone(&self) -> Result<Load> {
+        router::load_of(&self.fleet, self.shape.stable_label(), RATE)
+    }
+
     /// `namespace/checkout`: the policy's name on every door.
     pub fn rollout(&self) -> String {
         format!("{}/checkout", self.namespace)
@@ -155,7 +160,7 @@ impl World {
             "target": self.shape.target(),
             "workloads": self.shape.workloads(),
             "metrics": {"prometheus": {"url": self.prometheus_url, "timeout": "2s"}},
-            "alerts": [{"alertmanager": {"url": self.alertmanager_url, "repeat": "2s"}}],
+            "alerts": [{"alertmanager": {"url": self.alertmanager_url, "repeat": "2s", "atLeast": "2s"}}],
         });
         policy::merge(&mut ours, self.shape.spec());
         policy::merge(&mut ours, spec);
@@ -175,6 +180,16 @@ impl World {
             ..DaemonOptions::nats(&self.nats.url(), policies)
         })
         .await
+    }
+
+    /// A daemon whose first step lasts until somebody ends it, and a rollout announced as `v2` that stands there, at 10 %.
+    pub async fn standing_at_ten(&self, spec: Value) -> Result<Daemon> {
+        let mut long = json!({"steps": [{"weight": 10, "min": "10m", "max": "1h"}, {"weight": 50}]});
+        policy::merge(&mut long, spec);
+        let daemon = self.daemon(long).await?;
+        self.bus.announce(&self.rollout(), "v2").await?;
+        daemon.wait_for(&self.rollout(), "to stand at 10 %", |view| view.phase == "observing").await?;
+        Ok(daemon)
     }
 
     /// The canary's weight in percent, each value once, in the order in which the API server told them.
@@ -211,6 +226,11 @@ impl World {
         self.kube.apply(&self.namespace, yaml).await
     }
 
+    /// The same objects once more under another name than `checkout`, for stories with several rollouts. No requests go there.
+    pub async fn also(&self, name: &str) -> Result<()> {
+        self.apply(&self.shape.objects(&self.options).replace("checkout", name)).await
+    }
+
     /// Runs kubectl as `admin` in the namespace.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.kube.kubectl(&[args, &["--namespace", self.namespace.as_str()]].concat()).await
@@ -227,4 +247,17 @@ impl World {
 
     /// How long a story that must show that nothing happens watches: some scrapes, reads and windows.
     pub const A_WHILE: Duration = Duration::from_secs(5);
+
+    /// All is as it was before the rollout: stable's template and size, and no canary.
+    pub async fn wait_put_back(&self) -> Result<()> {
+        let (stable, canary) = (self.shape.stable_name(), self.shape.canary_name());
+        let stable = format!("deployment/{stable}");
+        self.wait_field(&stable, IMAGE, json!("registry.example/checkout:v1")).await?;
+        self.wait_field(&stable, "/spec/replicas", json!(3)).await?;
+        let before = json!(self.options.canary_replicas);
+        self.wait_field(&format!("deployment/{canary}"), "/spec/replicas", before).await
+    }
 }
+
+/// The image in a Deployment's template.
+pub const IMAGE: &str = "/spec/template/spec/containers/0/image";

@@ -38,6 +38,12 @@ impl Router {
     }
 }
 
+/// Requests to the pods with a label, whatever the route says.
+pub(super) fn load_of(fleet: &Fleet, label: (&'static str, &'static str), per_second: f64) -> Result<Load> {
+    let picker = fleet.picker();
+    Load::choosing(per_second, move |number| picker.pick(label, number))
+}
+
 impl Drop for Router {
     fn drop(&mut self) {
         self.task.abort();
@@ -78,7 +84,9 @@ mod tests {
     #[test]
     fn turns_follow_the_weights() {
         let backends = vec![("a".to_owned(), 90), ("b".to_owned(), 10), ("c".to_owned(), 0)];
-        let count = |name: &str| (0..10_000).filter(|number| turn(&backends, *number).as_deref() == Some(name)).count();
+        let count = |name: &str| {
+            (0..10_000).filter(|number| turn(&backends, *number).as_deref() == Some(name)).count()
+        };
         assert!((8_990..=9_010).contains(&count("a")), "{}", count("a"));
         assert_eq!(count("c"), 0);
         assert_eq!(turn(&Vec::new(), 1), None);

@@ -52,8 +52,12 @@ async fn start() -> Result<Shared> {
 pub async fn prometheus(shops: Option<&Folder>) -> Result<Prometheus> {
     let job = |folder: &Folder| {
         let files = folder.path().join("*.json");
-        format!("- job_name: shops\n  file_sd_configs: [{{files: [{:?}], refresh_interval: 1s}}]\n", files.display().to_string())
+        format!(
+            "- job_name: shops\n  file_sd_configs: [{{files: [{:?}], refresh_interval: 1s}}]\n",
+            files.display().to_string()
+        )
     };
     let more = shops.map(job).unwrap_or_default();
-    Prometheus::start(PrometheusOptions { scrape_interval: SCRAPE, more, ..PrometheusOptions::default() }).await
+    Prometheus::start(PrometheusOptions { scrape_interval: SCRAPE, more, ..PrometheusOptions::default() })
+        .await
 }

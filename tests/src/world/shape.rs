@@ -92,15 +92,20 @@ impl Shape {
     /// The API's path of all such objects of a namespace.
     pub fn path(self, namespace: &str) -> String {
         match self {
-            Shape::HttpRoute => format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes"),
-            Shape::VirtualService => format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices"),
+            Shape::HttpRoute => {
+                format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes")
+            }
+            Shape::VirtualService => {
+                format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices")
+            }
             Shape::Service => format!("/api/v1/namespaces/{namespace}/services"),
         }
     }
 
     /// Everything in the shop's namespace.
     pub(super) fn objects(self, options: &WorldOptions) -> String {
-        let labels: Vec<String> = options.canary_labels.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let labels: Vec<String> =
+            options.canary_labels.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         let route = match self {
             Shape::HttpRoute => HTTP_ROUTE.to_owned(),
             Shape::VirtualService => VIRTUAL_SERVICE.to_owned(),
@@ -108,7 +113,8 @@ impl Shape {
         };
         let others = match self {
             Shape::HttpRoute | Shape::VirtualService => {
-                [service("checkout", "checkout"), service("checkout-canary", "checkout-canary")].join("\n---\n")
+                [service("checkout", "checkout"), service("checkout-canary", "checkout-canary")]
+                    .join("\n---\n")
             }
             Shape::Service => service("checkout-preview", self.canary_name()),
         };
@@ -178,7 +184,8 @@ impl Shape {
 
     /// Each backend's Service (or, for a flip, the pods' label `app`) with its weight, as a router reads them.
     pub fn backends(self, object: &Value) -> Vec<(String, u64)> {
-        let list = |pointer: &str| object.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+        let list =
+            |pointer: &str| object.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
         let name = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         match self {
             Shape::HttpRoute => list("/spec/rules/0/backendRefs")
@@ -219,7 +226,8 @@ impl Shape {
     /// The canary's part of the pair, in percent.
     pub fn canary_percent(self, object: &Value) -> Option<f64> {
         let backends = self.backends(object);
-        let of = |wanted: &str| backends.iter().find(|(name, _)| name == wanted).map_or(0, |(_, weight)| *weight);
+        let of =
+            |wanted: &str| backends.iter().find(|(name, _)| name == wanted).map_or(0, |(_, weight)| *weight);
         let (stable, canary) = (of(self.stable_name()), of(self.canary_name()));
         (stable + canary > 0).then(|| canary as f64 * 100.0 / (stable + canary) as f64)
     }
@@ -256,5 +264,7 @@ spec:
 }
 
 fn service(name: &str, app: &str) -> String {
-    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: {{app: {app}}}, ports: [{{port: 80}}]}}\n")
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: {{app: {app}}}, ports: [{{port: 80}}]}}\n"
+    )
 }

@@ -14,7 +14,8 @@ fn a_good_release_is_opened_step_by_step_and_promoted() -> Result<()> {
         let before = world.route().await?;
         let daemon = world.daemon(json!({})).await?;
 
-        let started = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--attempt", "v2", "--wait"]).await?;
+        let started =
+            daemon.cli(&["start", &world.rollout(), "--version", "v2", "--attempt", "v2", "--wait"]).await?;
         ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&world.rollout()).await);
 
         // The weights in order, and at the end the owner's own again, with nothing else changed on the way.

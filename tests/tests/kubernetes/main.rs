@@ -4,4 +4,5 @@
 //! notified of; exit codes are those of the real program.
 
 mod good;
+mod people;
 mod worse;
