@@ -5,6 +5,7 @@
 //!   ├─ daemon               `sluice run` as a process: stop, kill, start again, its HTTP API, its command line
 //!   ├─ bus                  NATS as a team and a person use it: announce, both doors, what Sluice tells
 //!   ├─ world                a shop in Kubernetes: Deployments, Services, a route, pods with real counters, users
+//!   ├─ split                requests as both versions counted them, held against the weights
 //!   └─ policy               policies with spans short enough for a test
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod bus;
 pub mod cli;
 pub mod daemon;
 pub mod policy;
+pub mod split;
 pub mod story;
 pub mod world;
 

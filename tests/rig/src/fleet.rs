@@ -42,6 +42,8 @@ pub type Label<'a> = (&'a str, &'a str);
 #[derive(Debug, Default)]
 struct Pods {
     running: BTreeMap<String, Running>,
+    /// Requests that pods with these labels had counted when they went.
+    gone: BTreeMap<BTreeMap<String, String>, u64>,
     behaviours: BTreeMap<String, Arc<Behaviour>>,
     /// The Prometheus that is fed, and what it was told last.
     fed: Option<(Targets, Vec<Target>)>,
@@ -105,11 +107,12 @@ impl Fleet {
         Ok(())
     }
 
-    /// Requests that the running pods with a label have counted.
-    pub fn requests(&self, label: Label<'_>) -> u64 {
+    /// Requests that the pods with a label have counted, those that are gone included.
+    pub fn requests(&self, (name, value): Label<'_>) -> u64 {
         let pods = lock(&self.pods);
-        let ours = pods.running.values().filter(|pod| pod.has(label));
-        ours.map(|pod| pod.service.counts().requests).sum()
+        let running = pods.running.values().filter(|pod| pod.has((name, value)));
+        let gone = pods.gone.iter().filter(|(labels, _)| labels.get(name).is_some_and(|label| label == value));
+        running.map(|pod| pod.service.counts().requests).chain(gone.map(|(_, requests)| *requests)).sum()
     }
 
     /// Waits until exactly this many pods with a label are ready and listen.
@@ -147,6 +150,12 @@ fn lock(pods: &Mutex<Pods>) -> MutexGuard<'_, Pods> {
 }
 
 impl Pods {
+    fn remove(&mut self, name: &str) {
+        if let Some(pod) = self.running.remove(name) {
+            *self.gone.entry(pod.labels).or_default() += pod.service.counts().requests;
+        }
+    }
+
     fn behaviour(&mut self, version: &str) -> Arc<Behaviour> {
         let seed = self.behaviours.len() as u64 + 1;
         self.behaviours.entry(version.to_owned()).or_insert_with(|| Behaviour::healthy(seed)).clone()
@@ -204,7 +213,7 @@ async fn follow(watch: Watch, namespace: String, place: Place, pods: Arc<Mutex<P
 async fn take(seen: &Seen, place: Place, pods: &Mutex<Pods>) -> Result<()> {
     let name = seen.name();
     let Some(ip) = running_at(seen) else {
-        lock(pods).running.remove(name);
+        lock(pods).remove(name);
         return Ok(());
     };
     let ready = is_ready(&seen.object);

@@ -31,7 +31,7 @@ fn haproxys_own_counters_tell_a_good_release_from_a_bad_one() -> Result<()> {
 
         ensure!(ended_well.code == 0, "{}\n{}", ended_well.text(), daemon.account(&good.rollout()).await);
         good.weights_were(&[0.0, 5.0, 25.0, 50.0, 90.0, 100.0]).await?;
-        good.tally.check(&good.weights)?;
+        good.share_was_the_weights()?;
         ensure!(ended_badly.code == 1, "{}\n{}", ended_badly.text(), daemon.account(&bad.rollout()).await);
         let view = daemon.view(&bad.rollout()).await?;
         assert_eq!(view.outcome, Some(Outcome::Reverted));

@@ -23,7 +23,7 @@ fn a_good_release_is_opened_step_by_step_baked_and_promoted() -> Result<()> {
 
         ensure!(ended.code == 0, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
         shop.weights_were(&[0.0, 5.0, 25.0, 50.0, 90.0, 100.0]).await?;
-        shop.tally.check(&shop.weights)?;
+        shop.share_was_the_weights()?;
         let told = told(&daemon, &shop, "v2").await?;
         let step = ["step-reached", "step-passed"];
         let expected = [&["started"][..], &step, &step, &step, &["baking", "promoting", "finished"]].concat();
@@ -149,5 +149,5 @@ async fn put_back(shop: &Shop) -> Result<()> {
     let path = path(&shop.weights);
     let rises = path.split_last().is_some_and(|(_, before)| before.is_sorted());
     ensure!(rises && path.starts_with(&[0.0, 5.0]) && path.iter().all(|weight| *weight <= 25.0), "{path:?}");
-    shop.tally.check(&shop.weights)
+    shop.share_was_the_weights()
 }

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use sluice_rig::haproxy::WeightLog;
 use sluice_rig::{Haproxy, HaproxyOptions, Load, Service, wait};
 use sluice_tests::PolicyText;
+use sluice_tests::split::Tally;
 
-use crate::split::{Tally, path};
+use crate::split::{self, path};
 
 pub const NAMESPACE: &str = "shop";
 /// Requests a second.
@@ -30,7 +31,7 @@ pub struct Shop {
     pub haproxy: Haproxy,
     /// The canary's weight and stable's, as HAProxy tells them.
     pub weights: WeightLog,
-    pub tally: Tally,
+    tally: Tally,
     users: Option<Load>,
 }
 
@@ -50,7 +51,8 @@ impl Shop {
         let haproxy =
             Haproxy::start(HaproxyOptions::stable_and_canary(stable.address(), canary.address())).await?;
         let weights = haproxy.log_weights(&["canary", "stable"]);
-        let tally = Tally::start(stable.clone(), canary.clone());
+        let ours = [stable.clone(), canary.clone()];
+        let tally = Tally::of(move || [0, 1].map(|arm: usize| ours[arm].counts().requests));
         Ok(Shop { name: name.to_owned(), stable, canary, haproxy, weights, tally, users: None })
     }
 
@@ -69,6 +71,11 @@ impl Shop {
         let look = || async { Ok(path(&self.weights)) };
         wait::until_equal("the weights that HAProxy told", Duration::from_secs(10), percent.to_vec(), look)
             .await
+    }
+
+    /// Under every weight the canary got its share of the requests, as both versions counted them.
+    pub fn share_was_the_weights(&self) -> Result<()> {
+        split::check(&self.tally, &self.weights)
     }
 
     /// `namespace/name`

@@ -1,96 +1,19 @@
-//! The weights as HAProxy told them, and the requests that each version counted while they stood.
+//! The weights as HAProxy told them.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use sluice_rig::Service;
+use anyhow::Result;
 use sluice_rig::haproxy::{Change, WeightLog};
-use tokio::task::JoinHandle;
+use sluice_tests::split::Tally;
 
 /// After a change of weight, requests that were sent before it are still being answered.
 const ON_THEIR_WAY: Duration = Duration::from_millis(150);
-/// Weights that stood for less are not counted under.
-const SHORTEST: Duration = Duration::from_millis(500);
 
-/// What both versions had counted (stable, canary), noted every few milliseconds until dropped.
-#[derive(Debug)]
-pub struct Tally {
-    seen: Arc<Mutex<Vec<(Instant, [u64; 2])>>>,
-    task: JoinHandle<()>,
-}
-
-/// While one weight stood.
-#[derive(Debug, Clone, Copy)]
-pub struct Stretch {
-    pub percent: f64,
-    pub stable: u64,
-    pub canary: u64,
-}
-
-impl Tally {
-    pub fn start(stable: Arc<Service>, canary: Arc<Service>) -> Tally {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let notes = seen.clone();
-        let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(Duration::from_millis(5));
-            loop {
-                ticks.tick().await;
-                let counts = [stable.counts().requests, canary.counts().requests];
-                notes.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), counts));
-            }
-        });
-        Tally { seen, task }
-    }
-
-    fn at(&self, when: Instant) -> [u64; 2] {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = seen.partition_point(|(at, _)| *at <= when);
-        seen[..place].last().map_or([0, 0], |(_, counts)| *counts)
-    }
-
-    /// What was counted while each weight stood.
-    pub fn stretches(&self, log: &WeightLog) -> Vec<Stretch> {
-        let changes = settled(log.timed());
-        let ends = changes.iter().skip(1).map(|(at, _)| *at).chain([Instant::now()]);
-        let mut stretches = Vec::new();
-        for ((begun, weights), end) in changes.iter().zip(ends) {
-            if end.duration_since(*begun) > SHORTEST {
-                let (first, last) = (self.at(*begun + ON_THEIR_WAY), self.at(end));
-                let [stable, canary] = [last[0] - first[0], last[1] - first[1]];
-                stretches.push(Stretch { percent: percent(weights), stable, canary });
-            }
-        }
-        stretches
-    }
-
-    /// Under every weight the canary got its share of the requests, as far as chance allows.
-    pub fn check(&self, log: &WeightLog) -> Result<()> {
-        for stretch in self.stretches(log) {
-            stretch.check()?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Stretch {
-    /// Five standard deviations of a binomial, and the few requests that end on the wrong side of the change.
-    fn check(&self) -> Result<()> {
-        let (share, all) = (self.percent / 100.0, (self.stable + self.canary) as f64);
-        let expected = share * all;
-        let room = 5.0 * (all * share * (1.0 - share)).sqrt() + 3.0;
-        ensure!(
-            (self.canary as f64 - expected).abs() <= room,
-            "the canary got another share than its weight says: {self:?}"
-        );
-        Ok(())
-    }
+/// Under every weight the canary got its share of the requests.
+pub fn check(tally: &Tally, log: &WeightLog) -> Result<()> {
+    let written: Vec<(Instant, f64)> =
+        settled(log.timed()).iter().map(|(at, weights)| (*at, percent(weights))).collect();
+    tally.stretches(&written, ON_THEIR_WAY).iter().try_for_each(|stretch| stretch.check())
 }
 
 /// The canary's shares in percent, one after the other, as `log_weights(&["canary", "stable"])` saw them.

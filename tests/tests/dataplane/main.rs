@@ -1,0 +1,49 @@
+//! An HTTPRoute that a real Contour and a real Envoy carry out, with real requests to real pods: whether the shares that
+//! Sluice writes are the shares that versions get, and how soon.
+//!
+//! All of it runs in a network of its own (`sluice_rig::netns`), where pods have their own addresses.
+//! `cargo test -p sluice-tests --features real --test dataplane -- --nocapture` shows the shares and times.
+
+mod gateway;
+mod shop;
+
+use anyhow::{Result, ensure};
+use sluice_rig::netns;
+use sluice_rollout::Outcome;
+
+use gateway::Gateway;
+use shop::Shop;
+
+#[test]
+fn a_good_release_and_a_bad_one_through_envoy() -> Result<()> {
+    netns::enclosed("a_good_release_and_a_bad_one_through_envoy", async || {
+        let gateway = Gateway::open(&["good", "errors"]).await?;
+        let (good, bad) = (gateway.shop("good").await?, gateway.shop("errors").await?);
+        good.fleet.behaviour("good").set_error_share(0.005);
+        good.fleet.behaviour("good-canary").set_error_share(0.005);
+        bad.fleet.behaviour("errors").set_error_share(0.01);
+        bad.fleet.behaviour("errors-canary").set_error_share(0.10);
+        let daemon = gateway.daemon(&[&good, &bad]).await?;
+
+        let (well, badly) = tokio::try_join!(release(&daemon, &good), release(&daemon, &bad))?;
+
+        ensure!(well == 0, "{}", daemon.account(&good.rollout()).await);
+        ensure!(good.weights() == [0.0, 10.0, 25.0, 50.0, 90.0, 0.0], "{:?}", good.weights());
+        good.share_was_the_weights()?;
+        ensure!(badly == 1, "{}", daemon.account(&bad.rollout()).await);
+        ensure!(bad.weights().starts_with(&[0.0, 10.0]) && bad.weights().ends_with(&[0.0]), "{:?}", bad.weights());
+        bad.share_was_the_weights()?;
+        let view = daemon.view(&bad.rollout()).await?;
+        ensure!(view.outcome == Some(Outcome::Reverted) && view.reason.contains("errors"), "{}", view.reason);
+        for shop in [&good, &bad] {
+            print!("{}", shop.account());
+        }
+        Ok(())
+    })
+}
+
+/// `sluice start --wait`: its exit code.
+async fn release(daemon: &sluice_tests::Daemon, shop: &Shop) -> Result<i32> {
+    let args = ["start", &shop.rollout(), "--version", "v2", "--attempt", "v2", "--wait"];
+    Ok(daemon.cli(&args).await?.code)
+}

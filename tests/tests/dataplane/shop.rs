@@ -1,0 +1,169 @@
+//! One service behind the gateway: two Deployments, two Services, a route of its own host, and users.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use sluice_rig::fleet::Place;
+use sluice_rig::kube::Watch;
+use sluice_rig::{Fleet, Load, http, wait};
+use sluice_tests::split::Tally;
+use sluice_tests::{LIMIT, PolicyText, policy};
+
+use crate::gateway::Gateway;
+
+/// Requests a second, both shops.
+const USERS: f64 = 250.0;
+/// Contour takes its time to tell Envoy; what went wrong in between is printed, not judged.
+const LATE: Duration = Duration::from_millis(600);
+const PORT: u16 = 8080;
+
+pub struct Shop {
+    pub name: String,
+    pub fleet: Arc<Fleet>,
+    routes: Watch,
+    tally: Tally,
+    users: Load,
+}
+
+impl Shop {
+    pub async fn open(gateway: &Gateway, name: &str) -> Result<Shop> {
+        let fleet = Arc::new(Fleet::follow(&gateway.kube, name, Place::PodAddress(PORT)).await?);
+        fleet.wait_until_ready(("app", name), 3, LIMIT).await?;
+        fleet.feed(gateway.targets(name))?;
+        let routes = format!("/apis/gateway.networking.k8s.io/v1/namespaces/{name}/httproutes");
+        let routes = gateway.kube.watch(&routes).await?;
+        let url = gateway.envoy.url();
+        reaches(&url, name).await?;
+        let users = Load::with_header(&url, USERS, "Host", &host(name))?;
+        let counted = format!("sum(http_requests_total{{app={name:?}}})");
+        gateway.prometheus.wait_for(&counted, LIMIT, |count| count > USERS).await?;
+        let (ours, stable, canary) = (fleet.clone(), name.to_owned(), format!("{name}-canary"));
+        let tally = Tally::of(move || [&stable, &canary].map(|app| ours.requests(("app", app))));
+        Ok(Shop { name: name.to_owned(), fleet, routes, tally, users })
+    }
+
+    /// `namespace/name`
+    pub fn rollout(&self) -> String {
+        format!("{0}/{0}", self.name)
+    }
+
+    pub fn policy(&self, prometheus: &str) -> PolicyText {
+        let (stable, canary) = (&self.name, format!("{}-canary", self.name));
+        let spec = json!({
+            "target": {"httpRoute": {"name": self.name, "stable": stable, "canary": canary}},
+            "workloads": {
+                "stable": {"deployment": stable}, "canary": {"deployment": canary},
+                "promote": "copyTemplate", "scaleDownDelay": "1s",
+            },
+            "metrics": {"prometheus": {"url": prometheus, "timeout": "2s"}},
+        });
+        PolicyText::of(&policy::policy(&self.name, &self.name, spec))
+    }
+
+    /// When the API server told of each weight of the canary, in percent.
+    fn written(&self) -> Vec<(Instant, f64)> {
+        let events = self.routes.events();
+        let ours = events.iter().filter(|seen| seen.kind != "DELETED" && seen.name() == self.name);
+        let mut written: Vec<(Instant, f64)> = ours.map(|seen| (seen.at, percent(&seen.object))).collect();
+        written.dedup_by_key(|(_, percent)| *percent);
+        written
+    }
+
+    pub fn weights(&self) -> Vec<f64> {
+        self.written().into_iter().map(|(_, percent)| percent).collect()
+    }
+
+    /// Under every weight the canary got its share of the requests, as the pods counted them.
+    pub fn share_was_the_weights(&self) -> Result<()> {
+        self.tally.stretches(&self.opened(), LATE).iter().try_for_each(|stretch| stretch.check())
+    }
+
+    /// Up to the last weight above 0: after a promotion pods go, and take their counts along.
+    fn opened(&self) -> Vec<(Instant, f64)> {
+        let mut written = self.written();
+        if written.len() > 1 {
+            written.pop();
+        }
+        written
+    }
+
+    /// For people: what each weight came to.
+    pub fn account(&self) -> String {
+        let mut text = format!("{}: weight, requests to stable and canary, share, in effect after\n", self.rollout());
+        let written = self.written();
+        for stretch in self.tally.stretches(&self.opened(), LATE) {
+            let (stable, canary) = (stretch.stable, stretch.canary);
+            let share = 100.0 * canary as f64 / (stable + canary).max(1) as f64;
+            let _ = writeln!(text, "  {:>4} %  {stable:>6} {canary:>6}  {share:>6.2} %", stretch.percent);
+        }
+        for pair in written.windows(2) {
+            let [(_, former), (at, new)] = pair else { continue };
+            let after = self.tally.in_effect_after(*at, *former, *new);
+            let _ = writeln!(text, "  {former:>4} % to {new:>4} %: {after:?}");
+        }
+        let _ = writeln!(text, "  users: {:?}", self.users.report());
+        text
+    }
+}
+
+/// Waits until Envoy knows the route and stable's pods.
+async fn reaches(url: &str, name: &str) -> Result<()> {
+    let client = http::client()?;
+    wait::until(&format!("{name} to answer through Envoy"), LIMIT, || async {
+        let answer = client.get(url).header("Host", host(name)).send().await?;
+        Ok(answer.status().is_success().then_some(()))
+    })
+    .await
+}
+
+fn host(name: &str) -> String {
+    format!("{name}.example")
+}
+
+fn percent(route: &Value) -> f64 {
+    let weight = |index: usize| route["spec"]["rules"][0]["backendRefs"][index]["weight"].as_f64().unwrap_or(1.0);
+    (1000.0 * weight(1) / (weight(0) + weight(1))).round() / 10.0
+}
+
+/// Everything in the cluster that belongs to a shop; the canary has no pods yet.
+pub fn objects(name: &str) -> String {
+    let version = |app: &str, replicas: u32| {
+        format!(
+            "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {app}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {app}}}}}
+  template:
+    metadata: {{labels: {{app: {app}}}}}
+    spec: {{containers: [{{name: app, image: 'registry.example/{app}'}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {app}}}
+spec: {{selector: {{app: {app}}}, ports: [{{port: 80, targetPort: {PORT}}}]}}
+---
+"
+        )
+    };
+    let canary = format!("{name}-canary");
+    let route = format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}}}
+spec:
+  parentRefs: [{{name: gateway, namespace: default}}]
+  hostnames: [{}]
+  rules:
+  - backendRefs:
+    - {{name: {name}, port: 80, weight: 100}}
+    - {{name: {canary}, port: 80, weight: 0}}
+",
+        host(name)
+    );
+    version(name, 3) + &version(&canary, 0) + &route
+}
