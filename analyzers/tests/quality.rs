@@ -76,7 +76,7 @@ fn changes_are_caught_near_the_limit() {
         assert_eq!(aborted(&outcomes), 100);
         let mean =
             outcomes.iter().filter_map(|one| one.aborted).map(|cost| cost.canary_requests).sum::<f64>()
-                / 150.0;
+                / 100.0;
         let over = mean / wald(0.01, base, ratio, 1.0, 0.1);
         assert!(over < most, "{base} x{ratio}: {over} times the bound");
     }
