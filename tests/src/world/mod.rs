@@ -25,6 +25,8 @@ use sluice_rig::prometheus::Targets;
 use sluice_rig::service::Behaviour;
 use sluice_rig::{Fleet, Kube, Load, Nats, NatsOptions, Prometheus};
 
+use sluice_wire::message::Told;
+
 use crate::{Bus, Daemon, DaemonOptions, LIMIT, PolicyText, policy};
 
 pub use objects::{annotations, owners_part};
@@ -212,6 +214,22 @@ impl World {
         self.routes.wait_for(&format!("weight {percent} %"), LIMIT, is).await.map(drop)
     }
 
+    /// Waits until the object carries this weight now.
+    pub async fn wait_now(&self, percent: f64) -> Result<()> {
+        sluice_rig::wait::until_equal("the canary's weight now", LIMIT, Some(percent), || async {
+            Ok(self.shape.canary_percent(&self.route().await?))
+        })
+        .await
+    }
+
+    /// The weights that another tool (user `gitops`) thinks are right, written as a JSON Patch as server-side apply would.
+    pub async fn gitops_writes(&self, canary: u32, stable: u32) -> Result<()> {
+        let patch = self.shape.weights_patch(canary, stable).to_string();
+        let object = format!("{}/checkout", self.shape.resource());
+        let args = ["patch", &object, "--namespace", &self.namespace, "--type=json", "--patch", &patch];
+        self.kube.kubectl_as("gitops", &args, None).await.map(drop)
+    }
+
     /// The object that carries the traffic, as it stands.
     pub async fn route(&self) -> Result<Value> {
         self.get(&format!("{}/checkout", self.shape.resource())).await
@@ -229,6 +247,20 @@ impl World {
     /// The same objects once more under another name than `checkout`, for stories with several rollouts. No requests go there.
     pub async fn also(&self, name: &str) -> Result<()> {
         self.apply(&self.shape.objects(&self.options).replace("checkout", name)).await
+    }
+
+    /// The daemon's rights in the namespace, again after a story has taken them away.
+    pub async fn give_rights(&self) -> Result<()> {
+        self.apply(shape::RIGHTS).await
+    }
+
+    /// Everything told of a rollout's end, once there are so many; a late one too many shows at the story's end.
+    pub async fn finished(&self, count: usize) -> Result<Vec<Told>> {
+        sluice_rig::wait::until(&format!("{count} terminal events"), LIMIT, || async {
+            let told = self.bus.told(&self.rollout(), "finished")?;
+            Ok((told.len() >= count).then_some(told))
+        })
+        .await
     }
 
     /// Runs kubectl as `admin` in the namespace.

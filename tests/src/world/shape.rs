@@ -16,7 +16,7 @@ pub enum Shape {
 }
 
 /// What a daemon may do, and not more.
-const RIGHTS: &str = "
+pub(super) const RIGHTS: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: sluice}
@@ -197,6 +197,26 @@ impl Shape {
                 .map(|route| (name(&route["destination"]["host"]), route["weight"].as_u64().unwrap_or(0)))
                 .collect(),
             Shape::Service => vec![(name(&object["spec"]["selector"]["app"]), 1)],
+        }
+    }
+
+    /// A JSON Patch that writes the pair's weights in the first rule.
+    pub fn weights_patch(self, canary: u32, stable: u32) -> Value {
+        let add = |path: &str, weight: u32| json!({"op": "add", "path": path, "value": weight});
+        match self {
+            Shape::HttpRoute => json!([
+                add("/spec/rules/0/backendRefs/0/weight", stable),
+                add("/spec/rules/0/backendRefs/2/weight", canary),
+                add("/spec/rules/2/backendRefs/0/weight", stable),
+                add("/spec/rules/2/backendRefs/1/weight", canary)
+            ]),
+            Shape::VirtualService => {
+                json!([add("/spec/http/0/route/0/weight", stable), add("/spec/http/0/route/1/weight", canary)])
+            }
+            Shape::Service => {
+                let name = if canary > stable { self.canary_name() } else { self.stable_name() };
+                json!([{"op": "add", "path": "/spec/selector/app", "value": name}])
+            }
         }
     }
 

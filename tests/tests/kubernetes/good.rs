@@ -34,7 +34,7 @@ fn a_good_release_is_opened_step_by_step_and_promoted() -> Result<()> {
         world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await?;
 
         // Told once, with a history from request to end; on-call was never bothered.
-        let finished = world.bus.told(&world.rollout(), "finished")?;
+        let finished = world.finished(1).await?;
         ensure!(finished.len() == 1 && finished[0].outcome == Some(Outcome::Promoted), "{finished:?}");
         let history = daemon.history(&world.rollout()).await?;
         ensure!(history.first().is_some_and(|line| line.event == "requested"), "{history:?}");

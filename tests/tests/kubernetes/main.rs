@@ -3,6 +3,11 @@
 //! The weights are those that the API server's watch has told, in order; alerts are those that Alertmanager itself has
 //! notified of; exit codes are those of the real program.
 
+mod again;
 mod good;
+mod input;
+mod older;
+mod outside;
 mod people;
+mod shapes;
 mod worse;

@@ -55,7 +55,7 @@ fn a_canary_that_never_becomes_ready_gets_no_request_and_fails() -> Result<()> {
         ensure!(world.route().await? == before, "the route was written");
         let writes = world.kube.audit.by("sluice", &world.namespace, mark)?;
         ensure!(writes.iter().all(|write| write.resource != "httproutes"), "{writes:?}");
-        let finished = world.bus.told(&world.rollout(), "finished")?;
+        let finished = world.finished(1).await?;
         ensure!(finished.len() == 1 && finished[0].outcome == Some(Outcome::Failed), "{finished:?}");
         world.wait_notified("aborting", &["firing", "resolved"]).await?;
         world.wait_put_back().await
@@ -110,7 +110,7 @@ async fn put_back(world: &World, daemon: &Daemon, ended: &Output) -> Result<()> 
     let weights = world.weights();
     ensure!(weights.last() == Some(&0.0) && weights.iter().any(|weight| *weight > 0.0), "{weights:?}");
     ensure!(!weights.contains(&90.0), "it came as far as the bake: {weights:?}");
-    let finished = world.bus.told(&rollout, "finished")?;
+    let finished = world.finished(1).await?;
     ensure!(finished.len() == 1 && finished[0].outcome == Some(Outcome::Reverted), "{finished:?}");
     world.wait_notified("aborting", &["firing", "resolved"]).await?;
     world.wait_quiet().await?;

@@ -1,0 +1,144 @@
+//! The world around a rollout moves: Prometheus goes away, autoscalers shrink, GitOps tools write what they know.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use sluice_rollout::{Outcome, Verdict};
+use sluice_tests::world::WorldOptions;
+use sluice_tests::{Daemon, World, story};
+use sluice_wire::view::RolloutView;
+
+/// As long as a story can bear; that two minutes and more are no different is shown in the machine's own timelines.
+const GONE_FOR: Duration = Duration::from_secs(20);
+
+#[test]
+fn without_prometheus_nothing_is_opened_or_aborted_and_with_it_the_release_goes_on() -> Result<()> {
+    story(async {
+        let options = WorldOptions { own_prometheus: true, ..WorldOptions::default() };
+        let mut world = World::with("blind", options).await?;
+        let _load = world.load().await?;
+        let steps = json!({"steps": [{"weight": 10, "min": "8s"}, {"weight": 50}]});
+        let daemon = world.daemon(steps).await?;
+        let rollout = world.rollout();
+        world.bus.announce(&rollout, "v2").await?;
+        daemon.wait_for(&rollout, "to be watched", |view| view.watched_seconds.is_some_and(|s| s > 0.0)).await?;
+
+        let prometheus = world.prometheus.as_mut().context("a Prometheus of its own")?;
+        prometheus.server.kill();
+        let summary = world.wait_alert("blind").await?;
+        ensure!(summary.contains("metrics source down"), "{summary}");
+        let blind = |view: &RolloutView| view.weight.percent() == 10.0 && view.verdict == Some(Verdict::SourceDown);
+        daemon.stays(&rollout, "at 10 % and blind", GONE_FOR, blind).await?;
+
+        world.prometheus.as_mut().context("a Prometheus of its own")?.server.start_again().await?;
+        let ended = daemon.wait_for_end(&rollout).await?;
+        ensure!(ended.outcome == Some(Outcome::Promoted), "{ended:?}\n{}", daemon.account(&rollout).await);
+        ensure!(world.weights() == [0.0, 10.0, 50.0, 90.0, 0.0], "{:?}", world.weights());
+        world.wait_notified("blind", &["firing", "resolved"]).await?;
+        ensure!(world.notified("aborting").await?.is_empty(), "an abort was told");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_autoscaler_may_not_shrink_stable_while_a_release_runs_and_gets_its_minimum_back() -> Result<()> {
+    story(async {
+        let world = World::open("autoscaler").await?;
+        world.apply(AUTOSCALER).await?;
+        let minimum = "/spec/minReplicas";
+        let daemon = world.standing_at_ten(json!({})).await?;
+        world.wait_field("hpa/checkout", minimum, json!(3)).await?;
+        // What an autoscaler does once the load has gone to the canary.
+        world.kubectl(&["scale", "deployment/checkout", "--replicas=1"]).await?;
+        world.wait_field("deployment/checkout", "/spec/replicas", json!(3)).await?;
+        abort(&world, &daemon).await?;
+        world.wait_field("hpa/checkout", minimum, json!(1)).await
+    })
+}
+
+const AUTOSCALER: &str = "
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: checkout}
+spec:
+  minReplicas: 1
+  maxReplicas: 10
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: checkout}
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]
+";
+
+#[test]
+fn whoever_scales_stable_down_while_a_release_runs_finds_it_at_its_size_again() -> Result<()> {
+    story(async {
+        let world = World::open("scaled").await?;
+        let daemon = world.standing_at_ten(json!({})).await?;
+        let mark = world.kube.audit.mark()?;
+        world.kubectl(&["scale", "deployment/checkout", "--replicas=1"]).await?;
+        world.wait_field("deployment/checkout", "/spec/replicas", json!(3)).await?;
+        world.fleet.wait_until_ready(world.shape.stable_label(), 3, sluice_tests::LIMIT).await?;
+        let ours = world.kube.audit.by("sluice", &world.namespace, mark)?;
+        ensure!(ours.len() == 1, "one write puts it right: {ours:?}");
+        abort(&world, &daemon).await
+    })
+}
+
+#[test]
+fn a_gitops_tool_is_put_right_three_times_then_a_person_is_asked() -> Result<()> {
+    story(async {
+        let world = World::open("gitops").await?;
+        let daemon = world.standing_at_ten(json!({})).await?;
+        for time in 1..=3 {
+            world.gitops_writes(0, 100).await?;
+            let again = format!("(number {time} in five minutes)");
+            daemon.wait_for(&world.rollout(), &format!("to be put right, {time}"), |view| {
+                view.reason.contains(&again) || view.phase != "observing"
+            })
+            .await?;
+            world.wait_now(10.0).await?;
+        }
+        world.gitops_writes(0, 100).await?;
+        let paused = daemon.wait_for(&world.rollout(), "to pause", |view| view.phase == "paused").await?;
+        ensure!(!paused.alerts.is_empty(), "{paused:?}");
+        let summary = world.wait_alert("needs-attention").await?;
+        ensure!(summary.contains("keeps setting the weight to 0 %"), "{summary}");
+        let left_alone = |view: &RolloutView| view.phase == "paused";
+        daemon.stays(&world.rollout(), "paused", World::A_WHILE, left_alone).await?;
+        ensure!(world.weights() == [0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0], "{:?}", world.weights());
+        abort(&world, &daemon).await
+    })
+}
+
+#[test]
+fn an_abort_that_the_api_server_refuses_goes_on_until_it_has_won() -> Result<()> {
+    story(async {
+        let world = World::open("gitops-abort").await?;
+        let daemon = world.standing_at_ten(json!({})).await?;
+        world.kubectl(&["delete", "rolebinding", "sluice"]).await?;
+        world.bus.command("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?;
+        let tries = |view: &RolloutView| view.phase == "reverting";
+        daemon.wait_for(&world.rollout(), "to try", |view| tries(view) && !view.alerts.is_empty()).await?;
+        // Meanwhile a tool writes weights of its own, above and below.
+        for canary in [20, 5, 30] {
+            world.gitops_writes(canary, 100 - canary).await?;
+        }
+        world.wait_alert("aborting").await?;
+        daemon.stays(&world.rollout(), "aborting", World::A_WHILE, tries).await?;
+        world.give_rights().await?;
+        let ended = daemon.wait_for_end(&world.rollout()).await?;
+        ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
+        world.wait_now(0.0).await?;
+        ensure!(world.weights() == [0.0, 10.0, 20.0, 5.0, 30.0, 0.0], "{:?}", world.weights());
+        world.wait_notified("aborting", &["firing", "resolved"]).await?;
+        world.wait_put_back().await
+    })
+}
+
+async fn abort(world: &World, daemon: &Daemon) -> Result<()> {
+    let answer = world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "enough seen"})).await?;
+    ensure!(answer.accepted, "{answer:?}");
+    let ended = daemon.wait_for_end(&world.rollout()).await?;
+    ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
+    world.wait_now(0.0).await?;
+    world.wait_put_back().await
+}

@@ -1,0 +1,97 @@
+//! The same pair of stories, good and bad, for the other targets and promotions.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use sluice_rollout::Outcome;
+use sluice_tests::world::{IMAGE, Shape, WorldOptions, owners_part};
+use sluice_tests::{World, story};
+
+#[test]
+fn a_virtual_service_is_opened_step_by_step_and_put_back_as_its_owner_wrote_it() -> Result<()> {
+    story(async {
+        let world = open("mesh-good", Shape::VirtualService).await?;
+        let _load = world.load().await?;
+        let before = world.route().await?;
+        let daemon = world.daemon(json!({})).await?;
+        let started = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
+        ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&world.rollout()).await);
+        ensure!(world.weights() == [0.0, 10.0, 25.0, 50.0, 90.0, 0.0], "{:?}", world.weights());
+        let strip = |object| owners_part(&world.shape.without_weights(object));
+        for seen in world.routes.events().iter().filter(|seen| seen.name() == "checkout") {
+            ensure!(strip(&seen.object) == strip(&before), "changed: {:#}", seen.object);
+        }
+        ensure!(owners_part(&world.route().await?) == owners_part(&before), "the object is not as it was");
+        world.wait_field("deployment/checkout", IMAGE, json!("registry.example/checkout:v2")).await?;
+        world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await
+    })
+}
+
+#[test]
+fn errors_behind_a_virtual_service_are_aborted() -> Result<()> {
+    story(async { aborted(open("mesh-bad", Shape::VirtualService).await?).await })
+}
+
+#[test]
+fn a_flip_from_blue_to_green_is_watched_and_blue_goes() -> Result<()> {
+    story(async {
+        let world = open("flip-good", Shape::Service).await?;
+        let _load = world.load().await?;
+        let before = world.route().await?;
+        let daemon = world.daemon(json!({})).await?;
+        let started = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
+        ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&world.rollout()).await);
+        ensure!(world.weights() == [0.0, 100.0], "{:?}", world.weights());
+        let strip = |object| owners_part(&world.shape.without_weights(object));
+        ensure!(strip(&world.route().await?) == strip(&before), "more than the selector changed");
+        world.wait_field("deployment/checkout-green", "/status/availableReplicas", json!(3)).await?;
+        world.wait_field("deployment/checkout-blue", "/spec/replicas", json!(0)).await
+    })
+}
+
+#[test]
+fn a_flip_to_a_green_that_breaks_its_objective_is_flipped_back() -> Result<()> {
+    story(async { aborted(open("flip-bad", Shape::Service).await?).await })
+}
+
+#[test]
+fn an_external_promotion_is_waited_for() -> Result<()> {
+    story(async {
+        let world = World::open("external").await?;
+        let _load = world.load().await?;
+        let daemon = world.daemon(json!({"workloads": {"promote": "external"}})).await?;
+        world.bus.announce(&world.rollout(), "v2").await?;
+        let promoting = |view: &sluice_wire::view::RolloutView| view.phase == "promoting";
+        daemon.wait_for(&world.rollout(), "to promote", promoting).await?;
+        daemon.stays(&world.rollout(), "promoting until somebody has done it", World::A_WHILE, promoting).await?;
+        // The pipeline's own deployment of the new version.
+        let image = "deployment/checkout app=registry.example/checkout:v2";
+        let args: Vec<&str> = ["set", "image"].into_iter().chain(image.split(' ')).collect();
+        world.kubectl(&args).await?;
+        let ended = daemon.wait_for_end(&world.rollout()).await?;
+        ensure!(ended.outcome == Some(Outcome::Promoted), "{ended:?}\n{}", daemon.account(&world.rollout()).await);
+        ensure!(world.weights() == [0.0, 10.0, 25.0, 50.0, 90.0, 0.0], "{:?}", world.weights());
+        world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await
+    })
+}
+
+async fn open(label: &str, shape: Shape) -> Result<World> {
+    World::with(label, WorldOptions { shape, ..WorldOptions::default() }).await
+}
+
+/// Errors from 1 % to 10 %: back where it was, exit code 1, told once, on-call told and told that it is over.
+async fn aborted(world: World) -> Result<()> {
+    world.behaviour("v1").set_error_share(0.01);
+    world.behaviour("v2").set_error_share(0.10);
+    let _load = world.load().await?;
+    let before = world.route().await?;
+    let daemon = world.daemon(json!({})).await?;
+    let ended = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
+    ensure!(ended.code == 1, "{ended:?}\n{}", daemon.account(&world.rollout()).await);
+    let weights = world.weights();
+    ensure!(weights.last() == Some(&0.0) && weights.iter().any(|weight| *weight > 0.0), "{weights:?}");
+    ensure!(owners_part(&world.route().await?) == owners_part(&before), "the object is not as it was");
+    let finished = world.finished(1).await?;
+    ensure!(finished.len() == 1 && finished[0].outcome == Some(Outcome::Reverted), "{finished:?}");
+    world.wait_notified("aborting", &["firing", "resolved"]).await?;
+    world.wait_put_back().await
+}
