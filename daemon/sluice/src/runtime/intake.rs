@@ -104,6 +104,9 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Ok(read) => read,
         Err(reason) => return Taken::Dead(reason),
     };
+    if let Err(error) = command.action(&action) {
+        return Taken::Dead(error.to_string());
+    }
     let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command, sent(delivery));
     match tokio::time::timeout(ANSWER_WITHIN, obeyed).await {
         Ok(answer) => Taken::Answered(answer_bytes(&answer)),

@@ -204,7 +204,12 @@ impl Observer {
     async fn judge(&mut self, step: usize, window: &Window) {
         let Some(kept) = &mut self.kept else { return };
         let (verdict, words) = match analyzers::judge(&kept.plan, &mut kept.evidence, window) {
-            Ok(verdict) => (verdict, headline(&analyzers::report(&kept.plan, &kept.evidence))),
+            Ok(verdict) => {
+                let report = analyzers::report(&kept.plan, &kept.evidence);
+                let words = headline(&report);
+                self.report.send_replace(serde_json::to_value(report).unwrap_or_default());
+                (verdict, words)
+            }
             Err(error) => (analyzers::Verdict::NoData, error.to_string()),
         };
         let length = u64::try_from(window.end_ms - window.start_ms).unwrap_or(0);
@@ -214,7 +219,6 @@ impl Observer {
                 Duration::from_millis(length).min(MOST_COUNTED)
             }
         };
-        self.tell_report();
         let counted = (counted, Timestamp::from_millis(window.end_ms));
         self.tell(step, translate(verdict), counted, words).await;
     }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use futures::future::BoxFuture;
 use sluice_rollout::{Effect, EffectId, Lane, Numbered};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::telling::message as alert_message;
@@ -89,9 +89,14 @@ impl Lanes {
 
     /// A lane that is full has more waiting than a rollout can have outstanding: that is counted, and recovery repeats it.
     fn send(&self, lane: &mpsc::Sender<Numbered>, one: Numbered) {
-        if let Err(error) = lane.try_send(one) {
-            self.edge.parts.meters.drop_one("lane");
-            tracing::error!(rollout = %self.edge.id, %error, "a lane is full or has ended");
+        match lane.try_send(one) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                self.edge.parts.meters.drop_one("lane");
+                tracing::error!(rollout = %self.edge.id, "a lane is full");
+            }
+            // Stopping, or the target is a newer rollout's: what is outstanding is repeated or given up.
+            Err(TrySendError::Closed(_)) => tracing::debug!(rollout = %self.edge.id, "a lane has ended"),
         }
     }
 }
