@@ -7,6 +7,8 @@ mod manifests;
 mod metrics;
 #[cfg(feature = "real")]
 mod rights;
+#[cfg(feature = "real")]
+mod walkthrough;
 
 use std::path::{Path, PathBuf};
 

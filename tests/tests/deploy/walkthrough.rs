@@ -1,0 +1,120 @@
+//! The README's walk-through, line by line: its blocks are joined and run as one script, with real servers behind the
+//! addresses that it asks for.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use sluice_rig::fleet::Place;
+use sluice_rig::load::spread;
+use sluice_rig::ports::Port;
+use sluice_rig::{Fleet, Kube, Load, Nats, NatsOptions, binaries};
+use sluice_tests::world::{Shape, servers};
+use sluice_tests::{LIMIT, binary, story};
+
+use crate::text;
+
+/// Requests a second to the shop.
+const RATE: f64 = 100.0;
+/// Ends the script and all that it started; it takes about two minutes.
+const SCRIPT_LIMIT: &str = "420";
+/// A script that fails half-way must not leave its daemon behind.
+const CLEAN_UP: &str = "trap '[[ -z ${DAEMON-} ]] || kill \"$DAEMON\" 2> /dev/null || true' EXIT\n";
+
+fn root() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// What stands in the fenced block after each `<!-- walkthrough:N -->`, in order.
+fn script() -> Result<String> {
+    let readme = std::fs::read_to_string(root().join("README.md"))?;
+    let blocks: Vec<&str> = readme.split("<!-- walkthrough:").skip(1).collect();
+    let mut script = String::from(CLEAN_UP);
+    for (place, block) in blocks.iter().enumerate() {
+        ensure!(
+            block.starts_with(&format!("{} -->\n```sh\n", place + 1)),
+            "block {} is out of place",
+            place + 1
+        );
+        let (_, code) = block.split_once("```sh\n").context("no block")?;
+        script += code.split_once("```").context("a block without an end")?.0;
+    }
+    ensure!(blocks.len() > 5, "only {} blocks", blocks.len());
+    Ok(script)
+}
+
+/// Requests go where the HTTPRoute says.
+async fn traffic(kube: &Kube, fleet: &Fleet) -> Result<Load> {
+    let routes = kube.watch(&Shape::HttpRoute.path("shop")).await?;
+    let picker = fleet.picker();
+    Load::choosing(RATE, move |number| {
+        let route = routes.events().pop()?;
+        let backends = Shape::HttpRoute.backends(&route.object);
+        let total: u64 = backends.iter().map(|(_, weight)| weight).sum();
+        let mut place = spread(number) * total as f64;
+        let hit = backends.iter().find(|(_, weight)| {
+            place -= *weight as f64;
+            place < 0.0
+        });
+        picker.pick(("app", &hit?.0), number)
+    })
+}
+
+async fn run(script: &str, environment: &[(&str, String)]) -> Result<String> {
+    let mut command = tokio::process::Command::new("timeout");
+    command.args(["--kill-after=5", SCRIPT_LIMIT, "bash", "-xeuo", "pipefail", "-c", script]);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SLUICE_")) {
+        command.env_remove(name);
+    }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command.current_dir(root()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await?;
+    let (said, traced) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{}\n{said}\n{traced}", output.status);
+    Ok(said.into_owned())
+}
+
+#[test]
+fn the_readme_can_be_followed_line_by_line() -> Result<()> {
+    story(async {
+        let shared = servers::shared().await?;
+        let kube = shared.kube;
+        let nats = Nats::start(NatsOptions::default()).await?;
+        // The pods' own doing, which no README tells of: they count, are scraped, and get requests.
+        kube.apply("shop", &text("examples/walkthrough/shop.yaml")?).await?;
+        let fleet = Fleet::follow(kube, "shop", Place::Loopback).await?;
+        fleet.wait_until_ready(("app", "checkout"), 2, LIMIT).await?;
+        fleet.feed(shared.targets("shop"))?;
+        let _load = traffic(kube, &fleet).await?;
+        shared
+            .prometheus
+            .wait_for("sum(http_requests_total{namespace=\"shop\"})", LIMIT, |count| count > RATE)
+            .await?;
+
+        let program = binary::sluice().await?;
+        let program = program.parent().context("a program without a folder")?;
+        let path = std::env::var("PATH")?;
+        let port = Port::free()?;
+        let said = run(
+            &script()?,
+            &[
+                (
+                    "PATH",
+                    format!("{}:{}:{path}", program.display(), binaries::servers().join("bin").display()),
+                ),
+                ("KUBECONFIG", kube.kubeconfig(Kube::ADMIN).display().to_string()),
+                ("NATS_URL", nats.url()),
+                ("PROMETHEUS_URL", shared.prometheus.url()),
+                ("ALERTMANAGER_URL", shared.alertmanager.url()),
+                ("SLUICE_LISTEN", port.address().to_string()),
+            ],
+        )
+        .await?;
+        for wanted in
+            ["promoted after", "registry.example/checkout:v2", "looking at the logs", "weight 0 read back"]
+        {
+            ensure!(said.contains(wanted), "nowhere {wanted:?} in\n{said}");
+        }
+        Ok(())
+    })
+}
