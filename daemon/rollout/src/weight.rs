@@ -2,13 +2,55 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Visitor},
+};
 
 /// The share of traffic that goes to the canary: 0 to 10,000 hundredths of a percent (0 % to 100 %).
 /// Written as a number of percent in JSON and YAML (`5`, `0.1`, `12.34`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "f64", into = "f64")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(into = "f64")]
 pub struct Weight(u16);
+
+/// A number of percent; people also write `5%`.
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Weight, D::Error> {
+        deserializer.deserialize_any(Percent)
+    }
+}
+
+struct Percent;
+
+impl Visitor<'_> for Percent {
+    type Value = Weight;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a weight in percent, such as 5 or 0.1")
+    }
+
+    fn visit_f64<E: de::Error>(self, percent: f64) -> Result<Weight, E> {
+        Weight::from_percent(percent).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, percent: u64) -> Result<Weight, E> {
+        self.visit_f64(percent as f64)
+    }
+
+    fn visit_i64<E: de::Error>(self, percent: i64) -> Result<Weight, E> {
+        self.visit_f64(percent as f64)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Weight, E> {
+        let number = text.strip_suffix('%').unwrap_or(text).trim();
+        match number.parse() {
+            Ok(percent) => self.visit_f64(percent),
+            Err(_) => {
+                Err(E::custom(format!("{text:?} is no weight: write a number of percent, such as 5 or 0.1")))
+            }
+        }
+    }
+}
 
 /// Why a number is no weight.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -78,13 +120,6 @@ impl Weight {
     }
 }
 
-impl TryFrom<f64> for Weight {
-    type Error = WeightError;
-    fn try_from(percent: f64) -> Result<Self, Self::Error> {
-        Weight::from_percent(percent)
-    }
-}
-
 impl From<Weight> for f64 {
     fn from(weight: Weight) -> f64 {
         weight.percent()
@@ -115,6 +150,15 @@ mod tests {
         assert_eq!(Weight::from_percent(0.001), Err(WeightError::TooFine(0.001)));
         assert!(Weight::from_percent(f64::NAN).is_err());
         assert!(Weight::from_hundredths(10_001).is_err());
+    }
+
+    #[test]
+    fn a_weight_reads_as_people_write_it() {
+        for text in ["5", "5.0", "\"5%\"", "\"5 %\""] {
+            assert_eq!(serde_json::from_str::<Weight>(text).unwrap().percent(), 5.0, "{text}");
+        }
+        let wrong = serde_json::from_str::<Weight>("\"five\"").unwrap_err().to_string();
+        assert!(wrong.contains("such as 5 or 0.1"), "{wrong}");
     }
 
     #[test]

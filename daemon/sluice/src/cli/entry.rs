@@ -1,5 +1,6 @@
 //! From `main` to the command: arguments, the one crypto provider, the log, the runtime.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,7 +38,10 @@ fn spoken(error: &clap::Error) -> Exit {
 pub fn log_to_stderr(format: LogFormat, default_level: &str) {
     let filter = std::env::var("SLUICE_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(default_level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: a log in a file is read by programs.
+    let colour = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     let _ = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -97,7 +97,7 @@ fn tell(endings: &[Ending], screen: &mut Screen) -> std::io::Result<()> {
         ))?;
         screen.line(&format!("  {:<12} {}", "", ending.reason))?;
     }
-    screen.text("\nNext\n  sluice validate policies/        check a policy of your own\n  sluice run --policies policies/  run the daemon\n  sluice start NAME --version v2 --wait   announce a release\n  sluice watch                     look on; pause, promote and abort take over\n")
+    screen.text("\nNext\n  mkdir policies && cp deploy/examples/policies/haproxy.yaml policies/   begin with an example\n  sluice validate policies/        check a policy of your own\n  sluice run --policies policies/  run the daemon\n  sluice start NAME --version v2 --wait   announce a release\n  sluice watch                     look on; pause, promote and abort take over\n")
 }
 
 fn outcome(outcome: Outcome) -> &'static str {

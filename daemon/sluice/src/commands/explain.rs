@@ -92,6 +92,7 @@ fn advised(view: &RolloutView, screen: &mut Screen) -> std::io::Result<()> {
     let promote = format!("sluice promote {name} --revision {} --reason '…'", view.revision);
     let abort = format!("sluice abort {name} --reason '…'");
     let lines = match (view.outcome.is_some(), view.phase.as_str()) {
+        (true, "promoted") => vec![format!("sluice history {name}")],
         (true, _) => vec![format!("sluice retry {name}")],
         (false, "paused") => vec![format!("sluice resume {name}"), promote, abort],
         (false, "reverting") => vec![format!("sluice watch {name}")],

@@ -15,7 +15,8 @@ pub(super) async fn whole(body: Body) -> Result<Bytes, Fault> {
     let (mut kept, mut discarded) = (Vec::new(), 0);
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {
-        let part = part.map_err(|error| Fault::bad(format!("the body broke off: {error}"), "send the whole body"))?;
+        let part =
+            part.map_err(|error| Fault::bad(format!("the body broke off: {error}"), "send the whole body"))?;
         if discarded == 0 && kept.len() + part.len() <= MOST_BYTES {
             kept.extend_from_slice(&part);
             continue;

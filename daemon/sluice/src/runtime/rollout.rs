@@ -379,7 +379,10 @@ impl Owner {
             return;
         }
         self.parts.meters.transition(&reason.code());
-        self.last_reason = reason.to_string();
+        // What was refused changed nothing: why the rollout stands where it stands stays as it was.
+        if answered.is_none_or(|answered| answered.accepted) {
+            self.last_reason = reason.to_string();
+        }
         tracing::info!(
             rollout = %self.id, revision = state.revision, phase = state.phase.name(),
             weight = %state.weight, %reason, "{}", event_name(event)

@@ -89,7 +89,7 @@ async fn drained(edge: &Edge, limit: Duration) -> DrainEnd {
     let hub = edge.parts.hubs.of(source);
     let deadline = tokio::time::Instant::now() + limit;
     let mut last: Option<(i64, u64)> = None;
-    let mut read_once = false;
+    let mut still_served = false;
     while tokio::time::Instant::now() < deadline {
         let mut wait = Duration::from_secs(1);
         if let Ok(reading) = hub.read(&ask).await {
@@ -98,16 +98,19 @@ async fn drained(edge: &Edge, limit: Duration) -> DrainEnd {
             let total = of_canary().map(|pod| pod.requests).sum();
             match (last, newest) {
                 (Some((at, before)), Some(newest)) if newest > at && total == before => return DrainEnd::Yes,
-                (_, Some(newest)) => last = Some((newest, total)),
+                (former, Some(newest)) => {
+                    still_served |= former.is_some_and(|(at, _)| newest > at);
+                    last = Some((newest, total));
+                }
                 (_, None) => {}
             }
-            read_once |= newest.is_some();
             let next = reading.next_ms.saturating_sub(now().millis());
             wait = Duration::from_millis(u64::try_from(next).unwrap_or(0).clamp(200, 15_000));
         }
         tokio::time::sleep_until((tokio::time::Instant::now() + wait).min(deadline)).await;
     }
-    if read_once { DrainEnd::No } else { DrainEnd::Unknown }
+    // One sample alone says nothing: the source is read too seldom for this limit.
+    if still_served { DrainEnd::No } else { DrainEnd::Unknown }
 }
 
 fn read(observed: &Observed, fresh: bool) -> ReadBack {
