@@ -209,6 +209,23 @@ impl Daemon {
         }
     }
 
+    /// Polls until the rollout's history has a line as wanted, and gives the first such.
+    pub async fn wait_history(
+        &self,
+        rollout: &str,
+        what: &str,
+        wanted: impl Fn(&HistoryLine) -> bool,
+    ) -> Result<HistoryLine> {
+        let found = wait::until(&format!("{what} in the history of {rollout}"), LIMIT, || async {
+            Ok(self.history(rollout).await?.into_iter().find(|line| wanted(line)))
+        })
+        .await;
+        match found {
+            Ok(line) => Ok(line),
+            Err(error) => Err(error.context(self.account(rollout).await)),
+        }
+    }
+
     /// Looks again and again for `span`, and fails as soon as the rollout's view is not as it should stay.
     pub async fn stays(
         &self,

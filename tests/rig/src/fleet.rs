@@ -111,7 +111,8 @@ impl Fleet {
     pub fn requests(&self, (name, value): Label<'_>) -> u64 {
         let pods = lock(&self.pods);
         let running = pods.running.values().filter(|pod| pod.has((name, value)));
-        let gone = pods.gone.iter().filter(|(labels, _)| labels.get(name).is_some_and(|label| label == value));
+        let gone =
+            pods.gone.iter().filter(|(labels, _)| labels.get(name).is_some_and(|label| label == value));
         running.map(|pod| pod.service.counts().requests).chain(gone.map(|(_, requests)| *requests)).sum()
     }
 

@@ -16,7 +16,7 @@ mod shape;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use sluice_rig::fleet::Place;
 use sluice_rig::kube::Watch;
@@ -207,6 +207,21 @@ impl World {
         weights
     }
 
+    /// Waits until the API server has told of exactly these weights, in this order.
+    pub async fn wait_weights(&self, wanted: &[f64]) -> Result<()> {
+        let look = || async { Ok(self.weights()) };
+        sluice_rig::wait::until_equal("the weights written", LIMIT, wanted.to_vec(), look).await
+    }
+
+    /// Waits until the API server has told of weight 0 after others, and gives all of them.
+    pub async fn wait_shut(&self) -> Result<Vec<f64>> {
+        sluice_rig::wait::until("weight 0 after others", LIMIT, || async {
+            let weights = self.weights();
+            Ok((weights.len() > 1 && weights.last() == Some(&0.0)).then_some(weights))
+        })
+        .await
+    }
+
     /// Waits until the API server has told of this weight.
     pub async fn wait_weight(&self, percent: f64) -> Result<()> {
         let shape = self.shape;
@@ -233,6 +248,16 @@ impl World {
     /// The object that carries the traffic, as it stands.
     pub async fn route(&self) -> Result<Value> {
         self.get(&format!("{}/checkout", self.shape.resource())).await
+    }
+
+    /// Waits until the object is its owner's again, as it was, with no abort of ours marked on it.
+    pub async fn wait_as_before(&self, before: &Value) -> Result<()> {
+        sluice_rig::wait::until_equal("the owner's part", LIMIT, owners_part(before), || async {
+            let now = self.route().await?;
+            ensure!(!annotations(&now).contains_key("sluice.dev/abort"), "an abort mark stands");
+            Ok(owners_part(&now))
+        })
+        .await
     }
 
     /// An object of the namespace; `what` is like `deployment/checkout`.

@@ -211,7 +211,10 @@ impl Shape {
                 add("/spec/rules/2/backendRefs/1/weight", canary)
             ]),
             Shape::VirtualService => {
-                json!([add("/spec/http/0/route/0/weight", stable), add("/spec/http/0/route/1/weight", canary)])
+                json!([
+                    add("/spec/http/0/route/0/weight", stable),
+                    add("/spec/http/0/route/1/weight", canary)
+                ])
             }
             Shape::Service => {
                 let name = if canary > stable { self.canary_name() } else { self.stable_name() };

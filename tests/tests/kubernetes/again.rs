@@ -14,15 +14,21 @@ fn the_newest_release_supersedes_the_running_one() -> Result<()> {
         let (first, second) = (format!("{}@v2", world.rollout()), format!("{}@v3", world.rollout()));
         daemon.wait_for(&second, "to stand at 10 %", |view| view.phase == "observing").await?;
         let former = daemon.wait_for_end(&first).await?;
-        ensure!(former.outcome == Some(Outcome::Reverted) && former.reason.contains("superseded"), "{former:?}");
-        ensure!(world.weights() == [0.0, 10.0, 0.0, 10.0], "{:?}", world.weights());
+        ensure!(
+            former.outcome == Some(Outcome::Reverted) && former.reason.contains("superseded"),
+            "{former:?}"
+        );
+        world.wait_weights(&[0.0, 10.0, 0.0, 10.0]).await?;
         ensure!(world.notified("aborting").await?.is_empty(), "a newer release is no reason to wake anybody");
 
         // A command that names the former attempt does not hit the present one.
         let stale = json!({"attempt": "v2", "reason": "bad"});
         let answer = world.bus.request("ann", &world.rollout(), "abort", stale).await?;
         ensure!(!answer.accepted && answer.message.contains("no longer current"), "{answer:?}");
-        ensure!(world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "enough"})).await?.accepted, "refused");
+        ensure!(
+            world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "enough"})).await?.accepted,
+            "refused"
+        );
         ensure!(daemon.wait_for_end(&second).await?.outcome == Some(Outcome::Reverted), "the second went on");
         let finished = world.finished(2).await?;
         let ids: Vec<String> = finished.iter().map(|told| told.rollout.to_string()).collect();
@@ -41,10 +47,13 @@ fn a_queued_release_begins_when_the_running_one_has_ended() -> Result<()> {
             view.rollout.attempt() == "v2" && view.phase == "observing"
         };
         daemon.stays(&world.rollout(), "with the first release", World::A_WHILE, stands).await?;
-        ensure!(world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?.accepted, "refused");
+        ensure!(
+            world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?.accepted,
+            "refused"
+        );
         let second = format!("{}@v3", world.rollout());
         daemon.wait_for(&second, "to stand at 10 %", |view| view.phase == "observing").await?;
-        ensure!(world.weights() == [0.0, 10.0, 0.0, 10.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 0.0, 10.0]).await?;
         Ok(())
     })
 }
@@ -55,12 +64,13 @@ fn a_policy_may_refuse_a_second_release() -> Result<()> {
         let world = World::open("refuse").await?;
         let daemon = world.standing_at_ten(json!({"onNewRelease": "refuse"})).await?;
         world.bus.announce(&world.rollout(), "v3").await?;
-        let letter = world.bus.wait_dead(&format!("sluice.event.{}.checkout.announced", world.namespace)).await?;
+        let letter =
+            world.bus.wait_dead(&format!("sluice.event.{}.checkout.announced", world.namespace)).await?;
         let reason = letter.header("Sluice-Reason").unwrap_or_default();
         ensure!(reason.contains("is running") && reason.contains("onNewRelease: refuse"), "{reason}");
         let started = daemon.cli(&["start", &world.rollout(), "--version", "v4", "--wait"]).await?;
         ensure!(started.code == 1 && started.text().contains("is running"), "{started:?}");
-        ensure!(world.weights() == [0.0, 10.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0]).await?;
         Ok(())
     })
 }

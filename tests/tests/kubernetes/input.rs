@@ -10,21 +10,24 @@ fn messages_that_cannot_be_read_go_to_the_dead_letters_with_the_reason_and_chang
     story(async {
         let world = World::open("unreadable").await?;
         let daemon = world.standing_at_ten(json!({})).await?;
-        let before = daemon.view(&world.rollout()).await?;
         for (number, (subject, body, reason)) in unreadable(&world.namespace).into_iter().enumerate() {
             world.bus.store(&subject, HeaderMap::new(), body.clone()).await?;
-            let kept = sluice_rig::wait::until(&format!("dead letter {number}"), sluice_tests::LIMIT, || async {
-                Ok(world.bus.dead().get(number).cloned())
-            })
-            .await?;
+            let kept =
+                sluice_rig::wait::until(&format!("dead letter {number}"), sluice_tests::LIMIT, || async {
+                    Ok(world.bus.dead().get(number).cloned())
+                })
+                .await?;
             let told = kept.header("Sluice-Reason").unwrap_or_default().to_owned();
             ensure!(told.contains(reason), "{subject}: {told:?} does not say {reason:?}");
             ensure!(kept.header("Sluice-Subject") == Some(subject.as_str()), "{kept:?}");
             ensure!(kept.body == body, "the letter's bytes have changed");
         }
         let after = daemon.view(&world.rollout()).await?;
-        ensure!((after.revision, after.phase) == (before.revision, before.phase), "a bad message had an effect");
-        ensure!(daemon.views().await?.len() == 1 && world.weights() == [0.0, 10.0], "a bad message had an effect");
+        ensure!(after.phase == "observing" && after.rollout.attempt() == "v2", "it had an effect: {after:?}");
+        let history = daemon.history(&world.rollout()).await?;
+        ensure!(history.iter().all(|line| line.event != "override"), "it had an effect: {history:?}");
+        ensure!(daemon.views().await?.len() == 1, "it began a rollout");
+        world.wait_weights(&[0.0, 10.0]).await?;
         Ok(())
     })
 }
@@ -34,14 +37,20 @@ fn unreadable(namespace: &str) -> Vec<(String, Vec<u8>, &'static str)> {
     let event = |rollout: &str| format!("sluice.event.{namespace}.{rollout}.announced");
     let command = |action: &str| format!("sluice.override.ann.{namespace}.checkout.{action}");
     let announced = |kind: &str, data: Value| {
-        json!({"specversion": "1.0", "id": "x", "source": "ci", "type": kind, "data": data}).to_string().into_bytes()
+        json!({"specversion": "1.0", "id": "x", "source": "ci", "type": kind, "data": data})
+            .to_string()
+            .into_bytes()
     };
     let release = "dev.sluice.release.announced";
     vec![
         (event("checkout"), b"\xff\xfe not json".to_vec(), "not JSON"),
         (event("checkout"), b"{}".to_vec(), "specversion"),
         (event("checkout"), br#"{"specversion":"1.0","id":"1","source":"ci"}"#.to_vec(), "type"),
-        (event("checkout"), br#"{"specversion":"1.0","id":"1","id":"2","source":"ci","type":"t"}"#.to_vec(), "id"),
+        (
+            event("checkout"),
+            br#"{"specversion":"1.0","id":"1","id":"2","source":"ci","type":"t"}"#.to_vec(),
+            "id",
+        ),
         (event("checkout"), announced("com.example.lunch", Value::Null), "announces no release"),
         (event("checkout"), announced(release, json!({"vresion": "v2"})), "vresion"),
         (event("nobody"), announced(release, json!({})), "no policy"),
@@ -84,7 +93,10 @@ fn a_wrong_policy_is_refused_with_file_line_and_field_and_the_others_are_served(
 /// Another policy's file, made wrong.
 fn wrong(world: &World, name: &str, spoil: impl Fn(String) -> String) -> PolicyText {
     let usual = world.policy(json!({})).yaml;
-    let renamed = usual.replace("\"name\": \"checkout\",\n    \"namespace\"", &format!("\"name\": \"{name}\",\n    \"namespace\""));
+    let renamed = usual.replace(
+        "\"name\": \"checkout\",\n    \"namespace\"",
+        &format!("\"name\": \"{name}\",\n    \"namespace\""),
+    );
     PolicyText::new(&format!("{name}.yaml"), &spoil(renamed))
 }
 

@@ -19,7 +19,7 @@ fn a_good_release_is_promoted() -> Result<()> {
         let daemon = world.daemon(json!({})).await?;
         let started = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
         ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&world.rollout()).await);
-        ensure!(world.weights() == [0.0, 10.0, 25.0, 50.0, 90.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 25.0, 50.0, 90.0, 0.0]).await?;
         let finished = world.finished(1).await?;
         ensure!(finished.len() == 1 && finished[0].outcome == Some(Outcome::Promoted), "{finished:?}");
         Ok(())
@@ -39,7 +39,7 @@ fn a_rollout_outlives_its_daemon_and_both_doors_reach_it_again() -> Result<()> {
         world.bus.command("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?;
         let ended = daemon.wait_for_end(&world.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
-        ensure!(world.weights() == [0.0, 10.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 0.0]).await?;
         world.wait_put_back().await
     })
 }

@@ -22,19 +22,22 @@ fn without_prometheus_nothing_is_opened_or_aborted_and_with_it_the_release_goes_
         let daemon = world.daemon(steps).await?;
         let rollout = world.rollout();
         world.bus.announce(&rollout, "v2").await?;
-        daemon.wait_for(&rollout, "to be watched", |view| view.watched_seconds.is_some_and(|s| s > 0.0)).await?;
+        daemon
+            .wait_for(&rollout, "to be watched", |view| view.watched_seconds.is_some_and(|s| s > 0.0))
+            .await?;
 
         let prometheus = world.prometheus.as_mut().context("a Prometheus of its own")?;
         prometheus.server.kill();
         let summary = world.wait_alert("blind").await?;
         ensure!(summary.contains("metrics source down"), "{summary}");
-        let blind = |view: &RolloutView| view.weight.percent() == 10.0 && view.verdict == Some(Verdict::SourceDown);
+        let blind =
+            |view: &RolloutView| view.weight.percent() == 10.0 && view.verdict == Some(Verdict::SourceDown);
         daemon.stays(&rollout, "at 10 % and blind", GONE_FOR, blind).await?;
 
         world.prometheus.as_mut().context("a Prometheus of its own")?.server.start_again().await?;
         let ended = daemon.wait_for_end(&rollout).await?;
         ensure!(ended.outcome == Some(Outcome::Promoted), "{ended:?}\n{}", daemon.account(&rollout).await);
-        ensure!(world.weights() == [0.0, 10.0, 50.0, 90.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 50.0, 90.0, 0.0]).await?;
         world.wait_notified("blind", &["firing", "resolved"]).await?;
         ensure!(world.notified("aborting").await?.is_empty(), "an abort was told");
         Ok(())
@@ -91,10 +94,7 @@ fn a_gitops_tool_is_put_right_three_times_then_a_person_is_asked() -> Result<()>
         for time in 1..=3 {
             world.gitops_writes(0, 100).await?;
             let again = format!("(number {time} in five minutes)");
-            daemon.wait_for(&world.rollout(), &format!("to be put right, {time}"), |view| {
-                view.reason.contains(&again) || view.phase != "observing"
-            })
-            .await?;
+            daemon.wait_history(&world.rollout(), &again, |line| line.reason.contains(&again)).await?;
             world.wait_now(10.0).await?;
         }
         world.gitops_writes(0, 100).await?;
@@ -104,7 +104,7 @@ fn a_gitops_tool_is_put_right_three_times_then_a_person_is_asked() -> Result<()>
         ensure!(summary.contains("keeps setting the weight to 0 %"), "{summary}");
         let left_alone = |view: &RolloutView| view.phase == "paused";
         daemon.stays(&world.rollout(), "paused", World::A_WHILE, left_alone).await?;
-        ensure!(world.weights() == [0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0]).await?;
         abort(&world, &daemon).await
     })
 }
@@ -128,14 +128,15 @@ fn an_abort_that_the_api_server_refuses_goes_on_until_it_has_won() -> Result<()>
         let ended = daemon.wait_for_end(&world.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
         world.wait_now(0.0).await?;
-        ensure!(world.weights() == [0.0, 10.0, 20.0, 5.0, 30.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 20.0, 5.0, 30.0, 0.0]).await?;
         world.wait_notified("aborting", &["firing", "resolved"]).await?;
         world.wait_put_back().await
     })
 }
 
 async fn abort(world: &World, daemon: &Daemon) -> Result<()> {
-    let answer = world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "enough seen"})).await?;
+    let answer =
+        world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "enough seen"})).await?;
     ensure!(answer.accepted, "{answer:?}");
     let ended = daemon.wait_for_end(&world.rollout()).await?;
     ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");

@@ -14,7 +14,7 @@ fn an_abort_kept_by_the_bus_takes_the_traffic_away() -> Result<()> {
         world.bus.command("ann", &world.rollout(), "abort", json!({"reason": "customers complain"})).await?;
         let ended = daemon.wait_for_end(&world.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
-        ensure!(world.weights() == [0.0, 10.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 0.0]).await?;
         let history = daemon.history(&world.rollout()).await?;
         let asked = history.iter().find(|line| line.event == "override");
         ensure!(
@@ -45,7 +45,7 @@ fn an_abort_by_request_is_answered_at_once_and_a_stale_one_is_refused() -> Resul
         ensure!(answer.accepted, "{answer:?}");
         let ended = daemon.wait_for_end(&world.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
-        ensure!(world.weights() == [0.0, 10.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 0.0]).await?;
         let again = world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?;
         ensure!(!again.accepted, "a rollout that has ended was aborted again: {again:?}");
         world.wait_put_back().await
@@ -76,7 +76,7 @@ fn a_pause_holds_a_good_release_and_resume_lets_it_go_on() -> Result<()> {
             "{ended:?}\n{}",
             daemon.account(&world.rollout()).await
         );
-        ensure!(world.weights() == [0.0, 10.0, 50.0, 90.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 50.0, 90.0, 0.0]).await?;
         let kinds = world.bus.kinds(&world.rollout())?;
         ensure!(
             kinds.iter().any(|kind| kind == "paused") && kinds.iter().any(|kind| kind == "resumed"),
@@ -156,7 +156,7 @@ fn an_announcement_delivered_twice_starts_one_rollout() -> Result<()> {
             "{:?}",
             world.bus.kinds(&world.rollout())?
         );
-        ensure!(world.weights() == [0.0, 10.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0]).await?;
         ensure!(daemon.views().await?.len() == 1, "{:?}", daemon.views().await?);
         ensure!(world.bus.dead().len() == 1, "a repeat went to the dead letters");
         Ok(())
@@ -186,7 +186,7 @@ fn a_person_may_promote_skip_set_a_weight_and_never_above_the_step() -> Result<(
         ensure!(say("promote-full", json!({"reason": "hotfix"})).await?.accepted, "promote-full was refused");
         let ended = daemon.wait_for_end(&world.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Promoted), "{ended:?}");
-        ensure!(world.weights() == [0.0, 10.0, 5.0, 10.0, 25.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 5.0, 10.0, 25.0, 0.0]).await?;
         Ok(())
     })
 }
@@ -219,7 +219,7 @@ fn an_abort_sent_while_no_daemon_runs_takes_effect_when_one_does() -> Result<()>
         daemon.start_again().await?;
         let ended = daemon.wait_for_end(&world.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
-        ensure!(world.weights() == [0.0, 10.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 0.0]).await?;
         Ok(())
     })
 }

@@ -15,12 +15,12 @@ fn a_virtual_service_is_opened_step_by_step_and_put_back_as_its_owner_wrote_it()
         let daemon = world.daemon(json!({})).await?;
         let started = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
         ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&world.rollout()).await);
-        ensure!(world.weights() == [0.0, 10.0, 25.0, 50.0, 90.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 25.0, 50.0, 90.0, 0.0]).await?;
         let strip = |object| owners_part(&world.shape.without_weights(object));
         for seen in world.routes.events().iter().filter(|seen| seen.name() == "checkout") {
             ensure!(strip(&seen.object) == strip(&before), "changed: {:#}", seen.object);
         }
-        ensure!(owners_part(&world.route().await?) == owners_part(&before), "the object is not as it was");
+        world.wait_as_before(&before).await?;
         world.wait_field("deployment/checkout", IMAGE, json!("registry.example/checkout:v2")).await?;
         world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await
     })
@@ -40,7 +40,7 @@ fn a_flip_from_blue_to_green_is_watched_and_blue_goes() -> Result<()> {
         let daemon = world.daemon(json!({})).await?;
         let started = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
         ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&world.rollout()).await);
-        ensure!(world.weights() == [0.0, 100.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 100.0]).await?;
         let strip = |object| owners_part(&world.shape.without_weights(object));
         ensure!(strip(&world.route().await?) == strip(&before), "more than the selector changed");
         world.wait_field("deployment/checkout-green", "/status/availableReplicas", json!(3)).await?;
@@ -62,14 +62,20 @@ fn an_external_promotion_is_waited_for() -> Result<()> {
         world.bus.announce(&world.rollout(), "v2").await?;
         let promoting = |view: &sluice_wire::view::RolloutView| view.phase == "promoting";
         daemon.wait_for(&world.rollout(), "to promote", promoting).await?;
-        daemon.stays(&world.rollout(), "promoting until somebody has done it", World::A_WHILE, promoting).await?;
+        daemon
+            .stays(&world.rollout(), "promoting until somebody has done it", World::A_WHILE, promoting)
+            .await?;
         // The pipeline's own deployment of the new version.
         let image = "deployment/checkout app=registry.example/checkout:v2";
         let args: Vec<&str> = ["set", "image"].into_iter().chain(image.split(' ')).collect();
         world.kubectl(&args).await?;
         let ended = daemon.wait_for_end(&world.rollout()).await?;
-        ensure!(ended.outcome == Some(Outcome::Promoted), "{ended:?}\n{}", daemon.account(&world.rollout()).await);
-        ensure!(world.weights() == [0.0, 10.0, 25.0, 50.0, 90.0, 0.0], "{:?}", world.weights());
+        ensure!(
+            ended.outcome == Some(Outcome::Promoted),
+            "{ended:?}\n{}",
+            daemon.account(&world.rollout()).await
+        );
+        world.wait_weights(&[0.0, 10.0, 25.0, 50.0, 90.0, 0.0]).await?;
         world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await
     })
 }
@@ -87,9 +93,8 @@ async fn aborted(world: World) -> Result<()> {
     let daemon = world.daemon(json!({})).await?;
     let ended = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
     ensure!(ended.code == 1, "{ended:?}\n{}", daemon.account(&world.rollout()).await);
-    let weights = world.weights();
-    ensure!(weights.last() == Some(&0.0) && weights.iter().any(|weight| *weight > 0.0), "{weights:?}");
-    ensure!(owners_part(&world.route().await?) == owners_part(&before), "the object is not as it was");
+    world.wait_shut().await?;
+    world.wait_as_before(&before).await?;
     let finished = world.finished(1).await?;
     ensure!(finished.len() == 1 && finished[0].outcome == Some(Outcome::Reverted), "{finished:?}");
     world.wait_notified("aborting", &["firing", "resolved"]).await?;

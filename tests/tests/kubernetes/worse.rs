@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use sluice_rollout::{Outcome, Verdict};
-use sluice_tests::world::{WorldOptions, owners_part};
+use sluice_tests::world::WorldOptions;
 use sluice_tests::{Daemon, Output, World, story};
 use sluice_wire::view::RolloutView;
 
@@ -20,7 +20,7 @@ fn a_release_with_ten_times_the_errors_is_aborted_and_put_back() -> Result<()> {
         let daemon = world.daemon(json!({})).await?;
         let ended = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
         put_back(&world, &daemon, &ended).await?;
-        ensure!(owners_part(&world.route().await?) == owners_part(&before), "the route is not as it was");
+        world.wait_as_before(&before).await?;
         let reason = daemon.view(&world.rollout()).await?.reason;
         ensure!(reason.contains("error"), "the reason names no errors: {reason}");
         Ok(())
@@ -78,7 +78,7 @@ fn a_canary_that_gets_no_traffic_is_neither_opened_nor_aborted_and_on_call_is_to
         ensure!(aborted.code == 0, "{aborted:?}");
         let ended = daemon.wait_for_end(&world.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
-        ensure!(world.weights() == [0.0, 10.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 0.0]).await?;
         world.wait_notified("blind", &["firing", "resolved"]).await?;
         world.wait_notified("aborting", &["firing", "resolved"]).await?;
         world.wait_put_back().await
@@ -97,7 +97,7 @@ fn a_canary_whose_endpoints_vanish_under_traffic_is_aborted_without_statistics()
         let ended = daemon.wait_for_end(&world.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
         ensure!(ended.reason.contains("no ready endpoint"), "{}", ended.reason);
-        ensure!(world.weights() == [0.0, 10.0, 0.0], "{:?}", world.weights());
+        world.wait_weights(&[0.0, 10.0, 0.0]).await?;
         world.wait_notified("aborting", &["firing", "resolved"]).await?;
         world.wait_put_back().await
     })
@@ -107,8 +107,7 @@ fn a_canary_whose_endpoints_vanish_under_traffic_is_aborted_without_statistics()
 async fn put_back(world: &World, daemon: &Daemon, ended: &Output) -> Result<()> {
     let rollout = world.rollout();
     ensure!(ended.code == 1, "{ended:?}\n{}", daemon.account(&rollout).await);
-    let weights = world.weights();
-    ensure!(weights.last() == Some(&0.0) && weights.iter().any(|weight| *weight > 0.0), "{weights:?}");
+    let weights = world.wait_shut().await?;
     ensure!(!weights.contains(&90.0), "it came as far as the bake: {weights:?}");
     let finished = world.finished(1).await?;
     ensure!(finished.len() == 1 && finished[0].outcome == Some(Outcome::Reverted), "{finished:?}");
