@@ -51,7 +51,8 @@ impl Tally {
     /// still be at work. The last weight counts until now.
     pub fn stretches(&self, written: &[(Instant, f64)], late: Duration) -> Vec<Stretch> {
         let ends = written.iter().skip(1).map(|(at, _)| *at).chain([Instant::now()]);
-        let long = written.iter().zip(ends).filter(|((begun, _), end)| end.duration_since(*begun) > SHORTEST + late);
+        let long =
+            written.iter().zip(ends).filter(|((begun, _), end)| end.duration_since(*begun) > SHORTEST + late);
         long.map(|((begun, percent), end)| self.between(*percent, *begun + late, end)).collect()
     }
 
@@ -126,7 +127,8 @@ mod tests {
         let (begun, mut counts, mut notes) = (Instant::now(), [0u64; 2], Vec::new());
         let mut owed = 0.0;
         for ms in 0..4_000 {
-            let share = shares.iter().rev().find(|(from, _)| *from <= ms).map_or(0.0, |(_, percent)| *percent);
+            let share =
+                shares.iter().rev().find(|(from, _)| *from <= ms).map_or(0.0, |(_, percent)| *percent);
             owed += share / 100.0;
             let canary = owed >= 1.0;
             owed -= if canary { 1.0 } else { 0.0 };

@@ -31,7 +31,11 @@ fn a_good_release_and_a_bad_one_through_envoy() -> Result<()> {
         ensure!(good.weights() == [0.0, 10.0, 25.0, 50.0, 90.0, 0.0], "{:?}", good.weights());
         good.share_was_the_weights()?;
         ensure!(badly == 1, "{}", daemon.account(&bad.rollout()).await);
-        ensure!(bad.weights().starts_with(&[0.0, 10.0]) && bad.weights().ends_with(&[0.0]), "{:?}", bad.weights());
+        ensure!(
+            bad.weights().starts_with(&[0.0, 10.0]) && bad.weights().ends_with(&[0.0]),
+            "{:?}",
+            bad.weights()
+        );
         bad.share_was_the_weights()?;
         let view = daemon.view(&bad.rollout()).await?;
         ensure!(view.outcome == Some(Outcome::Reverted) && view.reason.contains("errors"), "{}", view.reason);

@@ -92,7 +92,8 @@ impl Shop {
 
     /// For people: what each weight came to.
     pub fn account(&self) -> String {
-        let mut text = format!("{}: weight, requests to stable and canary, share, in effect after\n", self.rollout());
+        let mut text =
+            format!("{}: weight, requests to stable and canary, share, in effect after\n", self.rollout());
         let written = self.written();
         for stretch in self.tally.stretches(&self.opened(), LATE) {
             let (stable, canary) = (stretch.stable, stretch.canary);
@@ -124,7 +125,8 @@ fn host(name: &str) -> String {
 }
 
 fn percent(route: &Value) -> f64 {
-    let weight = |index: usize| route["spec"]["rules"][0]["backendRefs"][index]["weight"].as_f64().unwrap_or(1.0);
+    let weight =
+        |index: usize| route["spec"]["rules"][0]["backendRefs"][index]["weight"].as_f64().unwrap_or(1.0);
     (1000.0 * weight(1) / (weight(0) + weight(1))).round() / 10.0
 }
 

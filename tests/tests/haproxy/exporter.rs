@@ -22,7 +22,8 @@ fn haproxys_own_counters_tell_a_good_release_from_a_bad_one() -> Result<()> {
         let scrape_interval = Duration::from_millis(250);
         let targets = vec![target(&good), target(&bad)];
         let prometheus =
-            Prometheus::start(PrometheusOptions { scrape_interval, targets, ..PrometheusOptions::default() }).await?;
+            Prometheus::start(PrometheusOptions { scrape_interval, targets, ..PrometheusOptions::default() })
+                .await?;
         prometheus.wait_until_up(2, LIMIT).await?;
         let daemon = run([&good, &bad].map(|shop| through(&prometheus, shop)).to_vec()).await?;
 

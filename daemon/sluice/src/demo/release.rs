@@ -162,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_version_takes_longer_and_a_promoted_one_stands_where_stable_stood() {
-        let world = World::start(Kind::Slow(3.0)).await.unwrap();
+        let world = World::start(Kind::Slow(20.0)).await.unwrap();
         open_the_gate(&world).await;
         let split = seen(&world).await;
         let mean = |tally: super::super::proxy::Tally| tally.took.as_secs_f64() / tally.requests as f64;
