@@ -12,7 +12,9 @@ const EVERY: Duration = Duration::from_millis(5);
 /// Weights that stood for less are not counted under.
 const SHORTEST: Duration = Duration::from_millis(500);
 /// How long after its write a weight is looked for.
-const LATEST: Duration = Duration::from_secs(3);
+const LATEST: Duration = Duration::from_secs(5);
+/// After the change itself, for requests that are still under way.
+const SETTLED: Duration = Duration::from_millis(200);
 
 type Note = (Instant, [u64; 2]);
 
@@ -47,13 +49,18 @@ impl Tally {
         Tally { notes, task }
     }
 
-    /// What was counted while each weight stood, given when each was written; `late` after a write the former one may
-    /// still be at work. The last weight counts until now.
+    /// What was counted while each weight stood, given when each was written. A stretch begins `late` after its write, or
+    /// when the weight was in effect, if that was later: routers take their time on a busy machine, and say nothing of it.
+    /// The last weight counts until now.
     pub fn stretches(&self, written: &[(Instant, f64)], late: Duration) -> Vec<Stretch> {
         let ends = written.iter().skip(1).map(|(at, _)| *at).chain([Instant::now()]);
-        let long =
-            written.iter().zip(ends).filter(|((begun, _), end)| end.duration_since(*begun) > SHORTEST + late);
-        long.map(|((begun, percent), end)| self.between(*percent, *begun + late, end)).collect()
+        let formers = [None].into_iter().chain(written.iter().map(|(_, percent)| Some(*percent)));
+        let each = written.iter().zip(ends).zip(formers).filter_map(|(((written, percent), end), former)| {
+            let effect = former.and_then(|former| self.in_effect_after(*written, former, *percent));
+            let begun = *written + effect.map_or(late, |effect| late.max(effect + SETTLED));
+            (end.saturating_duration_since(begun) > SHORTEST).then(|| self.between(*percent, begun, end))
+        });
+        each.collect()
     }
 
     fn between(&self, percent: f64, begun: Instant, end: Instant) -> Stretch {

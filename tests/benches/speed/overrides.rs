@@ -24,10 +24,10 @@ pub async fn table() -> Result<String> {
     let metrics = json!({"scrape": {"stable": pages(&stable), "canary": pages(&canary), "every": "5s"}});
     let nats = Nats::start(NatsOptions::default()).await?;
     let bus = Bus::connect(&nats.url()).await?;
-    let policies = names.iter().map(|name| routes::standing(name, &metrics, 50)).collect();
+    let policies = names.iter().map(|name| routes::standing(name, &metrics, &json!({}), 50)).collect();
     let options = DaemonOptions {
         kubeconfig: Some(routes.kube.kubeconfig("sluice")),
-        log: "info".to_owned(),
+        log: "warn".to_owned(),
         ..DaemonOptions::nats(&nats.url(), policies)
     };
     let daemon = Daemon::start(options).await?;

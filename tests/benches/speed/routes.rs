@@ -74,10 +74,11 @@ pub fn rollout(name: &str) -> String {
 }
 
 /// One step that nobody leaves by himself.
-pub fn standing(name: &str, metrics: &Value, percent: u32) -> PolicyText {
+pub fn standing(name: &str, metrics: &Value, analysis: &Value, percent: u32) -> PolicyText {
     let spec = json!({
         "target": {"httpRoute": {"name": name, "stable": name, "canary": format!("{name}-canary")}},
         "metrics": metrics,
+        "analysis": analysis,
         "steps": [{"weight": percent, "min": "10h", "max": "20h"}],
         "limits": {"step": {"min": "10h", "max": "20h"}, "troubleAfter": "10h"},
     });

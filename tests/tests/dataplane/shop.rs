@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sluice_rig::fleet::Place;
 use sluice_rig::kube::Watch;
 use sluice_rig::{Fleet, Load, http, wait};
-use sluice_tests::split::Tally;
+use sluice_tests::split::{Stretch, Tally};
 use sluice_tests::{LIMIT, PolicyText, policy};
 
 use crate::gateway::Gateway;
@@ -78,16 +78,18 @@ impl Shop {
 
     /// Under every weight the canary got its share of the requests, as the pods counted them.
     pub fn share_was_the_weights(&self) -> Result<()> {
-        self.tally.stretches(&self.opened(), LATE).iter().try_for_each(|stretch| stretch.check())
+        self.stretches().iter().try_for_each(|stretch| stretch.check())
     }
 
-    /// Up to the last weight above 0: after a promotion pods go, and take their counts along.
-    fn opened(&self) -> Vec<(Instant, f64)> {
-        let mut written = self.written();
-        if written.len() > 1 {
-            written.pop();
+    /// All but the last one at 0: after a promotion pods go, and take their counts along.
+    fn stretches(&self) -> Vec<Stretch> {
+        let written = self.written();
+        let ends_shut = written.len() > 1 && written.last().is_some_and(|(_, percent)| *percent == 0.0);
+        let mut stretches = self.tally.stretches(&written, LATE);
+        if ends_shut {
+            stretches.pop_if(|stretch| stretch.percent == 0.0);
         }
-        written
+        stretches
     }
 
     /// For people: what each weight came to.
@@ -95,7 +97,7 @@ impl Shop {
         let mut text =
             format!("{}: weight, requests to stable and canary, share, in effect after\n", self.rollout());
         let written = self.written();
-        for stretch in self.tally.stretches(&self.opened(), LATE) {
+        for stretch in self.stretches() {
             let (stable, canary) = (stretch.stable, stretch.canary);
             let share = 100.0 * canary as f64 / (stable + canary).max(1) as f64;
             let _ = writeln!(text, "  {:>4} %  {stable:>6} {canary:>6}  {share:>6.2} %", stretch.percent);
