@@ -96,14 +96,15 @@ impl ErrorsEvidence {
     pub fn add(&mut self, pods: Pods, plan: &ErrorsPlan, window: &Window) {
         let phi = self.phi(pods, plan);
         self.last = Pair::default();
-        if self.late.is_none() && stable_is_read_first(window) {
+        let stable_first = stable_is_read_first(window);
+        if self.late.is_none() && stable_first {
             self.late = Some(LateLane { lane: self.lane.clone(), waiting: Waiting::default() });
         }
         for stratum in strata(window) {
             let pair = count(window, stratum);
             self.last.add(pair);
             self.add_pair(pair, phi);
-            self.add_late(stratum, pair, phi);
+            self.add_late(stratum, pair, phi, stable_first);
             let pods = move |pod: &&PodWindow| pod.stratum == stratum;
             let stable = window.of(Arm::Stable).filter(pods);
             self.running.add(stable.map(|pod| Count::new(pod.requests, pod.errors)));
@@ -121,9 +122,9 @@ impl ErrorsEvidence {
         self.curve.add(pair, phi.abort);
     }
 
-    fn add_late(&mut self, stratum: &str, pair: Pair, phi: Phi) {
+    fn add_late(&mut self, stratum: &str, pair: Pair, phi: Phi, stable_first: bool) {
         let Some(late) = &mut self.late else { return };
-        let paired = late.waiting.pair(stratum, pair);
+        let paired = late.waiting.pair(stratum, pair, stable_first);
         if paired.has_both() {
             late.lane.add(self.r, self.plus, &self.grid, paired, phi.abort);
         }

@@ -181,7 +181,8 @@ impl Boundary {
         let guess = self.guess(latency);
         let phi = self.phi(plan, latency);
         let mut counted = Pair::default();
-        if self.late.is_none() && stable_is_read_first(window) {
+        let stable_first = stable_is_read_first(window);
+        if self.late.is_none() && stable_first {
             self.late = Some(LateMix { mix: self.mix.clone(), waiting: Waiting::default() });
         }
         for stratum in strata(window) {
@@ -191,7 +192,7 @@ impl Boundary {
                 bet(&mut self.mix, latency, pair, guess, phi.abort);
             }
             if let Some(late) = &mut self.late {
-                let paired = late.waiting.pair(stratum, pair);
+                let paired = late.waiting.pair(stratum, pair, stable_first);
                 if let (Some(guess), true) = (guess, paired.has_both()) {
                     bet(&mut late.mix, latency, paired, guess, phi.abort);
                 }

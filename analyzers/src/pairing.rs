@@ -3,7 +3,7 @@
 //! Where stable's pods are scraped before the canary's, an incident that begins between the two would look like the
 //! canary's fault alone. There each canary window is also held against stable's *next* one, in a lane of its own, and the
 //! smaller evidence of the two lanes counts: never more than that of the windows as they are, so no validity is lost, and
-//! hardly less once the incident is in both.
+//! hardly less once the incident is in both. Which windows wait is told by the times of samples alone, never by counts.
 
 use crate::rate_ratio::{Count, Pair};
 use crate::window::{Arm, Window};
@@ -24,8 +24,13 @@ pub fn stable_is_read_first(window: &Window) -> bool {
 pub struct Waiting(Vec<(String, Count)>);
 
 impl Waiting {
-    /// The canary's last window beside stable's of this one; the canary's of this one waits in its place.
-    pub fn pair(&mut self, stratum: &str, now: Pair) -> Pair {
+    /// Where stable was read first: the canary's last window beside stable's of this one; the canary's of this one waits in
+    /// its place. Otherwise nothing has to wait: this window as it is, and what waited says nothing.
+    pub fn pair(&mut self, stratum: &str, now: Pair, stable_first: bool) -> Pair {
+        if !stable_first {
+            self.0.retain(|(name, _)| name != stratum);
+            return now;
+        }
         let known = self.0.iter().position(|(name, _)| name == stratum);
         let before = match known {
             Some(at) => std::mem::replace(&mut self.0[at].1, now.canary),

@@ -1,8 +1,10 @@
 //! When a pod is scraped next, told from the times of its samples. Pure.
 //!
 //! Prometheus scrapes each target at a fixed phase of a fixed interval, and a sample's time is when its scrape began.
-//! So the next read comes just after the canary's next scrape: earlier there is nothing, later is late. How long a
-//! sample takes until a query sees it is learned: a read that came too early lengthens the wait, others shorten it.
+//! So the next read comes just after the scrape that completes the next window: the canary's last pod is scraped, then
+//! each pod of stable's not before it. A window that ended with the canary could not accuse it (an incident that begins
+//! between the two scrapes looks like its fault alone), and would wait for stable's next one, an interval later. How long
+//! a sample takes until a query sees it is learned: a read that came too early lengthens the wait, others shorten it.
 
 use std::collections::BTreeMap;
 
@@ -48,11 +50,9 @@ impl Phase {
         self.read_ms = at_ms;
         self.pods = samples.iter().map(|sample| (key(sample), self.seen(sample))).collect();
         let guess = self.every_ms().or(every_ms);
-        let locked =
-            if self.pods.keys().any(|(arm, _)| *arm == Arm::Canary) { Arm::Canary } else { Arm::Stable };
-        let due = self.pods.iter().filter(|((arm, _), _)| *arm == locked);
-        let due = due.map(|(_, seen)| seen.due(guess.unwrap_or(GUESS_MS))).max();
-        self.expected = due.filter(|_| guess.is_some()).map(|due| (locked, due));
+        let completing = self.completing(guess.unwrap_or(GUESS_MS));
+        self.expected = completing.filter(|_| guess.is_some());
+        let due = completing.map(|(_, due)| due);
         let next = match due {
             Some(due) if due > at_ms => due.saturating_add(self.delay()),
             Some(due) => {
@@ -61,6 +61,18 @@ impl Phase {
             None => at_ms + GUESS_MS,
         };
         next.clamp(at_ms + SHORTEST_MS, at_ms + LONGEST_MS)
+    }
+
+    /// The scrape that completes the next window, and whose it is.
+    fn completing(&self, guess_ms: i64) -> Option<(Arm, i64)> {
+        let canary = self.of(Arm::Canary).map(|seen| seen.due(guess_ms)).max();
+        let from = canary.unwrap_or(i64::MIN);
+        let stable = self.of(Arm::Stable).map(|seen| seen.first_from(from, guess_ms)).max();
+        stable.map(|due| (Arm::Stable, due)).or(canary.map(|due| (Arm::Canary, due)))
+    }
+
+    fn of(&self, arm: Arm) -> impl Iterator<Item = &Seen> {
+        self.pods.iter().filter(move |((of, _), _)| *of == arm).map(|(_, seen)| seen)
     }
 
     /// The shortest interval of its pods.
@@ -104,6 +116,15 @@ impl Seen {
     /// The scrape after the last sample.
     fn due(&self, guess_ms: i64) -> i64 {
         self.at_ms.saturating_add(self.every_ms().unwrap_or(guess_ms).max(SHORTEST_MS))
+    }
+
+    /// The first scrape after the last sample that is not before `from_ms`.
+    fn first_from(&self, from_ms: i64, guess_ms: i64) -> i64 {
+        let due = self.due(guess_ms);
+        let every = due.saturating_sub(self.at_ms).max(SHORTEST_MS);
+        let missing = from_ms.saturating_sub(due).max(0);
+        let intervals = missing / every + i64::from(missing % every > 0);
+        due.saturating_add(intervals.saturating_mul(every))
     }
 
     fn every_ms(&self) -> Option<i64> {
@@ -154,17 +175,27 @@ mod tests {
         reads
     }
 
+    /// The reads of ten minutes come once an interval, and in the end just after this phase of it.
+    fn locks_on(every: i64, lag: i64, phases: &[(Arm, i64)], completing: i64) {
+        let reads = reads(every, lag, phases, 10);
+        let after = |at: &i64| (at - completing).rem_euclid(every);
+        let worst = reads[reads.len() - 20..].iter().map(after).max().unwrap();
+        assert!(worst <= lag * 3 / 2 + 45, "{every} ms, lag {lag}, {phases:?}: read {worst} ms after the scrape");
+        let (number, scrapes) = (reads.len() as i64, 600_000 / every);
+        assert!(number <= scrapes * 3 / 2 + 20, "{number} reads for {scrapes} scrapes");
+    }
+
     #[test]
-    fn reads_lock_on_just_after_the_canarys_scrape_and_come_once_an_interval() {
+    fn reads_lock_on_just_after_the_scrape_that_completes_a_window() {
+        let (stable, canary) = (Arm::Stable, Arm::Canary);
         for (every, lag) in [(15_000, 30), (1_000, 5), (5_000, 200)] {
-            let reads = reads(every, lag, &[(Arm::Stable, every / 7), (Arm::Canary, every / 2)], 10);
-            let late = &reads[reads.len() - 20..];
-            let after = |at: &i64| (at - every / 2).rem_euclid(every);
-            let worst = late.iter().map(after).max().unwrap();
-            assert!(worst <= lag * 3 / 2 + 45, "{every} ms, lag {lag}: read {worst} ms after the scrape");
-            let number = reads.len() as i64;
-            let scrapes = 600_000 / every;
-            assert!(number <= scrapes * 3 / 2 + 20, "{number} reads for {scrapes} scrapes");
+            let [early, middle, late] = [every / 7, every / 2, every * 4 / 5];
+            locks_on(every, lag, &[(canary, early), (stable, middle)], middle);
+            locks_on(every, lag, &[(stable, early), (canary, middle)], early);
+            // The last of stable's before the canary's next.
+            locks_on(every, lag, &[(stable, early), (canary, middle), (stable, late)], early);
+            locks_on(every, lag, &[(canary, early), (stable, middle), (stable, late)], late);
+            locks_on(every, lag, &[(canary, middle)], middle);
         }
     }
 

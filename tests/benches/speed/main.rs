@@ -1,8 +1,8 @@
 //! How quick Sluice is, on real servers, beside what the same servers need by themselves in the same run. Tables, never a
 //! timed assertion: what a figure should be stands in docs/benchmarks.md.
 //!
-//! `cargo test -p sluice-tests --features real --test speed -- --ignored --nocapture --test-threads 1`; `SLUICE_BIN` names
-//! another build of the program. A missing server fails and says what to run.
+//! `cargo bench -p sluice-tests --features real --bench speed -- TABLE…` with the tables of [`TABLES`], all of them without
+//! a name. `SLUICE_BIN` names another build of the program. A missing server fails and says what to run.
 
 mod counters;
 mod haproxy;
@@ -10,35 +10,34 @@ mod overrides;
 mod promotion;
 mod routes;
 mod table;
-mod verdicts;
+mod detection;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use sluice_tests::story;
 
-#[test]
-#[ignore = "a benchmark: prints a table"]
-fn override_until_the_weight_is_written() -> Result<()> {
-    story(async {
-        println!("{}", table::machine().await?);
-        println!("{}", overrides::table().await?);
-        println!("{}", haproxy::table().await?);
-        Ok(())
-    })
-}
+const TABLES: [&str; 4] = ["overrides", "haproxy", "detection", "promotion"];
 
-#[test]
-#[ignore = "a benchmark: prints a table"]
-fn deciding_sample_until_weight_0() -> Result<()> {
-    story(async {
-        println!("{}", table::machine().await?);
-        println!("{}", verdicts::table().await?);
-        Ok(())
-    })
-}
-
-#[test]
-#[ignore = "a simulation: prints a table"]
-fn minutes_to_promotion() -> Result<()> {
-    println!("{}", promotion::table()?);
+fn main() -> Result<()> {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    if let Some(unknown) = asked.iter().find(|word| !TABLES.contains(&word.as_str())) {
+        bail!("no table is called {unknown}; there are: {}", TABLES.join(", "));
+    }
+    print(table::machine())?;
+    for name in TABLES.iter().filter(|name| asked.is_empty() || asked.iter().any(|word| word == *name)) {
+        match *name {
+            "overrides" => print(overrides::table())?,
+            "haproxy" => print(haproxy::table())?,
+            "detection" => print(detection::table())?,
+            _ => print(async { promotion::table() })?,
+        }
+    }
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark is there to print")]
+fn print(table: impl Future<Output = Result<String>> + Send + 'static) -> Result<()> {
+    story(async {
+        println!("{}", table.await?);
+        Ok(())
+    })
 }
