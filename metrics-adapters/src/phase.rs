@@ -5,6 +5,9 @@
 //! each pod of stable's not before it. A window that ended with the canary could not accuse it (an incident that begins
 //! between the two scrapes looks like its fault alone), and would wait for stable's next one, an interval later. How long
 //! a sample takes until a query sees it is learned: a read that came too early lengthens the wait, others shorten it.
+//!
+//! Two samples that were read far apart may have others between them, so their gap may be several intervals: taken for
+//! one, reads would become rarer and rarer. Only a gap whose reads were close together can lengthen an interval.
 
 use std::collections::BTreeMap;
 
@@ -37,18 +40,25 @@ pub(crate) struct Phase {
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     at_ms: i64,
-    /// The last gaps between its samples, 0 where there was none yet. A scrape that failed or a read that came late makes
-    /// one longer, never shorter; so the shortest of them is the interval.
-    gaps_ms: [i64; 4],
+    /// The shortest gap between its samples, until longer ones are shown to be the interval.
+    every_ms: Option<i64>,
+    /// The shortest of the longer gaps of late, and how many in a row: a scrape that failed makes one, too.
+    longer: Option<(i64, u32)>,
 }
+
+/// So many longer gaps in a row are the interval's, not failed scrapes'.
+const LONGER_IN_A_ROW: u32 = 4;
 
 impl Phase {
     /// Learns from what was read at `at_ms` and says when to read again, always after `at_ms`. `every_ms` is what other
     /// pods of the same source taught.
     pub(crate) fn next(&mut self, at_ms: i64, samples: &[PodSample], every_ms: Option<i64>) -> i64 {
         self.learn_delay(at_ms, samples);
+        let since_read = at_ms.saturating_sub(self.read_ms);
+        let guess = self.every_ms().or(every_ms);
         self.read_ms = at_ms;
-        self.pods = samples.iter().map(|sample| (key(sample), self.seen(sample))).collect();
+        self.pods =
+            samples.iter().map(|sample| (key(sample), self.seen(sample, since_read, guess))).collect();
         let guess = self.every_ms().or(every_ms);
         let completing = self.completing(guess.unwrap_or(GUESS_MS));
         self.expected = completing.filter(|_| guess.is_some());
@@ -77,22 +87,18 @@ impl Phase {
 
     /// The shortest interval of its pods.
     pub(crate) fn every_ms(&self) -> Option<i64> {
-        self.pods.values().filter_map(Seen::every_ms).min()
+        self.pods.values().filter_map(|seen| seen.every_ms).min()
     }
 
     fn delay(&self) -> i64 {
         self.delay_ms.unwrap_or(FIRST_DELAY_MS).ceil() as i64
     }
 
-    fn seen(&self, sample: &PodSample) -> Seen {
+    fn seen(&self, sample: &PodSample, since_read: i64, guess: Option<i64>) -> Seen {
         match self.pods.get(&key(sample)) {
-            Some(before) if sample.at_ms > before.at_ms => {
-                let [first, second, third, _] = before.gaps_ms;
-                let gap = sample.at_ms.saturating_sub(before.at_ms);
-                Seen { at_ms: sample.at_ms, gaps_ms: [gap, first, second, third] }
-            }
+            Some(before) if sample.at_ms > before.at_ms => before.followed(sample.at_ms, since_read, guess),
             Some(before) => *before,
-            None => Seen { at_ms: sample.at_ms, gaps_ms: [0; 4] },
+            None => Seen { at_ms: sample.at_ms, every_ms: None, longer: None },
         }
     }
 
@@ -113,9 +119,29 @@ impl Phase {
 }
 
 impl Seen {
+    /// The next sample that was seen, `since_read` after the last read. Scrapes `d` apart of which `k` lie between two
+    /// reads need more than `(k - 1) d` between those: reads at most half the gap apart show that it is one interval.
+    fn followed(self, at_ms: i64, since_read: i64, guess_ms: Option<i64>) -> Seen {
+        let gap = at_ms.saturating_sub(self.at_ms);
+        let shown = since_read <= gap / 2;
+        let longer = self.every_ms.or(guess_ms).is_some_and(|every| gap > every + every / 2);
+        match (longer, shown, self.every_ms) {
+            (false, _, _) | (true, true, None) => Seen { at_ms, every_ms: Some(gap), longer: None },
+            (true, false, _) => Seen { at_ms, ..self },
+            (true, true, Some(_)) => {
+                let (least, times) =
+                    self.longer.map_or((gap, 1), |(least, times)| (least.min(gap), times + 1));
+                if times >= LONGER_IN_A_ROW {
+                    return Seen { at_ms, every_ms: Some(least), longer: None };
+                }
+                Seen { at_ms, longer: Some((least, times)), ..self }
+            }
+        }
+    }
+
     /// The scrape after the last sample.
     fn due(&self, guess_ms: i64) -> i64 {
-        self.at_ms.saturating_add(self.every_ms().unwrap_or(guess_ms).max(SHORTEST_MS))
+        self.at_ms.saturating_add(self.every_ms.unwrap_or(guess_ms).max(SHORTEST_MS))
     }
 
     /// The first scrape after the last sample that is not before `from_ms`.
@@ -125,10 +151,6 @@ impl Seen {
         let missing = from_ms.saturating_sub(due).max(0);
         let intervals = missing / every + i64::from(missing % every > 0);
         due.saturating_add(intervals.saturating_mul(every))
-    }
-
-    fn every_ms(&self) -> Option<i64> {
-        self.gaps_ms.into_iter().filter(|gap| *gap > 0).min()
     }
 }
 
@@ -180,9 +202,13 @@ mod tests {
         let reads = reads(every, lag, phases, 10);
         let after = |at: &i64| (at - completing).rem_euclid(every);
         let worst = reads[reads.len() - 20..].iter().map(after).max().unwrap();
-        assert!(worst <= lag * 3 / 2 + 45, "{every} ms, lag {lag}, {phases:?}: read {worst} ms after the scrape");
+        assert!(
+            worst <= lag * 3 / 2 + 45,
+            "{every} ms, lag {lag}, {phases:?}: read {worst} ms after the scrape"
+        );
         let (number, scrapes) = (reads.len() as i64, 600_000 / every);
         assert!(number <= scrapes * 3 / 2 + 20, "{number} reads for {scrapes} scrapes");
+        assert!(number >= scrapes * 9 / 10, "{number} reads for {scrapes} scrapes, {phases:?}");
     }
 
     #[test]
@@ -227,7 +253,29 @@ mod tests {
             at += 15_000;
             phase.next(at, &[sample(Arm::Canary, "a", at)], None);
         }
+        assert_eq!(phase.every_ms(), Some(5_000), "reads as far apart as the samples show nothing");
+        for _ in 0..4 {
+            for late in [5_000, 10_000] {
+                phase.next(at + late, &[sample(Arm::Canary, "a", at)], None);
+            }
+            at += 15_000;
+            phase.next(at, &[sample(Arm::Canary, "a", at)], None);
+        }
         assert_eq!(phase.every_ms(), Some(15_000));
+    }
+
+    /// A read that waits for stable's second scrape sees every other sample of it.
+    #[test]
+    fn reads_that_skip_a_sample_do_not_become_rarer_and_rarer() {
+        let mut phase = Phase::default();
+        let (mut at, mut number) = (1_000_000, 0);
+        let newest = |at: i64, offset: i64| (at - 5 - offset).div_euclid(1_000) * 1_000 + offset;
+        while at < 1_060_000 {
+            let pods = [sample(Arm::Stable, "s", newest(at, 300)), sample(Arm::Canary, "c", newest(at, 700))];
+            at = phase.next(at, &pods, Some(1_000));
+            number += 1;
+        }
+        assert!((55..=80).contains(&number), "{number} reads in a minute of scrapes each second");
     }
 
     #[test]

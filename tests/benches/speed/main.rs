@@ -5,12 +5,12 @@
 //! a name. `SLUICE_BIN` names another build of the program. A missing server fails and says what to run.
 
 mod counters;
+mod detection;
 mod haproxy;
 mod overrides;
 mod promotion;
 mod routes;
 mod table;
-mod detection;
 
 use anyhow::{Result, bail};
 use sluice_tests::story;
