@@ -24,23 +24,48 @@ pub fn stable_is_read_first(window: &Window) -> bool {
 pub struct Waiting(Vec<(String, Count)>);
 
 impl Waiting {
-    /// Where stable was read first: the canary's last window beside stable's of this one; the canary's of this one waits in
-    /// its place. Otherwise nothing has to wait: this window as it is, and what waited says nothing.
+    /// What stable's count of this window is held against. Where stable was read first, this is the canary's last window,
+    /// and the canary's of this one waits; otherwise both, for stable's ends at or after them. Nothing of the canary's is
+    /// left out: it waits until stable has counted something.
     pub fn pair(&mut self, stratum: &str, now: Pair, stable_first: bool) -> Pair {
-        if !stable_first {
-            self.0.retain(|(name, _)| name != stratum);
-            return now;
+        let Some(waiting) = self.of(stratum) else { return Pair::default() };
+        if now.stable.n == 0 {
+            waiting.add(now.canary);
+            return Pair::default();
         }
+        let mut canary = std::mem::take(waiting);
+        if stable_first {
+            *waiting = now.canary;
+        } else {
+            canary.add(now.canary);
+        }
+        Pair { canary, stable: now.stable }
+    }
+
+    fn of(&mut self, stratum: &str) -> Option<&mut Count> {
         let known = self.0.iter().position(|(name, _)| name == stratum);
-        let before = match known {
-            Some(at) => std::mem::replace(&mut self.0[at].1, now.canary),
-            None => {
-                if self.0.len() < MOST_STRATA {
-                    self.0.push((stratum.to_owned(), now.canary));
-                }
-                Count::default()
-            }
-        };
-        Pair { canary: before, stable: now.stable }
+        if known.is_none() && self.0.len() < MOST_STRATA {
+            self.0.push((stratum.to_owned(), Count::default()));
+        }
+        let at = known.unwrap_or(self.0.len().saturating_sub(1));
+        self.0.get_mut(at).filter(|(name, _)| name == stratum).map(|(_, count)| count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_window_of_the_canary_is_left_out_however_the_scrapes_alternate() {
+        let mut waiting = Waiting::default();
+        let mut paired = Count::default();
+        let orders = [true, false, true, true, false, false, true, false];
+        for (at, stable_first) in orders.into_iter().enumerate() {
+            let stable = Count::new(if at == 3 { 0 } else { 100 }, 0);
+            let canary = Count::new(10, at as u64);
+            paired.add(waiting.pair("", Pair { canary, stable }, stable_first).canary);
+        }
+        assert_eq!(paired, Count::new(80, 28));
     }
 }

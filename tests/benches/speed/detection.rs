@@ -141,7 +141,7 @@ fn complete(told: &Value, name: &str) -> Option<bool> {
     Some(samples(name, "200")?.iter().any(|(at, _)| at >= since))
 }
 
-fn metrics(prometheus: &Prometheus, name: &str) -> Value {
+pub fn metrics(prometheus: &Prometheus, name: &str) -> Value {
     json!({"prometheus": {"url": prometheus.url(), "labels": {
         "by": "app", "stable": name, "canary": format!("{name}-canary"), "namespace": "",
     }}})

@@ -6,6 +6,7 @@
 
 mod counters;
 mod detection;
+mod fleet;
 mod haproxy;
 mod overrides;
 mod promotion;
@@ -15,7 +16,7 @@ mod table;
 use anyhow::{Result, bail};
 use sluice_tests::story;
 
-const TABLES: [&str; 4] = ["overrides", "haproxy", "detection", "promotion"];
+const TABLES: [&str; 5] = ["overrides", "haproxy", "detection", "fleet", "promotion"];
 
 fn main() -> Result<()> {
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
@@ -28,6 +29,7 @@ fn main() -> Result<()> {
             "overrides" => print(overrides::table())?,
             "haproxy" => print(haproxy::table())?,
             "detection" => print(detection::table())?,
+            "fleet" => print(fleet::table())?,
             _ => print(async { promotion::table() })?,
         }
     }

@@ -53,18 +53,24 @@ impl Routes {
 
     /// One bare PATCH of the two weights: until it was answered, and until the watch told of it.
     pub async fn patch(&self, name: &str, percent: f64) -> Result<(Duration, Duration)> {
+        let known = self.known();
+        let begun = Instant::now();
+        self.patch_only(name, percent).await?;
+        Ok((begun.elapsed(), self.told(name, percent, known, begun).await?))
+    }
+
+    /// One bare PATCH of the two weights, until it was answered.
+    pub async fn patch_only(&self, name: &str, percent: f64) -> Result<()> {
         let weight = |index: usize, value: f64| json!({"op": "replace", "path": format!("/spec/rules/0/backendRefs/{index}/weight"), "value": value as u64});
         let body = json!([weight(0, 100.0 - percent), weight(1, percent)]);
-        let known = self.known();
         let request = self
             .client
             .patch(format!("{}{}", self.kube.url(), path(&format!("/{name}"))))
             .bearer_auth(self.kube.token(Kube::ADMIN))
             .header("Content-Type", "application/json-patch+json")
             .body(body.to_string());
-        let begun = Instant::now();
         request.send().await?.error_for_status()?.bytes().await?;
-        Ok((begun.elapsed(), self.told(name, percent, known, begun).await?))
+        Ok(())
     }
 }
 
@@ -85,7 +91,7 @@ pub fn standing(name: &str, metrics: &Value, analysis: &Value, percent: u32) -> 
     PolicyText::of(&policy::policy(NAMESPACE, name, spec))
 }
 
-fn canary_percent(route: &Value) -> f64 {
+pub fn canary_percent(route: &Value) -> f64 {
     let weight =
         |index: usize| route["spec"]["rules"][0]["backendRefs"][index]["weight"].as_f64().unwrap_or(1.0);
     (1000.0 * weight(1) / (weight(0) + weight(1))).round() / 10.0

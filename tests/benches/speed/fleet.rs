@@ -1,0 +1,227 @@
+//! A thousand rollouts of one daemon (`SLUICE_BENCH_FLEET` names another number): what they need while they stand, how soon
+//! they are in hand again after `kill -9`, and when the last is shut after all turned bad at once, or after one message.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, stream};
+use serde_json::json;
+use sluice_rig::kube::Seen;
+use sluice_rig::{Nats, NatsOptions, Prometheus, PrometheusOptions};
+use sluice_tests::{Bus, Daemon, DaemonOptions, LIMIT};
+
+use crate::counters::Counters;
+use crate::detection::metrics;
+use crate::routes::{self, NAMESPACE, Routes, canary_percent, rollout};
+
+const SCRAPE: Duration = Duration::from_secs(15);
+const STANDS_FOR: Duration = Duration::from_secs(90);
+const FAILED: u64 = 100;
+/// As many PATCHes at once as the bare ones: more did not make this API server quicker.
+const AT_ONCE: usize = 32;
+
+struct Fleet {
+    names: Vec<String>,
+    routes: Routes,
+    counters: Counters,
+    prometheus: Prometheus,
+    bus: Bus,
+    daemon: Daemon,
+    _nats: Nats,
+}
+
+pub async fn table() -> Result<String> {
+    let number = std::env::var("SLUICE_BENCH_FLEET").map_or(Ok(1_000), |text| text.parse())?;
+    let mut fleet = Fleet::open(number).await?;
+    let mut text = format!(
+        "\n{number} rollouts of one daemon, scraped every {SCRAPE:?}\n\n| what | measured |\n| --- | --- |\n"
+    );
+    let mut row = |what: &str, told: String| {
+        let _ = writeln!(text, "| {what} | {told} |");
+    };
+
+    let all_stand = fleet.stand("v2").await?;
+    row("announced one after the other until the last stands at its step", seconds(all_stand));
+    for (what, told) in fleet.needs().await? {
+        row(what, told);
+    }
+    let [ready, in_hand] = fleet.killed().await?;
+    row("`kill -9`, then started again: until ready", seconds(ready));
+    row("… until a window of the last one was judged again", seconds(in_hand));
+    let bad = fleet.turn_bad().await?;
+    row("all bad at once (one scrape interval included): the last at weight 0", seconds(bad));
+    fleet.stand("v3").await?;
+    let aborted = fleet.abort_all().await?;
+    row("aborted by one message: the last at weight 0", seconds(aborted));
+    let bare = fleet.bare().await?;
+    row(&format!("as many bare PATCHes, {AT_ONCE} at once: the last answered"), seconds(bare));
+    Ok(text)
+}
+
+impl Fleet {
+    async fn open(number: usize) -> Result<Fleet> {
+        let names: Vec<String> = (0..number).map(|number| format!("f{number}")).collect();
+        let routes = Routes::open(&names).await?;
+        let pods: Vec<String> =
+            names.iter().flat_map(|name| [name.clone(), format!("{name}-canary")]).collect();
+        let counters = Counters::start(&pods).await?;
+        let options = PrometheusOptions {
+            scrape_interval: SCRAPE,
+            targets: counters.targets(),
+            ..PrometheusOptions::default()
+        };
+        let prometheus = Prometheus::start(options).await?;
+        prometheus.wait_until_up(pods.len(), LIMIT).await?;
+        let nats = Nats::start(NatsOptions::default()).await?;
+        let bus = Bus::connect(&nats.url()).await?;
+        let policies = names
+            .iter()
+            .map(|name| routes::standing(name, &metrics(&prometheus, name), &json!({"pods": "ignore"}), 50))
+            .collect();
+        let options = DaemonOptions {
+            kubeconfig: Some(routes.kube.kubeconfig("sluice")),
+            log: "warn".to_owned(),
+            ..DaemonOptions::nats(&nats.url(), policies)
+        };
+        let daemon = Daemon::start(options).await?;
+        Ok(Fleet { names, routes, counters, prometheus, bus, daemon, _nats: nats })
+    }
+
+    /// All announced, until the last has its weight and two windows were judged of each.
+    async fn stand(&self, attempt: &str) -> Result<Duration> {
+        let (begun, known) = (Instant::now(), self.routes.known());
+        for name in &self.names {
+            self.bus.announce(&rollout(name), attempt).await?;
+        }
+        let took = self.all_at(50.0, known, begun).await?;
+        self.judged(2).await?;
+        Ok(took)
+    }
+
+    /// Waits until so many windows of each were judged.
+    async fn judged(&self, least: u64) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let views = self.daemon.views().await?;
+            let open = views.iter().filter(|view| view.phase == "observing");
+            let judged = open.filter(|view| view.evidence["windows"].as_u64() >= Some(least)).count();
+            if judged >= self.names.len() {
+                return Ok(());
+            }
+            ensure!(
+                begun.elapsed() < 2 * LIMIT,
+                "{judged} of {} were judged: {}",
+                self.names.len(),
+                self.daemon.log()
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Until the API server told this weight of each route, after the first `known` events.
+    async fn all_at(&self, percent: f64, known: usize, begun: Instant) -> Result<Duration> {
+        let mut missing: std::collections::BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
+        let mut known = known;
+        let find = async {
+            loop {
+                let new: Vec<Seen> = self.routes.watch.events_after(known);
+                known += new.len();
+                for seen in &new {
+                    if canary_percent(&seen.object) == percent {
+                        missing.remove(seen.name());
+                    }
+                    if missing.is_empty() {
+                        return seen.at.saturating_duration_since(begun);
+                    }
+                }
+                self.routes.watch.changed(known).await;
+            }
+        };
+        let found = tokio::time::timeout(2 * LIMIT, find).await;
+        found.with_context(|| format!("{} never got {percent} %: {:?}", missing.len(), missing.first()))
+    }
+
+    /// Processor, memory, queries and writes while nothing is decided.
+    async fn needs(&self) -> Result<Vec<(&'static str, String)>> {
+        let mark = self.routes.kube.audit.mark()?;
+        let (before, queries) = (self.used()?, self.queries().await?);
+        let begun = Instant::now();
+        tokio::time::sleep(STANDS_FOR).await;
+        let wall = begun.elapsed().as_secs_f64();
+        let cores = (self.used()? - before) / wall;
+        let asked = (self.queries().await? - queries) / wall;
+        let writes = self.routes.kube.audit.by("sluice", NAMESPACE, mark)?.len();
+        Ok(vec![
+            ("standing: processor", format!("{cores:.2} cores")),
+            ("standing: memory (resident)", format!("{:.0} MB", self.memory()?)),
+            ("standing: queries a second", format!("{asked:.1}")),
+            ("standing: writes to the API server", format!("{writes} in {wall:.0} s")),
+        ])
+    }
+
+    /// Processor seconds of the daemon so far.
+    fn used(&self) -> Result<f64> {
+        let pid = self.daemon.server.pid().context("the daemon does not run")?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok());
+        // utime and stime, in hundredths of a second (proc(5); USER_HZ is 100 on Linux).
+        Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
+    }
+
+    fn memory(&self) -> Result<f64> {
+        let pid = self.daemon.server.pid().context("the daemon does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).context("VmRSS")?;
+        let kilobytes: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
+        Ok(kilobytes / 1024.0)
+    }
+
+    /// Queries that Prometheus has answered, by its own count.
+    async fn queries(&self) -> Result<f64> {
+        let page = reqwest::get(format!("{}/metrics", self.prometheus.url())).await?.text().await?;
+        let counts = page.lines().filter(|line| line.starts_with("prometheus_http_requests_total"));
+        let asked = counts.filter(|line| line.contains("handler=\"/api/v1/query\""));
+        Ok(asked.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    async fn killed(&mut self) -> Result<[Duration; 2]> {
+        self.daemon.kill9();
+        let begun = Instant::now();
+        self.daemon.start_again().await?;
+        let ready = begun.elapsed();
+        self.judged(1).await?;
+        Ok([ready, begun.elapsed()])
+    }
+
+    async fn turn_bad(&self) -> Result<Duration> {
+        let known = self.routes.known();
+        let begun = Instant::now();
+        for name in &self.names {
+            self.counters.fail(&format!("{name}-canary"), FAILED);
+        }
+        self.all_at(0.0, known, begun).await
+    }
+
+    async fn abort_all(&self) -> Result<Duration> {
+        let (known, begun) = (self.routes.known(), Instant::now());
+        self.bus.command("ann", "_all/_all", "abort", json!({"reason": "bench"})).await?;
+        self.all_at(0.0, known, begun).await
+    }
+
+    /// The API server's own time for as many writes.
+    async fn bare(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        let patches = self.names.iter().map(|name| self.routes.patch_only(name, 7.0));
+        let mut done = stream::iter(patches).buffer_unordered(AT_ONCE);
+        while let Some(answer) = done.next().await {
+            answer?;
+        }
+        Ok(begun.elapsed())
+    }
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.1} s", took.as_secs_f64())
+}
