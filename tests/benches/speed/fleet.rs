@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use sluice_rig::kube::Seen;
 use sluice_rig::{Nats, NatsOptions, Prometheus, PrometheusOptions};
@@ -213,11 +213,11 @@ impl Fleet {
     /// The API server's own time for as many writes.
     async fn bare(&self) -> Result<Duration> {
         let begun = Instant::now();
-        let patches = self.names.iter().map(|name| self.routes.patch_only(name, 7.0));
-        let mut done = stream::iter(patches).buffer_unordered(AT_ONCE);
-        while let Some(answer) = done.next().await {
-            answer?;
+        let mut patches = Vec::with_capacity(self.names.len());
+        for name in &self.names {
+            patches.push(self.routes.patch_only(name, 7.0).boxed());
         }
+        stream::iter(patches).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
         Ok(begun.elapsed())
     }
 }
