@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use reqwest::{Client, RequestBuilder, redirect::Policy};
+use url::Url;
 
 use crate::SourceError;
 
@@ -51,6 +52,18 @@ impl Http {
     }
 }
 
+/// An address as policies write it.
+pub(crate) fn address(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) if !text.contains("://") => {
+            Err(format!("{text:?} has no scheme: write http://{text} (or https://)"))
+        }
+        Ok(_) => Err(format!("{text:?} has to begin with http:// or https://")),
+        Err(error) => Err(format!("{text:?}: {error}; write for example http://127.0.0.1:9090")),
+    }
+}
+
 /// An answer that was read to its end.
 #[derive(Debug)]
 pub(crate) struct Body {
@@ -90,7 +103,7 @@ pub(crate) fn head(bytes: &[u8]) -> String {
 }
 
 /// An address without user and password.
-pub(crate) fn shown(url: &url::Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     // Errors mean that the address cannot have them, which is as good.
     let _ = url.set_username("");

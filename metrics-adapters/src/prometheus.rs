@@ -46,7 +46,7 @@ use self::{
 use crate::{
     Ask, Http, Reading, Source, SourceError,
     ask::Place,
-    body::{Body, fetch, shown},
+    body::{Body, address, fetch, shown},
     phase::Phase,
 };
 
@@ -100,14 +100,7 @@ impl Prometheus {
             what: what.into(),
             why,
         };
-        let url = Url::parse(&block.url)
-            .map_err(|error| wrong("spec.metrics.prometheus.url", error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
-            return Err(wrong(
-                "spec.metrics.prometheus.url",
-                "it has to begin with http:// or https://".to_owned(),
-            ));
-        }
+        let url = address(&block.url).map_err(|why| wrong("spec.metrics.prometheus.url", why))?;
         let headers =
             (&block.headers.clone().into_iter().collect::<std::collections::HashMap<_, _>>()).try_into();
         let headers = headers.map_err(|_| {

@@ -26,7 +26,7 @@ pub(crate) use self::families::Shape;
 use crate::{
     Ask, AskError, Http, PodSample, Reading, Source, SourceError,
     ask::Place,
-    body::{fetch, head},
+    body::{address, fetch, head},
     reading::{Complaints, arm_name},
 };
 
@@ -55,14 +55,7 @@ fn addresses(arm: &str, urls: &[String]) -> Result<Vec<Url>, AskError> {
     }
     let mut known: Vec<Url> = Vec::new();
     for (place, text) in urls.iter().enumerate() {
-        let url =
-            Url::parse(text).map_err(|error| AskError::new(field(place), format!("{text:?}: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(AskError::new(
-                field(place),
-                format!("{text:?} has to begin with http:// or https://"),
-            ));
-        }
+        let url = address(text).map_err(|why| AskError::new(field(place), why))?;
         if known.contains(&url) {
             return Err(AskError::new(
                 field(place),

@@ -142,6 +142,10 @@ pub enum Event {
     },
     /// The target as it stands: a write's answer, a read, or a change seen by the watch.
     TrafficObserved(ReadBack),
+    /// The target cannot be read, and not for a passing reason: it was deleted, say. Told once, until it is seen again.
+    TargetUnseen {
+        why: String,
+    },
     /// One closed window was judged. `counted` is its length, `until` its end; `step` names the observation that it
     /// belongs to.
     Evidence {

@@ -139,31 +139,62 @@ pub enum PolicyError {
     FlipWithSteps,
 }
 
+impl PolicyError {
+    /// Which step is meant, counted from 1; nothing if it is about all of them.
+    pub fn step(&self) -> Option<usize> {
+        match self {
+            PolicyError::StepsFall { step, .. }
+            | PolicyError::ZeroStep { step }
+            | PolicyError::FullStep { step }
+            | PolicyError::MinAboveMax { step, .. } => Some(*step),
+            PolicyError::NoSteps
+            | PolicyError::TooManySteps { .. }
+            | PolicyError::BakeBelowSteps { .. }
+            | PolicyError::FlipWithSteps => None,
+        }
+    }
+
+    /// The field of the step, or of the policy, as people write it.
+    pub fn field(&self) -> &'static str {
+        match self {
+            PolicyError::StepsFall { .. } | PolicyError::ZeroStep { .. } | PolicyError::FullStep { .. } => {
+                "weight"
+            }
+            PolicyError::MinAboveMax { .. } => "min",
+            PolicyError::NoSteps | PolicyError::TooManySteps { .. } | PolicyError::FlipWithSteps => "steps",
+            PolicyError::BakeBelowSteps { .. } => "bake.holdback",
+        }
+    }
+}
+
 const MOST_STEPS: usize = 64;
 
 impl Policy {
-    /// Checks what the types alone cannot say. Step numbers in errors count from 1.
+    /// Checks what the types alone cannot say, up to the first fault.
     pub fn check(&self) -> Result<(), PolicyError> {
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All that is wrong. Step numbers in errors count from 1.
+    pub fn faults(&self) -> Vec<PolicyError> {
         if self.flip {
-            return if self.steps.is_empty() { Ok(()) } else { Err(PolicyError::FlipWithSteps) };
+            return if self.steps.is_empty() { Vec::new() } else { vec![PolicyError::FlipWithSteps] };
         }
         if self.steps.is_empty() {
-            return Err(PolicyError::NoSteps);
+            return vec![PolicyError::NoSteps];
         }
         if self.steps.len() > MOST_STEPS {
-            return Err(PolicyError::TooManySteps { count: self.steps.len(), most: MOST_STEPS });
+            return vec![PolicyError::TooManySteps { count: self.steps.len(), most: MOST_STEPS }];
         }
+        let mut faults = Vec::new();
         let mut before = Weight::ZERO;
         for (index, step) in self.steps.iter().enumerate() {
-            step.check(index + 1, before)?;
+            faults.extend(step.check(index + 1, before).err());
             before = step.weight;
         }
-        match &self.bake {
-            Some(bake) if bake.weight <= before => {
-                Err(PolicyError::BakeBelowSteps { bake: bake.weight, last: before })
-            }
-            Some(_) | None => Ok(()),
-        }
+        let bake = self.bake.as_ref().filter(|bake| bake.weight <= before);
+        faults.extend(bake.map(|bake| PolicyError::BakeBelowSteps { bake: bake.weight, last: before }));
+        faults
     }
 
     /// The gates that must say yes before step `next`, in order.

@@ -86,6 +86,9 @@ pub enum Reason {
     TargetRefused {
         why: String,
     },
+    TargetUnseen {
+        why: String,
+    },
     PromotionDone,
     PromotionOverdue,
     PromotionFailed {
@@ -183,6 +186,7 @@ impl fmt::Display for Reason {
                     "somebody keeps setting the weight to {found} instead of {wanted}; find out who (GitOps?) and resume"
                 )
             }
+            Reason::TargetUnseen { why } => write!(f, "the target cannot be read: {why}"),
             Reason::TargetRefused { why } => write!(f, "the target refuses: {why}"),
             Reason::PromotionDone => write!(f, "the new version is the stable one"),
             Reason::PromotionOverdue => write!(f, "promotion did not come to its end in time"),

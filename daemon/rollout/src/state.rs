@@ -165,6 +165,9 @@ pub struct State {
     pub outstanding: Vec<Numbered>,
     /// Alerts that are up.
     pub alerts: Vec<Firing>,
+    /// Whether on-call was told that the target cannot be read.
+    #[serde(default)]
+    pub target_unseen: bool,
     /// Times of the last corrections of drift.
     pub drifts: VecDeque<Timestamp>,
     pub answered: VecDeque<Answered>,
@@ -202,6 +205,7 @@ impl State {
             canary_needed: 1,
             outstanding: Vec::new(),
             alerts: Vec::new(),
+            target_unseen: false,
             drifts: VecDeque::new(),
             answered: VecDeque::new(),
         }

@@ -7,4 +7,5 @@ pub mod control;
 pub mod demo;
 pub mod http;
 pub mod picture;
+pub mod policy_files;
 pub mod runtime;

@@ -1,11 +1,13 @@
 //! The demo's four releases come out as they should, on the real daemon.
 
+use std::time::Duration;
+
 use sluice::demo::tour::{Pace, Tour};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_release_of_the_demo_comes_out_as_it_should() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let tour = Tour::start(Pace { speed: 1.0, requests: 200 }).await.unwrap();
+    let tour = Tour::start(Pace { step: Duration::from_secs(3), requests: 200 }).await.unwrap();
     let endings = tour
         .play(|view| {
             println!(

@@ -25,6 +25,29 @@ pub enum TargetError {
     TooFine { asked: Weight, finest: String },
 }
 
+/// What is wrong with a target's own block of the policy, whatever stands outside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct Unfit {
+    /// `spec.target.webhook.url`
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub why: String,
+}
+
+impl Unfit {
+    /// `field` below `spec.target`.
+    pub(crate) fn new(field: &str, why: impl Into<String>) -> Unfit {
+        Unfit { field: format!("spec.target.{field}"), why: why.into() }
+    }
+}
+
+impl From<Unfit> for TargetError {
+    fn from(unfit: Unfit) -> TargetError {
+        TargetError::NotAsNeeded(unfit.to_string())
+    }
+}
+
 impl TargetError {
     /// Whether trying the same again can help.
     pub fn retryable(&self) -> bool {

@@ -21,8 +21,8 @@ mod webhook;
 mod workload;
 
 pub use clients::Clients;
-pub use error::TargetError;
-pub use target::connect;
+pub use error::{TargetError, Unfit};
+pub use target::{check, connect};
 pub use workload::connect_workloads;
 
 use async_trait::async_trait;

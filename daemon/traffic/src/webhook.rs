@@ -24,7 +24,7 @@ use url::{Host, Url};
 use crate::clients::is_forbidden;
 use crate::error::chain;
 use crate::poll::poll;
-use crate::{AbortMark, Clients, Observed, Target, TargetError, Wanted};
+use crate::{AbortMark, Clients, Observed, Target, TargetError, Unfit, Wanted};
 
 pub(crate) const FENCE_HEADER: &str = "Sluice-Fence";
 
@@ -64,9 +64,13 @@ pub(crate) fn connect(config: &policy::Webhook, clients: &Clients) -> Result<Web
     })
 }
 
+pub(crate) fn check(config: &policy::Webhook) -> Result<(), Unfit> {
+    checked(&config.url).map(drop)
+}
+
 /// An address in the URL is checked here, a name when it is looked up.
-fn checked(text: &str) -> Result<Url, TargetError> {
-    let unfit = |why: &str| TargetError::NotAsNeeded(format!("target.webhook.url: {why}"));
+fn checked(text: &str) -> Result<Url, Unfit> {
+    let unfit = |why: &str| Unfit::new("webhook.url", why);
     let url = Url::parse(text)
         .map_err(|error| unfit(&format!("{error}; write http://host:port/path or https://…")))?;
     if !matches!(url.scheme(), "http" | "https") {

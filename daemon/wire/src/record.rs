@@ -82,6 +82,7 @@ pub fn event_name(event: &Event) -> &'static str {
         Event::WorkloadReady { .. } => "workload-ready",
         Event::Scaled { .. } => "scaled",
         Event::TrafficObserved(_) => "traffic-observed",
+        Event::TargetUnseen { .. } => "target-unseen",
         Event::Evidence { .. } => "evidence",
         Event::CanaryVanished => "canary-vanished",
         Event::Drained(_) => "drained",

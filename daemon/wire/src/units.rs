@@ -3,7 +3,6 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A span of time: `250ms`, `30s`, `10m`, `1h30m`, `2d`; `0` needs no unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -82,35 +81,51 @@ impl fmt::Display for Percent {
     }
 }
 
-/// Text in, typed out, with the same words in the JSON Schema.
+/// Text in, typed out, with the same words in the JSON Schema. For types with `parse` and `Display`.
 macro_rules! written_as_text {
     ($type:ident, $pattern:literal, $description:literal) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                $type::parse(&text).map_err(de::Error::custom)
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                $type::parse(&text).map_err(serde::de::Error::custom)
             }
         }
 
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
 
-        impl JsonSchema for $type {
-            fn schema_name() -> Cow<'static, str> {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($type).into()
             }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": "string", "pattern": $pattern, "description": $description})
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "pattern": $pattern, "description": $description})
             }
         }
     };
 }
+pub(crate) use written_as_text;
 
 written_as_text!(Span, r"^(0|([0-9.]+(ms|s|m|h|d))+)$", "A span of time: 250ms, 30s, 10m, 1h30m, 2d");
 written_as_text!(Percent, r"^[0-9.]+ ?%$", "A share: 1%, 0.1%");
+
+/// How a step's weight is written, for the JSON Schema: `5`, `0.1`, `"5%"`.
+pub(crate) struct StepWeight;
+
+impl JsonSchema for StepWeight {
+    fn schema_name() -> Cow<'static, str> {
+        "Weight".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["number", "string"], "minimum": 0.01, "maximum": 99.99, "pattern": "^[0-9.]+ ?%?$",
+            "description": "A number of percent: 5, 0.1, 5%",
+        })
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,11 +10,11 @@ mod plane;
 pub mod stages;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -191,4 +191,20 @@ impl Kube {
         http::install_crypto();
         Watch::start(format!("{}{path}", self.url), self.token(Self::ADMIN)).await
     }
+}
+
+/// A Role and its RoleBinding, both called `sluice`, that give the user `sluice` in a namespace what the daemon has where it
+/// is deployed: the rules of all roles in `deploy/kubernetes/rbac.yaml`, which writes each rule on a line.
+pub fn deployed_rights() -> Result<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes/rbac.yaml");
+    let roles = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let rules: Vec<&str> = roles.lines().filter(|line| line.starts_with("  - {apiGroups: ")).collect();
+    ensure!(!rules.is_empty(), "{}: no rule stands on a line of its own", file.display());
+    Ok(format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: sluice}}\nrules:\n{}\n---\n\
+         {{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {{name: sluice}}, \
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: sluice}}, \
+         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: sluice}}]}}\n",
+        rules.join("\n")
+    ))
 }

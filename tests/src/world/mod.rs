@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use sluice_rig::fleet::Place;
-use sluice_rig::kube::Watch;
+use sluice_rig::kube::{Watch, deployed_rights};
 use sluice_rig::nats::Release;
 use sluice_rig::prometheus::Targets;
 use sluice_rig::service::Behaviour;
@@ -89,7 +89,8 @@ impl World {
             None => (shared.prometheus.url(), shared.targets(&namespace)),
         };
         let routes = kube.watch(&shape.path(&namespace)).await?;
-        kube.apply(&namespace, &shape.objects(&options)).await?;
+        let all = [deployed_rights()?, shape.objects(&options)].join("\n---\n");
+        kube.apply(&namespace, &all).await?;
         let router = Router::follow(kube, &namespace, shape).await?;
         let world = World {
             kube,
@@ -276,7 +277,7 @@ impl World {
 
     /// The daemon's rights in the namespace, again after a story has taken them away.
     pub async fn give_rights(&self) -> Result<()> {
-        self.apply(shape::RIGHTS).await
+        self.apply(&deployed_rights()?).await
     }
 
     /// Everything told of a rollout's end, once there are so many; a late one too many shows at the story's end.

@@ -15,27 +15,6 @@ pub enum Shape {
     Service,
 }
 
-/// What a daemon may do, and not more.
-pub(super) const RIGHTS: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: sluice}
-rules:
-- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes], verbs: [get, list, watch, patch]}
-- {apiGroups: [networking.istio.io], resources: [virtualservices], verbs: [get, list, watch, patch]}
-- {apiGroups: [''], resources: [services], verbs: [get, list, watch, patch]}
-- {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch, patch]}
-- {apiGroups: [apps], resources: [replicasets], verbs: [get, list]}
-- {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [get, list, patch]}
-- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: sluice}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: sluice}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: sluice}]
-";
-
 /// Beside the pair: a third backend with a share of its own, filters, another rule, a rule whose weight is absent,
 /// annotations and labels of somebody else.
 const HTTP_ROUTE: &str = "
@@ -119,7 +98,6 @@ impl Shape {
             Shape::Service => service("checkout-preview", self.canary_name()),
         };
         [
-            RIGHTS.to_owned(),
             deployment(self.stable_name(), "v1", 3, ""),
             deployment(self.canary_name(), "v2", options.canary_replicas, &labels.join(", ")),
             others,

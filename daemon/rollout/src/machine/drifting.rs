@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Draft;
 use crate::{
-    Effect, EffectId, Fence, OnDrift, PauseReason, Phase, PromoteStage, ReadBack, Reason, RevertStage, Weight,
+    AlertKind, Effect, EffectId, Fence, OnDrift, PauseReason, Phase, PromoteStage, ReadBack, Reason,
+    RevertStage, Weight,
 };
 
 const DRIFTS_WITHIN: Duration = Duration::from_secs(300);
@@ -19,10 +20,26 @@ impl Draft<'_> {
             return Reason::Stale { what: format!("weight {} from before our last write", read.weight) };
         }
         self.state.read_back = Some(read.weight);
+        self.target_seen();
         match self.asked_weight() {
             Some((id, asked)) => self.maybe_confirmed(id, asked, &read),
             None if read.weight == self.state.weight => Reason::WeightInEffect { weight: read.weight },
             None => self.drifted(read.weight),
+        }
+    }
+
+    /// Nothing is decided by that: what can still be written is written, and metrics are read on.
+    pub(super) fn target_unseen(&mut self, why: String) -> Reason {
+        if self.state.is_done() {
+            return Reason::Stale { what: "the target of a rollout that is done".into() };
+        }
+        self.state.target_unseen = true;
+        self.needs_attention(Reason::TargetUnseen { why })
+    }
+
+    fn target_seen(&mut self) {
+        if std::mem::take(&mut self.state.target_unseen) {
+            self.resolve(AlertKind::NeedsAttention);
         }
     }
 

@@ -51,6 +51,7 @@ impl Draft<'_> {
             Event::Scaled { id, needed } => self.scaled(id, needed),
             Event::WorkloadReady { id } => self.workload_ready(id),
             Event::TrafficObserved(read) => self.traffic_observed(read),
+            Event::TargetUnseen { why } => self.target_unseen(why),
             Event::Evidence { step, verdict, counted, until, words } => {
                 self.evidence(step, verdict, (counted, until), words)
             }

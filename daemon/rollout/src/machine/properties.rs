@@ -31,6 +31,7 @@ enum Chance {
         seconds: u16,
     },
     Vanished,
+    Unseen,
     Drained,
     Ready {
         own: bool,
@@ -86,6 +87,7 @@ fn chances() -> impl Strategy<Value = Chance> {
         16 => (-1i8..2, verdict, 0u16..200)
             .prop_map(|(off, verdict, seconds)| Chance::Evidence { off, verdict, seconds }),
         1 => Just(Chance::Vanished),
+        1 => Just(Chance::Unseen),
         1 => Just(Chance::Drained),
         3 => any::<bool>().prop_map(|own| Chance::Ready { own }),
         2 => (0usize..9, any::<bool>()).prop_map(|(pick, retrying)| Chance::Failed { pick, retrying }),
@@ -142,6 +144,7 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
             Event::Evidence { step, verdict: *verdict, counted, until, words: "as seen".into() }
         }
         Chance::Vanished => Event::CanaryVanished,
+        Chance::Unseen => Event::TargetUnseen { why: "it is gone".into() },
         Chance::Drained => Event::Drained(DrainEnd::Unknown),
         Chance::Ready { own } => {
             let id = of(&|e| matches!(e, Effect::PromoteWorkload | Effect::RestoreWorkload));

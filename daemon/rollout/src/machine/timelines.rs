@@ -426,6 +426,21 @@ fn extend_moves_the_deadline() {
 }
 
 #[test]
+fn a_target_that_is_gone_is_told_once_and_changes_nothing_until_it_is_seen_again() {
+    let mut story = Story::watched(policy());
+    let gone = || Event::TargetUnseen { why: "httproute shop/checkout is not there".into() };
+    story.after(10).event(gone());
+    story.after(2).event(gone());
+    assert_eq!((story.phase(), story.firing()), ("observing", vec![AlertKind::NeedsAttention]));
+    let told = story.all.iter().filter(|effect| matches!(effect, Effect::Alert { .. })).count();
+    assert_eq!((told, story.asked_weights()), (1, vec![5.0]));
+    let weight = story.state.weight;
+    let fence = story.state.confirmed;
+    story.after(5).event(Event::TrafficObserved(ReadBack { weight, fence, fresh: true }));
+    assert_eq!((story.phase(), story.firing()), ("observing", vec![]));
+}
+
+#[test]
 fn drift_is_put_right_three_times_then_paused_and_told() {
     let mut story = Story::watched(policy());
     let foreign = |fence| Event::TrafficObserved(ReadBack { weight: percent(0.0), fence, fresh: true });

@@ -11,6 +11,14 @@ use sluice_wire::units::Span;
 use super::{Aim, Global, RolloutName, Selector};
 
 #[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Names that daemons have (`run --daemon`): each gets a consumer of commands. This host's name if left out. Several:
+    /// separated by commas.
+    #[arg(long, env = "SLUICE_DAEMON", value_name = "NAME", value_delimiter = ',')]
+    pub daemon: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct StartArgs {
     /// The policy's name: checkout, shop/checkout.
     pub rollout: RolloutName,

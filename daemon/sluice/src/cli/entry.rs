@@ -3,15 +3,16 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use tracing_subscriber::EnvFilter;
 
-use super::{Cli, Exit, LogFormat, Verb};
+use super::{Cli, Exit, LogFormat, Verb, command};
 use crate::commands;
 
 /// All of `main`.
 pub fn entry() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return spoken(&error).into(),
     };

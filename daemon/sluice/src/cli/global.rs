@@ -8,11 +8,12 @@ use sluice_wire::units::Span;
 use super::NatsAccess;
 
 const HEADING: &str = "Global options";
+const REACHING: &str = "How the daemon is reached";
 
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The daemon's HTTP API.
-    #[arg(long, global = true, env = "SLUICE_SERVER", default_value = "http://127.0.0.1:7878", value_name = "URL", help_heading = HEADING)]
+    /// The daemon's HTTP API; with --nats the bus is used in its place.
+    #[arg(long, global = true, env = "SLUICE_SERVER", default_value = "http://127.0.0.1:7878", value_name = "URL", help_heading = REACHING)]
     pub server: String,
     #[command(flatten)]
     pub nats: NatsAccess,
@@ -23,7 +24,7 @@ pub struct Global {
     #[arg(long, global = true, env = "SLUICE_USER", value_name = "NAME", help_heading = HEADING)]
     pub user: Option<String>,
     /// File with the bearer token for the HTTP API.
-    #[arg(long, global = true, env = "SLUICE_TOKEN_FILE", value_name = "FILE", help_heading = HEADING)]
+    #[arg(long, global = true, env = "SLUICE_TOKEN_FILE", value_name = "FILE", help_heading = REACHING)]
     pub token_file: Option<PathBuf>,
     /// The namespace of names that give none; with --all: only this one. `default` if left out.
     #[arg(short, long, global = true, env = "SLUICE_NAMESPACE", value_name = "NAME", help_heading = HEADING)]

@@ -8,6 +8,7 @@ mod demo;
 mod entry;
 mod exit;
 mod global;
+mod helping;
 mod name;
 mod nats;
 mod run;
@@ -15,16 +16,17 @@ mod run;
 use clap::{Parser, Subcommand};
 
 pub use asking::{
-    AllOr, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, JudgeArgs, ManArgs, OverrideArgs,
-    SetWeightArgs, SkipArgs, StartArgs, StatusArgs, ValidateArgs, WatchArgs,
+    AllOr, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, InitArgs, JudgeArgs, ManArgs,
+    OverrideArgs, SetWeightArgs, SkipArgs, StartArgs, StatusArgs, ValidateArgs, WatchArgs,
 };
 pub use demo::DemoOptions;
 pub use entry::{entry, log_to_stderr};
 pub use exit::Exit;
 pub use global::{Global, Output};
+pub use helping::{command, command_without_help};
 pub use name::{Aim, RolloutName, Selector};
 pub use nats::NatsAccess;
-pub use run::{BusChoice, LogFormat, RunArgs, RunOptions};
+pub use run::{BusChoice, LogFormat, RunArgs, RunOptions, host_name};
 
 /// Event-driven progressive delivery.
 ///
@@ -36,7 +38,7 @@ pub use run::{BusChoice, LogFormat, RunArgs, RunOptions};
     version,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 well, 1 the rollout did not go well, 2 wrong use or input, 3 the daemon or a server \
-                  could not be reached.\n\nExample: sluice demo"
+                  could not be reached.\n\nExample: sluice demo\n`sluice COMMAND -h` is short, `sluice COMMAND --help` says all."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -48,8 +50,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Make (and check) the streams and buckets on a NATS server, under a credential that may do so.
-    #[command(after_help = "Example: sluice init --nats nats://127.0.0.1:4222 --nats-creds-file admin.creds")]
-    Init,
+    #[command(
+        after_help = "Example: sluice init --nats nats://127.0.0.1:4222 --nats-creds-file admin.creds --daemon sluice-0"
+    )]
+    Init(InitArgs),
     /// Run the daemon.
     #[command(
         after_help = "Examples:\n  sluice run --policies ./policies\n  sluice run --policies /etc/sluice --nats nats://nats:4222 --listen 0.0.0.0:7878 --http-tokens /secrets/tokens"

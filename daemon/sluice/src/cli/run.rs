@@ -123,7 +123,8 @@ impl RunArgs {
     }
 }
 
-fn host_name() -> String {
+/// What a daemon is called that nobody named.
+pub fn host_name() -> String {
     let told = std::env::var("HOSTNAME").ok();
     let read = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     told.or_else(read)

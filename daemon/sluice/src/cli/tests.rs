@@ -38,6 +38,36 @@ fn every_command_shows_an_example() {
 }
 
 #[test]
+fn every_page_tells_the_exit_codes_and_no_option_that_means_nothing() {
+    let mut command = super::command();
+    for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+        let (name, page) = (verb.get_name().to_owned(), verb.render_long_help().to_string());
+        assert!(page.contains("Exit codes:\n  0  "), "{name}:\n{page}");
+        let asks = name == "status" || name == "abort";
+        for (option, concerned) in [
+            ("--server", asks),
+            ("--nats-creds-file", asks || matches!(name.as_str(), "init" | "run")),
+            ("--output", !matches!(name.as_str(), "run" | "schema" | "completions" | "man")),
+        ] {
+            let sure = asks
+                || matches!(name.as_str(), "run" | "init" | "demo" | "validate" | "judge" | "schema" | "man");
+            assert!(!sure || page.contains(option) == concerned, "{name} {option}:\n{page}");
+        }
+    }
+    let mut command = super::command();
+    let judge = command.find_subcommand_mut("judge").unwrap().render_long_help().to_string();
+    assert!(judge.contains("\"arm\":\"canary\"") && judge.contains("1  abort"), "{judge}");
+}
+
+#[test]
+fn the_windows_that_help_shows_can_be_read() {
+    let mut command = super::command();
+    let page = command.find_subcommand_mut("judge").unwrap().render_long_help().to_string();
+    let line = page.lines().find(|line| line.trim_start().starts_with("{\"at\"")).unwrap();
+    serde_json::from_str::<sluice_wire::windows::WindowLine>(line.trim()).unwrap();
+}
+
+#[test]
 fn rollouts_are_named_in_three_ways() {
     for (line, aim) in [
         ("sluice abort checkout", "default/checkout"),
@@ -96,7 +126,7 @@ fn wrong_use_is_refused_with_what_would_be_right() {
         ("sluice set-weight checkout 0.001", "two decimals"),
         ("sluice extend checkout soon", "30s, 10m"),
         ("sluice status checkout --timeout 5", "30s, 10m"),
-        ("sluice demo --speed 1000", "0.1 to 10"),
+        ("sluice demo --step 1h", "500ms to 10s"),
         ("sluice explode", "unrecognized"),
     ] {
         let error = parse(line).unwrap_err();

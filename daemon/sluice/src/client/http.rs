@@ -214,12 +214,14 @@ fn views(response: Response, at: String) -> Views {
     parts.try_flatten().boxed()
 }
 
+/// `host:port` alone is meant as HTTP.
 fn base_url(server: &str) -> Result<Url, ClientError> {
     let wrong = |why: String| ClientError::BadInput {
         error: format!("--server {server:?} is no address: {why}"),
         remedy: "write for example http://127.0.0.1:7878".into(),
     };
-    let url = Url::parse(server).map_err(|error| wrong(error.to_string()))?;
+    let given = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+    let url = Url::parse(&given).map_err(|error| wrong(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(wrong("it must begin with http:// or https://".into()));
     }

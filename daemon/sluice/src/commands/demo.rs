@@ -23,7 +23,7 @@ pub async fn perform(options: &DemoOptions, screen: &mut Screen) -> Result<Exit,
         )
     };
     let tour =
-        Tour::start(Pace { speed: options.speed, requests: options.requests }).await.map_err(failed)?;
+        Tour::start(Pace { step: options.step.0, requests: options.requests }).await.map_err(failed)?;
     let mut stage = Stage::open(screen)?;
     let played = tour.play(|view| stage.show(view)).await;
     stage.close()?;

@@ -40,16 +40,9 @@ fn plan(path: &Path) -> Result<Plan, Failure> {
     let bytes = std::fs::read(path)
         .map_err(|error| Failure::input(format!("{file}: {error}"), "name a policy file"))?;
     let remedy = format!("`sluice validate {file}` says it in full");
-    let policy = Policy::parse(&file, &bytes).map_err(|fault| Failure::input(fault.to_string(), &remedy))?;
-    planned(&policy).map_err(|why| Failure::input(format!("{file}: spec.analysis: {why}"), remedy))
-}
-
-/// The plan for the policy's own steps and bake.
-pub(super) fn planned(policy: &Policy) -> Result<Plan, String> {
-    let machine = policy.machine();
-    let steps: Vec<f64> = machine.steps.iter().map(|step| step.weight.fraction()).collect();
-    let bake = machine.bake.map_or(1.0, |bake| bake.weight.fraction());
-    policy.spec.analysis.plan(&steps, bake).map_err(|error| error.to_string())
+    let policy =
+        Policy::parse(&file, &bytes).map_err(|faults| Failure::input(faults.to_string(), &remedy))?;
+    policy.plan().map_err(|error| Failure::input(format!("{file}: spec.analysis: {error}"), remedy))
 }
 
 /// Lines of a file or of stdin.

@@ -40,7 +40,7 @@ async fn perform(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
     let global = cli.global;
     let connect = || Client::connect(&global);
     match cli.verb {
-        Verb::Init => init::perform(&global, screen).await,
+        Verb::Init(args) => init::perform(&args, &global, screen).await,
         Verb::Run(args) => run::perform(args, &global).await,
         Verb::Demo(options) => demo::perform(&options, screen).await,
         Verb::Start(args) => start::perform(&args, &global, &connect().await?, screen).await,

@@ -54,7 +54,7 @@ fn asked(verb: &Verb) -> Option<(&AllOr, &'static str, Command)> {
         Verb::Skip(args) => (&args.which, "skip", args.command()),
         Verb::SetWeight(args) => (&args.which, "set-weight", args.command()),
         Verb::Extend(args) => (&args.which, "extend", args.command()),
-        Verb::Init
+        Verb::Init(_)
         | Verb::Run(_)
         | Verb::Demo(_)
         | Verb::Start(_)

@@ -29,8 +29,8 @@ use crate::{
 /// How the demo can be played.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// 1 is what a person can follow.
-    pub speed: f64,
+    /// The least time of a step.
+    pub step: Duration,
     /// Requests a second that each service gets.
     pub requests: u32,
 }
@@ -203,7 +203,7 @@ impl Tour {
     /// The policy as a team would write it, but in seconds instead of minutes.
     fn policy(&self, act: &Act, world: &World) -> serde_json::Value {
         let urls = world.urls();
-        let seconds = |seconds: f64| format!("{}ms", (seconds * 1000.0 / self.pace.speed).round());
+        let of_a_step = |share: f64| format!("{}ms", self.pace.step.mul_f64(share).as_millis());
         json!({
             "apiVersion": "sluice.dev/v1alpha1",
             "kind": "RolloutPolicy",
@@ -211,15 +211,15 @@ impl Tour {
             "spec": {
                 "target": {"webhook": {"url": urls.weights}},
                 "metrics": {"scrape": {
-                    "stable": [urls.stable_metrics], "canary": [urls.canary_metrics], "every": seconds(0.5),
+                    "stable": [urls.stable_metrics], "canary": [urls.canary_metrics], "every": of_a_step(1.0 / 6.0),
                 }},
                 "analysis": {
                     "warmup": "0s",
                     "risk": {"badRequests": 200, "within": "60s", "share": "2%"},
                 },
                 "steps": [{"weight": 5}, {"weight": 25}, {"weight": 50}],
-                "limits": {"step": {"min": seconds(3.0), "max": "60s"}, "drain": "5s"},
-                "bake": {"for": seconds(4.0), "holdback": "10%"},
+                "limits": {"step": {"min": of_a_step(1.0), "max": "60s"}, "drain": "5s"},
+                "bake": {"for": of_a_step(4.0 / 3.0), "holdback": "10%"},
             },
         })
     }

@@ -30,6 +30,7 @@ const MOST_KEY_BYTES: usize = 256;
     (status = 403, description = "not from here", body = ref("#/components/schemas/FaultBody")),
     (status = 404, description = "no such rollout", body = ref("#/components/schemas/FaultBody")),
     (status = 413, description = "too large", body = ref("#/components/schemas/FaultBody")),
+    (status = 504, description = "no answer in time; it may take effect still", body = ref("#/components/schemas/FaultBody")),
     (status = 429, description = "too many; see Retry-After", body = ref("#/components/schemas/FaultBody"))))]
 pub(super) async fn command(
     State(house): State<House>,
@@ -44,11 +45,36 @@ pub(super) async fn command(
     command.action(&action).map_err(|error| Fault::told(StatusCode::BAD_REQUEST, &error.to_string()))?;
     let key = key(&command, &headers)?;
     let attempt = command.attempt.clone();
-    let answer = house.control.command(&caller.user, &namespace, &name, &action, key, command).await;
+    let answer = obeyed(&house, caller.user, (&namespace, &name), &action, key, command).await?;
     if !answer.accepted && answer.rollout.is_none() && name != ALL {
         known(&house, &namespace, &name, attempt.as_deref()).await?;
     }
     Ok(answered(answer, StatusCode::OK))
+}
+
+/// Ends in time, and so does whoever waits; the command itself is carried to its end, also when nobody waits any more.
+async fn obeyed(
+    house: &House,
+    user: String,
+    (namespace, name): (&str, &str),
+    action: &str,
+    key: String,
+    command: Command,
+) -> Result<Answer, Fault> {
+    let (control, id) = (house.control.clone(), key.clone());
+    let (namespace, name, action) = (namespace.to_owned(), name.to_owned(), action.to_owned());
+    let obeying =
+        tokio::spawn(async move { control.command(&user, &namespace, &name, &action, key, command).await });
+    match tokio::time::timeout(house.limits.command, obeying).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) => Err(Fault::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("no answer within {:?}; whether it took effect is not known", house.limits.command),
+            format!(
+                "look with GET /api/v1/rollouts, or send it again with id {id:?}, which never has a second effect"
+            ),
+        )),
+    }
 }
 
 /// A refusal is an answer too.

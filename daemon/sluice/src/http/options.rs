@@ -20,6 +20,8 @@ pub struct HttpOptions {
 pub struct HttpLimits {
     /// From the first byte of the body to the answer; streams excepted.
     pub request: Duration,
+    /// Until a command is answered. It goes on all the same: what was asked for is not half done.
+    pub command: Duration,
     /// For the headers of a request, and the longest idle time of a connection.
     pub headers: Duration,
     pub connections: usize,
@@ -42,6 +44,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         HttpLimits {
             request: Duration::from_secs(8),
+            command: Duration::from_secs(5),
             headers: Duration::from_secs(10),
             connections: 1024,
             streams: 256,

@@ -205,8 +205,7 @@ impl Daemon {
                 )
             });
         };
-        let policy =
-            Policy::parse("data.policy", inline.to_string().as_bytes()).map_err(|fault| fault.to_string())?;
+        let policy = Policy::from_json("data.policy", inline).map_err(|faults| faults.to_string())?;
         let (given, wanted) = ((&policy.metadata.namespace, &policy.metadata.name), (namespace, name));
         if (given.0.as_str(), given.1.as_str()) != wanted {
             return Err(format!(

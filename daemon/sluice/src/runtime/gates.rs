@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{Zoned, civil::Weekday, tz::TimeZone};
 use sluice_rollout::{GateAnswer, GateId, Outcome, Phase, Timestamp};
-use sluice_wire::policy::{Day, Freeze, GateKind};
+use sluice_wire::policy::{Dates, Day, Freeze, GateKind, Hours};
 
 use super::{clock::now, edge::Edge};
 
@@ -76,12 +76,12 @@ fn frozen(freeze: &Freeze, at: Timestamp) -> Result<Option<String>, String> {
         return Ok(Some(format!("no change on {:?}", local.weekday())));
     }
     for hours in &freeze.hours {
-        if within_hours(hours, &local)? {
+        if Hours::parse(hours)?.contain(local.time()) {
             return Ok(Some(format!("no change {hours} {}", freeze.zone)));
         }
     }
     for dates in &freeze.dates {
-        if within_dates(dates, &local)? {
+        if Dates::parse(dates)?.contain(local.date()) {
             return Ok(Some(format!("no change {dates}")));
         }
     }
@@ -98,24 +98,6 @@ fn weekday(day: Day) -> Weekday {
         Day::Sat => Weekday::Saturday,
         Day::Sun => Weekday::Sunday,
     }
-}
-
-/// `22:00-06:00`, past midnight too.
-fn within_hours(hours: &str, local: &Zoned) -> Result<bool, String> {
-    let wrong = || format!("hours {hours:?}: write 22:00-06:00");
-    let (from, to) = hours.split_once('-').ok_or_else(wrong)?;
-    let time = |text: &str| text.trim().parse::<jiff::civil::Time>().map_err(|_| wrong());
-    let (from, to, now) = (time(from)?, time(to)?, local.time());
-    Ok(if from <= to { from <= now && now < to } else { now >= from || now < to })
-}
-
-/// `2026-12-24..2026-12-27`, both included.
-fn within_dates(dates: &str, local: &Zoned) -> Result<bool, String> {
-    let wrong = || format!("dates {dates:?}: write 2026-12-24..2026-12-27");
-    let (from, to) = dates.split_once("..").ok_or_else(wrong)?;
-    let date = |text: &str| text.trim().parse::<jiff::civil::Date>().map_err(|_| wrong());
-    let (from, to) = (date(from)?, date(to)?);
-    Ok((from..=to).contains(&local.date()))
 }
 
 #[cfg(test)]

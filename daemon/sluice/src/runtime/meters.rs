@@ -32,6 +32,7 @@ pub struct Meters {
     save_seconds: Histogram,
     write_seconds: Histogram,
     unsaved: Gauge<i64, std::sync::atomic::AtomicI64>,
+    policy_faults: Gauge,
 }
 
 /// What stands there at 0 from the start: a counter that appears with its first count hides that count from `increase()`.
@@ -46,7 +47,11 @@ impl Default for Meters {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sluice");
         let rollouts = Family::<By, Gauge>::default();
-        registry.register("rollouts", "Rollouts by phase", rollouts.clone());
+        registry.register(
+            "rollouts",
+            "Rollouts in this daemon's hands now, by phase; one that has ended counts until its drain and its last words are done",
+            rollouts.clone(),
+        );
         let transitions = Family::<By, Counter>::default();
         registry.register("transitions", "Transitions by reason", transitions.clone());
         let verdicts = Family::<By, Counter>::default();
@@ -71,6 +76,12 @@ impl Default for Meters {
             "Rollouts whose last decision waits for the store",
             unsaved.clone(),
         );
+        let policy_faults = Gauge::default();
+        registry.register(
+            "policy_faults",
+            "What is wrong with the policy files now, one a fault; the log names each",
+            policy_faults.clone(),
+        );
         let meters = Meters {
             registry,
             rollouts,
@@ -82,6 +93,7 @@ impl Default for Meters {
             save_seconds,
             write_seconds,
             unsaved,
+            policy_faults,
         };
         meters.begin_at_zero();
         meters
@@ -140,6 +152,10 @@ impl Meters {
         } else {
             self.unsaved.dec()
         };
+    }
+
+    pub fn policy_faults(&self, faults: usize) {
+        self.policy_faults.set(i64::try_from(faults).unwrap_or(i64::MAX));
     }
 
     /// The text exposition.

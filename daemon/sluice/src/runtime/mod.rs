@@ -138,6 +138,7 @@ impl Daemon {
             tasks: TaskTracker::new(),
         });
         daemon.book.reload()?;
+        daemon.parts.meters.policy_faults(daemon.book.faults().len());
         daemon.take_up().await?;
         intake::start(&daemon).await?;
         daemon.tasks.spawn(watch_policies(daemon.clone()));
@@ -210,14 +211,21 @@ impl Entry {
 }
 
 async fn watch_policies(daemon: Arc<Daemon>) {
+    let mut told = None;
     while daemon.stop.run_until_cancelled(tokio::time::sleep(RELOAD_EVERY)).await.is_some() {
         let reading = daemon.clone();
-        match tokio::task::spawn_blocking(move || reading.book.reload()).await {
-            Ok(Ok(true)) => tracing::info!(policies = ?daemon.book.names(), "policies read again"),
-            Ok(Ok(false)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the policy folder cannot be read"),
-            Err(error) => tracing::error!(%error, "reading the policies failed"),
+        let read = tokio::task::spawn_blocking(move || reading.book.reload()).await;
+        let trouble = match read {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        daemon.parts.meters.policy_faults(daemon.book.faults().len() + usize::from(trouble.is_some()));
+        // Said once, not every two seconds.
+        if let Some(why) = trouble.as_ref().filter(|why| told.as_ref() != Some(*why)) {
+            tracing::error!("the policies cannot be read; the former ones stay: {why}");
         }
+        told = trouble;
     }
 }
 

@@ -241,10 +241,10 @@ async fn a_body_that_never_ends_gets_an_answer() {
 
 #[tokio::test]
 async fn an_answer_that_does_not_come_says_that_nothing_is_known() {
-    let limits = HttpLimits { request: Duration::from_millis(200), ..HttpLimits::default() };
+    let limits = HttpLimits { command: Duration::from_millis(200), ..HttpLimits::default() };
     let house = open_with(Fake::new(), HttpOptions { limits, ..HttpOptions::default() }).await;
     *house.fake.mute.lock().unwrap() = true;
-    let (status, fault) = house.post(PAUSE, "").await;
+    let (status, fault) = house.post(PAUSE, r#"{"id": "pause-7"}"#).await;
     assert_eq!(status, 504);
-    assert!(fault["remedy"].as_str().unwrap().contains("same id"), "{fault}");
+    assert!(fault["remedy"].as_str().unwrap().contains("send it again with id \"pause-7\""), "{fault}");
 }

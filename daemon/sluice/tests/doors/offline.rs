@@ -60,7 +60,7 @@ async fn a_fault_names_file_line_column_and_field() {
         ("{weight: 50}", "{weight: 5}", "policy.yaml:9:25: spec.steps[1].weight: step 2 has weight 5 %"),
         ("{weight: 50}", "{weight: 101}", "policy.yaml:9:"),
         ("v1alpha1", "v9", "policy.yaml:1:1: apiVersion: "),
-        ("name: checkout, namespace", "name: Check out, namespace", "policy.yaml:3:1: metadata: "),
+        ("name: checkout, namespace", "name: Check out, namespace", "policy.yaml:3:12: metadata.name: "),
         ("http://alertmanager", "alertmanager", "policy.yaml:10:28: spec.alerts[0].alertmanager.url: "),
         ("{enabled: false}", "{p99: fast}", "policy.yaml:8:"),
         ("spec:", "spec: [", "policy.yaml:"),
@@ -70,6 +70,50 @@ async fn a_fault_names_file_line_column_and_field() {
         assert!(ran.out.starts_with(told), "{wrong}: {}", ran.out);
         assert!(ran.out.contains("1 fault,"), "{}", ran.out);
     }
+}
+
+#[tokio::test]
+async fn all_that_is_wrong_is_told_at_once_with_what_would_be_right() {
+    let wrong = POLICY
+        .replace("httpRoute: {name", "httproute: {name")
+        .replace("[{weight: 5}, {weight: 50}]", "[5, 50]")
+        .replace("preset: istio", "preset: instio")
+        .replace("alertmanager:9093", "\\tx");
+    let ran = Desk::with(&wrong.replace("\\t", " ")).sluice("validate policy.yaml").await;
+    let told: Vec<&str> = ran.out.lines().collect();
+    for (line, begin) in [
+        "policy.yaml:5:12: spec.target.httproute: is none; did you mean httpRoute?",
+        "policy.yaml:7:55: spec.metrics.prometheus.preset: \"instio\" is none; did you mean istio?",
+        "policy.yaml:9:11: spec.steps[0]: 5 stands where a mapping is expected: write {weight: …}",
+        "policy.yaml:9:14: spec.steps[1]: 50 stands where a mapping is expected: write {weight: …}",
+        "policy.yaml:10:28: spec.alerts[0].alertmanager.url: ",
+        "0 sound policies, 5 faults, 0 warnings",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(told.get(line).is_some_and(|told| told.starts_with(begin)), "{begin}\n{}", ran.out);
+    }
+}
+
+#[tokio::test]
+async fn folders_in_folders_are_checked_and_one_without_policies_is_told() {
+    let desk = Desk::with(POLICY);
+    std::fs::create_dir_all(desk.dir.path().join("team/empty")).unwrap();
+    desk.put(
+        "team/other.yaml",
+        POLICY.replace("name: checkout,", "name: other,").replace("weight: 5}", "weight: 0}"),
+    );
+    let ran = desk.sluice("validate .").await;
+    assert!(
+        ran.out.starts_with("./team/other.yaml:9:12: spec.steps[0].weight: step 1 has weight 0 %"),
+        "{ran:?}"
+    );
+    assert!(ran.out.ends_with("1 sound policy, 1 fault, 0 warnings\n"), "{ran:?}");
+    let ran = desk.sluice("validate team/empty").await;
+    assert!(ran.code == 2 && ran.err.contains("team/empty: no .yaml, .yml or .json file"), "{ran:?}");
+    let ran = desk.sluice("validate nowhere.yaml").await;
+    assert!(ran.code == 2 && ran.err.contains("nowhere.yaml: No such file"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -90,7 +134,11 @@ async fn what_cannot_work_is_a_warning_and_with_strict_a_fault() {
     for (right, wrong, told) in [
         ("  alerts: [{alertmanager: {url: http://alertmanager:9093}}]\n", "", "spec.alerts: nobody is told"),
         ("canary: {deployment: checkout-canary}, ", "", "spec.workloads: copyTemplate needs both"),
-        ("preset: istio", "preset: haproxy", "warning: spec.analysis.latency"),
+        (
+            "preset: istio",
+            "preset: haproxy, labels: {stable: v1, canary: v2}",
+            "warning: spec.analysis.latency",
+        ),
         ("  analysis: {latency: {enabled: false}}", "  bake: {for: 0}", "spec.bake.for: without a bake"),
     ] {
         let policy =

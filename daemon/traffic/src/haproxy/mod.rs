@@ -10,7 +10,7 @@ mod ledger;
 mod runtime;
 mod weights;
 
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use sluice_rollout::{Fence, Weight};
 use sluice_wire::policy;
 
 use crate::poll::poll;
-use crate::{AbortMark, Observed, Target, TargetError, Wanted};
+use crate::{AbortMark, Observed, Target, TargetError, Unfit, Wanted};
 use ledger::{Entry, Ledger};
 use runtime::{Address, Runtime};
 use weights::Arms;
@@ -55,11 +55,8 @@ fn address(socket: &str) -> Result<Address, TargetError> {
     if socket.contains('/') {
         return Ok(Address::Unix(socket.into()));
     }
-    let unfit = |why: &str| {
-        TargetError::NotAsNeeded(format!(
-            "target.haproxy.socket {socket:?}: {why}; give a path such as /run/haproxy/admin.sock, or 127.0.0.1:9999"
-        ))
-    };
+    check_socket(socket)?;
+    let unfit = |why: &str| TargetError::from(not_the_socket(socket, why));
     let found = socket.to_socket_addrs().map_err(|error| unfit(&error.to_string()))?.next();
     match found {
         Some(address) if address.ip().is_loopback() => Ok(Address::Tcp(address)),
@@ -68,9 +65,42 @@ fn address(socket: &str) -> Result<Address, TargetError> {
     }
 }
 
+fn not_the_socket(socket: &str, why: &str) -> Unfit {
+    let remedy = "give a path such as /run/haproxy/admin.sock, or 127.0.0.1:9999";
+    Unfit::new("haproxy.socket", format!("{socket:?}: {why}; {remedy}"))
+}
+
+/// As far as that goes without looking up a name.
+fn check_socket(socket: &str) -> Result<(), Unfit> {
+    let unfit = |why: &str| Err(not_the_socket(socket, why));
+    if socket.contains('/') {
+        return Ok(());
+    }
+    match (socket.parse::<SocketAddr>(), socket.rsplit_once(':')) {
+        (Ok(address), _) if !address.ip().is_loopback() => {
+            unfit("not on loopback, and the runtime API has no authentication")
+        }
+        (Ok(_), _) => Ok(()),
+        (Err(_), Some((host, port))) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+        (Err(_), _) => unfit("neither a path nor host:port"),
+    }
+}
+
+/// What is wrong with the block itself, steps that these servers cannot express included.
+pub(crate) fn check(config: &policy::Haproxy, weights: &[Weight]) -> Vec<Unfit> {
+    let mut unfit: Vec<Unfit> =
+        [check_socket(&config.socket).err(), check_names(config).err()].into_iter().flatten().collect();
+    if unfit.is_empty() {
+        let arms = Arms { stable: config.stable.len() as u64, canary: config.canary.len() as u64 };
+        let finer = weights.iter().filter_map(|weight| arms.numbers(*weight).err());
+        unfit.extend(finer.map(|error| Unfit::new("haproxy", error.to_string())));
+    }
+    unfit
+}
+
 /// Names go into a command line: what could end or widen the command is refused.
-fn check_names(config: &policy::Haproxy) -> Result<(), TargetError> {
-    let unfit = |why: String| Err(TargetError::NotAsNeeded(format!("target.haproxy: {why}")));
+fn check_names(config: &policy::Haproxy) -> Result<(), Unfit> {
+    let unfit = |why: String| Err(Unfit::new("haproxy", why));
     // What HAProxy takes for names (https://docs.haproxy.org/2.6/configuration.html#2.2).
     let is_name = |name: &str| {
         !name.is_empty()

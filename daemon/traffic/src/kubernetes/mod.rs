@@ -16,6 +16,7 @@
 mod decide;
 pub(crate) mod httproute;
 pub(crate) mod marks;
+pub(crate) mod names;
 pub(crate) mod object;
 mod pair;
 pub(crate) mod patch;

@@ -13,8 +13,8 @@ use sluice_wire::policy;
 
 use super::object::{KindName, Object, Place};
 use super::patch::{add, path, remove, test};
-use super::{Kind, KubeTarget};
-use crate::{Clients, TargetError};
+use super::{Kind, KubeTarget, names};
+use crate::{Clients, TargetError, Unfit};
 
 pub(crate) const SERVICE: KindName = KindName {
     group: "",
@@ -38,28 +38,30 @@ pub(crate) async fn connect(
 ) -> Result<KubeTarget<Selector>, TargetError> {
     let namespace = config.namespace.as_deref().unwrap_or(namespace);
     let object = Object::connect(clients, &SERVICE, namespace, &config.name).await?;
-    let selector = Selector::new(config);
-    selector.check_policy(&object.place)?;
-    Ok(KubeTarget::new(selector, object))
+    if let Some(unfit) = check(config).into_iter().next() {
+        return Err(unfit.into());
+    }
+    Ok(KubeTarget::new(Selector::new(config), object))
+}
+
+/// Labels that tell the two versions apart.
+pub(crate) fn check(config: &policy::ServiceFlip) -> Vec<Unfit> {
+    let mut unfit = names::object("service", &config.name, config.namespace.as_deref());
+    for (field, labels) in [("service.stable", &config.stable), ("service.canary", &config.canary)] {
+        if labels.is_empty() {
+            unfit.push(Unfit::new(field, "names no labels, for example {app: blue}"));
+        }
+    }
+    if config.stable == config.canary {
+        let why = "the same labels as stable: name those that tell the canary's pods apart";
+        unfit.push(Unfit::new("service.canary", why));
+    }
+    unfit
 }
 
 impl Selector {
     pub fn new(config: &policy::ServiceFlip) -> Self {
         Selector { stable: config.stable.clone(), canary: config.canary.clone() }
-    }
-
-    fn check_policy(&self, place: &Place) -> Result<(), TargetError> {
-        let labels = |role: &str| format!("target.service.{role} names no labels, for example {{app: blue}}");
-        let why = if self.stable.is_empty() {
-            labels("stable")
-        } else if self.canary.is_empty() {
-            labels("canary")
-        } else if self.stable == self.canary {
-            "target.service.stable and canary are the same labels".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(place.unfit("spec.selector", why))
     }
 
     /// Labels that either version names.

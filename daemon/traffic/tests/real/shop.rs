@@ -7,33 +7,13 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::Value;
 use sluice_rig::Kube;
+use sluice_rig::kube::deployed_rights;
 use sluice_rollout::{Fence, RolloutId, Weight};
 use sluice_traffic::{Clients, Observed, Target, TargetError, Wanted, Workloads};
 use sluice_wire::policy;
 
 /// Generous: the machine may be busy. Nothing waits this long when all is well.
 pub const LIMIT: Duration = Duration::from_secs(30);
-
-/// What a daemon may do, and not more.
-const RIGHTS: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: sluice}
-rules:
-- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes], verbs: [get, list, watch, patch]}
-- {apiGroups: [networking.istio.io], resources: [virtualservices], verbs: [get, list, watch, patch]}
-- {apiGroups: [''], resources: [services], verbs: [get, list, watch, patch]}
-- {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch, patch]}
-- {apiGroups: [apps], resources: [replicasets], verbs: [get, list]}
-- {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [get, list, patch]}
-- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: sluice}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: sluice}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: sluice}]
-";
 
 pub struct Shop {
     pub kube: &'static Kube,
@@ -44,7 +24,7 @@ impl Shop {
     pub async fn open(label: &str) -> Shop {
         let kube = Kube::shared().await.unwrap();
         let namespace = kube.namespace(label).await.unwrap();
-        kube.apply(&namespace, RIGHTS).await.unwrap();
+        kube.apply(&namespace, &deployed_rights().unwrap()).await.unwrap();
         Shop { kube, namespace }
     }
 

@@ -1,12 +1,10 @@
 //! Margins as people write them: `1.25x`, `1.25x + 0.1%`.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sluice_analyzers::plan::Margin;
 
-use crate::units::Percent;
+use crate::units::{Percent, written_as_text};
 
 /// A factor: `1.25x`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,32 +63,6 @@ impl fmt::Display for WorseBy {
         write!(f, "{}", self.ratio)?;
         if self.plus.0 > 0.0 { write!(f, " + {}", self.plus) } else { Ok(()) }
     }
-}
-
-macro_rules! written_as_text {
-    ($type:ident, $pattern:literal, $description:literal) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                $type::parse(&text).map_err(de::Error::custom)
-            }
-        }
-
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl JsonSchema for $type {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($type).into()
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": "string", "pattern": $pattern, "description": $description})
-            }
-        }
-    };
 }
 
 written_as_text!(Ratio, r"^[0-9.]+ ?x$", "A factor: 1.25x");

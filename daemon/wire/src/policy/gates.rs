@@ -1,5 +1,9 @@
 //! `gates:` what must say yes first.
 
+use jiff::{
+    civil::{Date, Time},
+    tz::TimeZone,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +60,72 @@ pub enum Day {
     Fri,
     Sat,
     Sun,
+}
+
+impl Freeze {
+    /// The field (below this block) that is no calendar, and the remedy.
+    pub fn wrong(&self) -> Vec<(String, String)> {
+        let zone = TimeZone::get(&self.zone).err();
+        let zone = zone.map(|error| ("zone".to_owned(), format!("{error}; write for example Europe/Berlin")));
+        let hours = refused("hours", &self.hours, |text| Hours::parse(text).map(drop));
+        let dates = refused("dates", &self.dates, |text| Dates::parse(text).map(drop));
+        zone.into_iter().chain(hours).chain(dates).collect()
+    }
+}
+
+fn refused(
+    field: &str,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<(), String>,
+) -> Vec<(String, String)> {
+    let refused = |(index, text): (usize, &String)| Some((format!("{field}[{index}]"), parse(text).err()?));
+    texts.iter().enumerate().filter_map(refused).collect()
+}
+
+/// `22:00-06:00`, past midnight too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hours {
+    pub from: Time,
+    pub to: Time,
+}
+
+/// `2026-12-24..2026-12-27`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dates {
+    pub from: Date,
+    pub to: Date,
+}
+
+impl Hours {
+    pub fn parse(text: &str) -> Result<Hours, String> {
+        let wrong = || format!("hours {text:?}: write for example 22:00-06:00");
+        let (from, to) = text.split_once('-').ok_or_else(wrong)?;
+        let time = |text: &str| text.trim().parse().map_err(|_| wrong());
+        Ok(Hours { from: time(from)?, to: time(to)? })
+    }
+
+    pub fn contain(&self, at: Time) -> bool {
+        let Hours { from, to } = *self;
+        if from <= to { from <= at && at < to } else { at >= from || at < to }
+    }
+}
+
+impl Dates {
+    pub fn parse(text: &str) -> Result<Dates, String> {
+        let wrong = || format!("dates {text:?}: write for example 2026-12-24..2026-12-27");
+        let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+        let date = |text: &str| text.trim().parse().map_err(|_| wrong());
+        let (from, to) = (date(from)?, date(to)?);
+        if to < from {
+            Err(format!("dates {text:?} end before they begin: write the earlier one first"))
+        } else {
+            Ok(Dates { from, to })
+        }
+    }
+
+    pub fn contain(&self, at: Date) -> bool {
+        (self.from..=self.to).contains(&at)
+    }
 }
 
 fn utc() -> String {

@@ -1,11 +1,15 @@
 //! The policy: what a team writes. A file, a custom resource, or inlined in a message: one schema.
 //!
-//! [`Policy::parse`] answers with everything checked, or with file, line and field of what is wrong.
+//! [`Policy::parse`] answers with everything checked, or with file, line, field and remedy of all that is wrong.
 
 mod alerts;
+mod document;
+mod fault;
+mod form;
 mod gates;
 mod metrics;
 mod resolve;
+mod scalars;
 mod target;
 mod workloads;
 
@@ -14,15 +18,17 @@ use serde::{Deserialize, Serialize};
 use sluice_rollout::Weight;
 
 pub use alerts::{AlertSink, AlertWebhook, Alertmanager, OWN_LABELS, Slack};
-pub use gates::{Day, Freeze, Gate, GateKind};
+pub use document::{Place, Places};
+pub use fault::{PolicyFault, PolicyFaults};
+pub use gates::{Dates, Day, Freeze, Gate, GateKind, Hours};
 pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
-pub use resolve::PolicyFault;
+pub use resolve::MOST_POLICY_BYTES;
 pub use target::{Haproxy, HttpRoute, ServiceFlip, Target, VirtualService, Webhook};
 pub use workloads::{PromoteBy, Workload, Workloads};
 
 use crate::{
     analysis::Analysis,
-    units::{Percent, Span},
+    units::{Percent, Span, StepWeight},
 };
 
 /// A whole policy document.
@@ -83,7 +89,7 @@ pub struct Spec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StepSpec {
     /// Percent of the traffic to the canary.
-    #[schemars(with = "f64", range(min = 0.01, max = 99.99))]
+    #[schemars(with = "StepWeight")]
     pub weight: Weight,
     /// In place of `limits.step.min` and `max`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

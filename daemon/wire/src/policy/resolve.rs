@@ -1,77 +1,86 @@
-//! From the document to what the machine trusts. Every fault names file, line, field and remedy.
+//! From the document to what the machine trusts. Every fault names file, line, field and remedy, and all are told at once.
 
 use std::time::Duration;
 
 use sluice_analyzers::{Plan, PlanError};
 use sluice_rollout as rollout;
 use sluice_rollout::{
-    GateId, GateSpec, OnDeadline, OnDrift, OnTrouble, OnUndrained, Promote, RolloutId, Weight,
+    GateId, GateSpec, OnDeadline, OnDrift, OnTrouble, OnUndrained, PolicyError, Promote, RolloutId, Weight,
 };
 
+use super::document::{self, Node};
 use super::{
-    Gate, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Policy, PromoteBy, StepSpec, Target,
+    AlertSink, Gate, GateKind, Metadata, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Places,
+    Policy, PolicyFault, PolicyFaults, PromoteBy, StepSpec, Target, form,
 };
 use crate::API_VERSION;
+
+/// `kind:` of a policy.
+const KIND: &str = "RolloutPolicy";
 
 /// A policy document larger than this is refused unread.
 pub const MOST_POLICY_BYTES: usize = 256 * 1024;
 
-/// Why a document is no policy.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum PolicyFault {
-    #[error("{file}: {bytes} bytes are more than a policy may have ({most}); is this the right file?")]
-    TooLarge { file: String, bytes: usize, most: usize },
-    #[error("{file}: not UTF-8 text: {why}")]
-    NoText { file: String, why: String },
-    /// The reader's own words: line, column, field, and what was expected.
-    #[error("{file}:{line}:{column}: {why}")]
-    Form { file: String, line: usize, column: usize, why: String },
-    #[error("{file}: {field}: {why}")]
-    Field { file: String, field: String, why: String },
-}
+/// A field and what is wrong with it.
+type Wrong = (String, String);
 
 impl Policy {
     /// Reads YAML (or JSON, which is YAML). `file` is named in faults only.
-    pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, PolicyFault> {
-        if bytes.len() > MOST_POLICY_BYTES {
-            return Err(PolicyFault::TooLarge {
-                file: file.into(),
-                bytes: bytes.len(),
-                most: MOST_POLICY_BYTES,
-            });
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, PolicyFaults> {
+        let text = text(file, bytes)?;
+        match serde_saphyr::from_str::<Policy>(text) {
+            Ok(policy) => PolicyFaults::located(file, policy.wrong(), bytes).map_or(Ok(policy), Err),
+            Err(error) => Err(misread(file, text, &error)),
         }
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| PolicyFault::NoText { file: file.into(), why: error.to_string() })?;
-        let policy: Policy = serde_saphyr::from_str(text).map_err(|error| form_fault(file, &error))?;
-        policy.check(file)?;
-        Ok(policy)
     }
 
-    fn check(&self, file: &str) -> Result<(), PolicyFault> {
-        let fault =
-            |field: &str, why: String| PolicyFault::Field { file: file.into(), field: field.into(), why };
-        if self.api_version != API_VERSION {
-            return Err(fault(
-                "apiVersion",
-                format!("{:?} is unknown; this Sluice reads {API_VERSION}", self.api_version),
-            ));
-        }
-        if self.kind != "RolloutPolicy" {
-            return Err(fault("kind", format!("{:?} is unknown; write RolloutPolicy", self.kind)));
-        }
-        RolloutId::new(&self.metadata.namespace, &self.metadata.name, "check")
-            .map_err(|error| fault("metadata", error.to_string()))?;
-        self.check_gates().map_err(|(field, why)| fault(&field, why))?;
+    /// A policy that came inside a message.
+    pub fn from_json(field: &str, value: &serde_json::Value) -> Result<Policy, PolicyFaults> {
+        Policy::parse(field, value.to_string().as_bytes()).map_err(PolicyFaults::without_places)
+    }
+
+    /// Everything that the types alone do not say.
+    fn wrong(&self) -> Vec<Wrong> {
+        let mut wrong = Vec::new();
+        wrong.extend(wrong_head(&self.api_version, &self.kind, &self.metadata));
+        wrong.extend(self.wrong_gates());
         for (index, sink) in self.spec.alerts.iter().enumerate() {
-            sink.check().map_err(|(field, why)| fault(&format!("spec.alerts[{index}].{field}"), why))?;
+            wrong.extend(wrong_sink(index, sink));
         }
-        self.spec.bake_weight().map_err(|why| fault("spec.bake.holdback", why))?;
-        self.machine().check().map_err(|error| fault("spec.steps", error.to_string()))?;
-        self.plan().map_err(|error| {
-            let PlanError { field, value, why, remedy } = error;
-            fault(&format!("spec.analysis.{field}"), format!("{value} {why}; {remedy}"))
-        })?;
-        Ok(())
+        if let Err(why) = self.spec.bake_weight() {
+            wrong.push(("spec.bake.holdback".to_owned(), why));
+            return wrong;
+        }
+        let steps = self.machine().faults();
+        wrong.extend(steps.iter().map(|error| (step_field(error), error.to_string())));
+        if steps.is_empty() {
+            wrong.extend(self.plan().err().map(|error| {
+                let PlanError { field, value, why, remedy } = error;
+                (format!("spec.analysis.{field}"), format!("{value} {why}; {remedy}"))
+            }));
+        }
+        wrong
+    }
+
+    /// Freeze calendars that cannot be read, with their fields. (Time zones come from the host's database.)
+    pub fn wrong_calendars(&self) -> Vec<(String, String)> {
+        let spec = &self.spec;
+        let steps = spec.steps.iter().enumerate();
+        let steps = steps.map(|(index, step)| (format!("spec.steps[{index}].gates"), &step.gates));
+        let all =
+            [("spec.gates".to_owned(), &spec.gates), ("spec.promoteGates".to_owned(), &spec.promote_gates)];
+        let gates = all.into_iter().chain(steps);
+        let wrong = gates.flat_map(|(field, gates)| {
+            gates.iter().enumerate().flat_map(move |(index, gate)| {
+                let below = format!("{field}[{index}].freeze");
+                let wrong = match &gate.kind {
+                    GateKind::Freeze(freeze) => freeze.wrong(),
+                    GateKind::Approval {} | GateKind::Webhook { .. } | GateKind::Rollout { .. } => Vec::new(),
+                };
+                wrong.into_iter().map(move |(name, why)| (format!("{below}.{name}"), why))
+            })
+        });
+        wrong.collect()
     }
 
     /// What the windows are judged by, before history is known.
@@ -83,22 +92,21 @@ impl Policy {
     }
 
     /// Gate names are told apart by the machine, so they must differ.
-    fn check_gates(&self) -> Result<(), (String, String)> {
+    fn wrong_gates(&self) -> Vec<Wrong> {
         let mut seen = std::collections::BTreeSet::new();
-        let steps = self.spec.steps.iter().enumerate().flat_map(|(i, step)| {
-            step.gates.iter().map(move |gate| (format!("spec.steps[{i}].gates"), gate))
-        });
-        let first = self.spec.gates.iter().map(|gate| ("spec.gates".to_owned(), gate));
-        let last = self.spec.promote_gates.iter().map(|gate| ("spec.promoteGates".to_owned(), gate));
-        for (field, gate) in first.chain(steps).chain(last) {
-            if !seen.insert(gate.name.clone()) {
-                return Err((
-                    field,
-                    format!("gate name {:?} is used twice; give each gate its own", gate.name),
-                ));
-            }
-        }
-        Ok(())
+        let of = |field: String, gates: &'_ [Gate]| -> Vec<(String, String)> {
+            let named = |(index, gate): (usize, &Gate)| (format!("{field}[{index}].name"), gate.name.clone());
+            gates.iter().enumerate().map(named).collect()
+        };
+        let steps = self.spec.steps.iter().enumerate();
+        let steps = steps.flat_map(|(i, step)| of(format!("spec.steps[{i}].gates"), &step.gates));
+        let all = of("spec.gates".to_owned(), &self.spec.gates)
+            .into_iter()
+            .chain(steps)
+            .chain(of("spec.promoteGates".to_owned(), &self.spec.promote_gates));
+        all.filter(|(_, name)| !seen.insert(name.clone()))
+            .map(|(field, name)| (field, format!("gate name {name:?} is used twice; give each gate its own")))
+            .collect()
     }
 
     /// What the machine works with.
@@ -206,15 +214,118 @@ impl From<OnTroubleSpec> for OnTrouble {
     }
 }
 
-fn form_fault(file: &str, error: &serde_saphyr::Error) -> PolicyFault {
-    let place = error.location();
-    let (line, column) = place.map_or((1, 1), |at| (at.line() as usize, at.column() as usize));
-    PolicyFault::Form { file: file.into(), line, column, why: plain(&error.to_string()) }
+fn wrong_head(api_version: &str, kind: &str, metadata: &Metadata) -> Vec<Wrong> {
+    let mut wrong = Vec::new();
+    if api_version != API_VERSION {
+        let why = format!("{api_version:?} is unknown; this Sluice reads {API_VERSION}");
+        wrong.push(("apiVersion".to_owned(), why));
+    }
+    if kind != KIND {
+        wrong.push(("kind".to_owned(), format!("{kind:?} is no policy; write {KIND}")));
+    }
+    for (field, namespace, name) in [
+        ("metadata.namespace", metadata.namespace.as_str(), "check"),
+        ("metadata.name", "check", metadata.name.as_str()),
+    ] {
+        let refused = RolloutId::new(namespace, name, "check").err();
+        wrong.extend(refused.map(|error| (field.to_owned(), error.to_string())));
+    }
+    wrong
+}
+
+fn wrong_sink(index: usize, sink: &AlertSink) -> Option<Wrong> {
+    sink.check().err().map(|(field, why)| (format!("spec.alerts[{index}].{field}"), why))
+}
+
+fn step_field(error: &PolicyError) -> String {
+    match error.step() {
+        Some(step) => format!("spec.steps[{}].{}", step - 1, error.field()),
+        None => format!("spec.{}", error.field()),
+    }
+}
+
+fn text<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, PolicyFault> {
+    let fault = |place, why| PolicyFault { file: file.to_owned(), place, field: None, why };
+    if bytes.len() > MOST_POLICY_BYTES {
+        let (bytes, most) = (bytes.len(), MOST_POLICY_BYTES);
+        let why = format!("{bytes} bytes are more than a policy may have ({most}); is this the right file?");
+        return Err(fault(None, why));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+        let why = "not UTF-8 text from here on: save the file as UTF-8 (is it a policy at all?)".to_owned();
+        fault(Some((line, column)), why)
+    })?;
+    let is_written = |line: &str| !line.trim_start().starts_with('#') && !matches!(line.trim(), "" | "---");
+    if text.trim_start_matches('\u{feff}').lines().any(is_written) {
+        return Ok(text);
+    }
+    Err(fault(None, format!("the file is empty: begin with apiVersion: {API_VERSION} and kind: {KIND}")))
+}
+
+/// Why serde has refused a document: everything about its form, and what can be said of its parts one by one.
+fn misread(file: &str, text: &str, error: &serde_saphyr::Error) -> PolicyFaults {
+    let root = match document::read(text) {
+        Ok(root) => root,
+        Err(syntax) => return unreadable(file, &syntax).into(),
+    };
+    let places = Places::within(&root);
+    let of_another_kind = root.get("kind").and_then(Node::text).filter(|kind| kind != KIND);
+    if let Some(kind) = of_another_kind {
+        let why = format!("{kind:?} is no policy; write {KIND}");
+        return PolicyFault::at(file, "kind".to_owned(), why, &places).into();
+    }
+    let misfits = form::misfits(&root).into_iter().map(|misfit| PolicyFault {
+        file: file.to_owned(),
+        place: Some(misfit.place),
+        field: (!misfit.field.is_empty()).then_some(misfit.field),
+        why: misfit.why,
+    });
+    let mut faults: Vec<PolicyFault> = misfits.collect();
+    let parts = wrong_parts(&root).into_iter();
+    faults.extend(parts.map(|(field, why)| PolicyFault::at(file, field, why, &places)));
+    PolicyFaults::of(faults).unwrap_or_else(|| unreadable(file, error).into())
+}
+
+/// Parts that can be read for themselves, whatever is wrong with the others.
+fn wrong_parts(root: &Node) -> Vec<Wrong> {
+    let mut wrong = Vec::new();
+    let text = |key: &str| root.get(key).and_then(Node::text);
+    let metadata = root.get("metadata").and_then(|node| serde_json::from_value(node.json()).ok());
+    if let (Some(version), Some(kind), Some(metadata)) = (text("apiVersion"), text("kind"), metadata) {
+        wrong.extend(wrong_head(&version, &kind, &metadata));
+    }
+    if let Some(Node::List(sinks)) = root.get("spec").and_then(|spec| spec.get("alerts")) {
+        for (index, (_, sink)) in sinks.iter().enumerate() {
+            let sink = serde_json::from_value(sink.json()).ok();
+            wrong.extend(sink.and_then(|sink| wrong_sink(index, &sink)));
+        }
+    }
+    wrong
+}
+
+/// What is no YAML, or holds another number of documents than one.
+fn unreadable(file: &str, error: &serde_saphyr::Error) -> PolicyFault {
+    let place = error.location().map(|at| (at.line() as usize, at.column() as usize));
+    let why = match error.without_snippet() {
+        serde_saphyr::Error::MultipleDocuments { .. } => {
+            "a second document begins here: a file holds one policy, so put each into a file of its own"
+                .to_owned()
+        }
+        other => plain(&other.to_string()),
+    };
+    PolicyFault { file: file.to_owned(), place, field: None, why }
 }
 
 /// The reader's message without its own position and source snippet.
 fn plain(message: &str) -> String {
-    message.lines().next().unwrap_or(message).trim_start_matches("error: ").to_owned()
+    let first = message.lines().next().unwrap_or(message).trim_start_matches("error: ");
+    match first.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
+        Some((place, why)) if place.contains("column") => why.to_owned(),
+        Some(_) | None => first.to_owned(),
+    }
 }
 
 #[cfg(test)]

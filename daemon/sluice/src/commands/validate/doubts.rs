@@ -6,8 +6,6 @@ use sluice_analyzers::{Arm, Plan, PodWindow, Verdict, Window};
 use sluice_wire::policy::{Metrics, Policy, Preset, PromoteBy, Workload};
 use sluice_wire::windows::Judging;
 
-use super::judge;
-
 /// What is assumed of a healthy service when its steps are tried out.
 const ERROR_SHARE: f64 = 0.01;
 const PODS: u64 = 3;
@@ -85,7 +83,7 @@ fn baking(policy: &Policy) -> Doubts {
 /// Tries each step with the traffic that the policy names and a healthy canary.
 fn undecidable(policy: &Policy) -> Vec<(String, String)> {
     let Some(per_second) = policy.spec.analysis.requests_per_second else { return Vec::new() };
-    let Ok(plan) = judge::planned(policy) else { return Vec::new() };
+    let Ok(plan) = policy.plan() else { return Vec::new() };
     // Only errors are tried out: no histogram is at hand here.
     let plan = Plan { latency: None, slo: Vec::new(), gauges: Vec::new(), ..plan };
     let machine = policy.machine();

@@ -2,22 +2,18 @@
 //! No server is asked.
 
 mod doubts;
-mod places;
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sluice_wire::policy::{Policy, PolicyFault};
+use sluice_wire::policy::{Places, PolicyFault};
 
 use crate::cli::{Exit, ValidateArgs};
+use crate::policy_files::{self, MOST_FILES};
 
-use super::{Failure, Screen, judge};
-use places::Places;
-
-/// Files in all folders together.
-const MOST_FILES: usize = 10_000;
+use super::{Failure, Screen};
 
 pub fn perform(args: &ValidateArgs, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut report = Report::default();
@@ -54,19 +50,15 @@ pub(super) struct Finding {
 
 fn check(path: &Path, names: &mut BTreeMap<String, String>, report: &mut Report) -> Result<(), Failure> {
     let (file, bytes) = read(path)?;
-    let places = Places::of(&bytes);
-    let policy = match Policy::parse(&file, &bytes) {
+    let policy = match policy_files::parse(&file, &bytes) {
         Ok(policy) => policy,
-        Err(fault) => {
-            report.faults.push(located(fault, &places));
+        Err(faults) => {
+            report.faults.extend(faults.iter().cloned().map(Finding::from));
             return Ok(());
         }
     };
     report.policies += 1;
-    if let Err(why) = judge::planned(&policy) {
-        report.faults.push(placed(&file, "spec.analysis", why, &places));
-        return Ok(());
-    }
+    let places = Places::of(&bytes);
     let name = format!("{}/{}", policy.metadata.namespace, policy.metadata.name);
     if let Some(other) = names.insert(name.clone(), file.clone()) {
         let why = format!("{name} stands in {other} too: give one of them another name");
@@ -94,62 +86,26 @@ fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
 fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in given {
-        if path.is_dir() {
-            files.extend(inside(path).map_err(|error| {
-                Failure::input(format!("{}: {error}", path.display()), "is it readable?")
-            })?);
-        } else {
-            files.push(path.clone());
+        let found = policy_files::list(path).map_err(|error| {
+            Failure::input(format!("{}: {error}", path.display()), "is it there, and readable?")
+        })?;
+        if found.is_empty() {
+            let error =
+                format!("{}: no .yaml, .yml or .json file in this folder or those in it", path.display());
+            return Err(Failure::input(error, "name files or folders of policies"));
         }
-    }
-    if files.is_empty() {
-        return Err(Failure::input(
-            "no .yaml, .yml or .json file was found",
-            "name files or folders of policies",
-        ));
+        files.extend(found);
     }
     files.truncate(MOST_FILES);
     Ok(files)
 }
 
-fn inside(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let paths: std::io::Result<Vec<PathBuf>> =
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
-    let is_policy = |path: &PathBuf| {
-        path.extension().is_some_and(|kind| ["yaml", "yml", "json"].iter().any(|known| kind == *known))
-    };
-    let mut paths: Vec<PathBuf> = paths?.into_iter().filter(is_policy).collect();
-    paths.sort();
-    Ok(paths)
-}
-
-/// A fault with line, column and field, as far as they can be known.
-fn located(fault: PolicyFault, places: &Places) -> Finding {
-    match fault {
-        PolicyFault::Form { file, line, column, why } => {
-            let field = places.field_at(line, column);
-            // The place stands in front already.
-            let message = why
-                .strip_prefix(&format!("line {line} column {column}: "))
-                .map_or(why.clone(), str::to_owned);
-            Finding { file, line: Some(line), column: Some(column), field, message }
-        }
-        PolicyFault::Field { file, field, why } => {
-            let field = step_named(&why).filter(|_| field == "spec.steps").unwrap_or(field);
-            placed(&file, &field, why, places)
-        }
-        PolicyFault::TooLarge { ref file, .. } | PolicyFault::NoText { ref file, .. } => {
-            let whole = fault.to_string();
-            let message = whole.strip_prefix(&format!("{file}: ")).unwrap_or(&whole).to_owned();
-            Finding { file: file.clone(), line: None, column: None, field: None, message }
-        }
+impl From<PolicyFault> for Finding {
+    fn from(fault: PolicyFault) -> Finding {
+        let PolicyFault { file, place, field, why } = fault;
+        let (line, column) = place.unzip();
+        Finding { file, line, column, field, message: why }
     }
-}
-
-/// `step 3 has …` is about the third one.
-fn step_named(why: &str) -> Option<String> {
-    let number: usize = why.strip_prefix("step ")?.split(' ').next()?.parse().ok()?;
-    Some(format!("spec.steps[{}].weight", number.checked_sub(1)?))
 }
 
 fn placed(file: &str, field: &str, message: String, places: &Places) -> Finding {

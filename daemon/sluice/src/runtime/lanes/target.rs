@@ -123,13 +123,26 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
     let stop = stop.clone();
     tasks.spawn(async move {
         let mut news = edge.target.watch();
+        let mut unseen = None;
         loop {
             let next = tokio::select! {
                 () = stop.cancelled() => return,
                 next = news.next() => next,
             };
             match next {
-                Some(Ok(observed)) => look(&edge, observed).await,
+                Some(Ok(observed)) => {
+                    unseen = None;
+                    look(&edge, observed).await;
+                }
+                // Deleted, or no longer as it is needed: said once, until it is seen again.
+                Some(Err(error)) if !error.retryable() => {
+                    let why = error.to_string();
+                    if unseen.as_ref() != Some(&why) {
+                        tracing::warn!(rollout = %edge.id, why, "the target cannot be read");
+                        edge.post.event(Event::TargetUnseen { why: why.clone() }).await;
+                        unseen = Some(why);
+                    }
+                }
                 Some(Err(error)) => {
                     tracing::debug!(rollout = %edge.id, %error, "the target cannot be watched just now")
                 }
