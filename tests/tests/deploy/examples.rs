@@ -8,7 +8,8 @@ use crate::deploy;
 #[test]
 fn every_example_policy_is_sound_and_none_is_doubtful() -> Result<()> {
     story(async {
-        for folder in ["examples/policies", "examples/walkthrough/policies"] {
+        for folder in ["examples/policies", "examples/walkthrough/policies", "examples/two-services/policies"]
+        {
             let folder = deploy(folder).display().to_string();
             let validated = cli::sluice(&["validate", "--strict", &folder, "-o", "json"], &[]).await?;
             ensure!(validated.code == 0, "{}", validated.text());

@@ -1,5 +1,5 @@
-//! The README's walk-through, line by line: its blocks are joined and run as one script, with real servers behind the
-//! addresses that it asks for.
+//! The README's walk-throughs, line by line: the blocks of one are joined and run as one script, with real servers behind
+//! the addresses that it asks for.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -18,17 +18,17 @@ use crate::text;
 const RATE: f64 = 100.0;
 /// Ends the script and all that it started; it takes about two minutes.
 const SCRIPT_LIMIT: &str = "420";
-/// A script that fails half-way must not leave its daemon behind.
-const CLEAN_UP: &str = "trap '[[ -z ${DAEMON-} ]] || kill \"$DAEMON\" 2> /dev/null || true' EXIT\n";
+/// A script that fails half-way must not leave behind what it began.
+const CLEAN_UP: &str = "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n";
 
 fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What stands in the fenced block after each `<!-- walkthrough:N -->`, in order.
-fn script() -> Result<String> {
+/// What stands in the fenced block after each `<!-- MARK:N -->`, in order.
+fn script(mark: &str) -> Result<String> {
     let readme = std::fs::read_to_string(root().join("README.md"))?;
-    let blocks: Vec<&str> = readme.split("<!-- walkthrough:").skip(1).collect();
+    let blocks: Vec<&str> = readme.split(&format!("<!-- {mark}:")).skip(1).collect();
     let mut script = String::from(CLEAN_UP);
     for (place, block) in blocks.iter().enumerate() {
         ensure!(
@@ -39,7 +39,7 @@ fn script() -> Result<String> {
         let (_, code) = block.split_once("```sh\n").context("no block")?;
         script += code.split_once("```").context("a block without an end")?.0;
     }
-    ensure!(blocks.len() > 5, "only {} blocks", blocks.len());
+    ensure!(blocks.len() >= 5, "only {} blocks", blocks.len());
     Ok(script)
 }
 
@@ -74,6 +74,14 @@ async fn run(script: &str, environment: &[(&str, String)]) -> Result<String> {
     Ok(said.into_owned())
 }
 
+/// With the program and the real servers.
+async fn path() -> Result<String> {
+    let program = binary::sluice().await?;
+    let program = program.parent().context("a program without a folder")?;
+    let servers = binaries::servers().join("bin");
+    Ok(format!("{}:{}:{}:/usr/sbin", program.display(), servers.display(), std::env::var("PATH")?))
+}
+
 #[test]
 fn the_readme_can_be_followed_line_by_line() -> Result<()> {
     story(async {
@@ -91,17 +99,11 @@ fn the_readme_can_be_followed_line_by_line() -> Result<()> {
             .wait_for("sum(http_requests_total{namespace=\"shop\"})", LIMIT, |count| count > RATE)
             .await?;
 
-        let program = binary::sluice().await?;
-        let program = program.parent().context("a program without a folder")?;
-        let path = std::env::var("PATH")?;
         let port = Port::free()?;
         let said = run(
-            &script()?,
+            &script("walkthrough")?,
             &[
-                (
-                    "PATH",
-                    format!("{}:{}:{path}", program.display(), binaries::servers().join("bin").display()),
-                ),
+                ("PATH", path().await?),
                 ("KUBECONFIG", kube.kubeconfig(Kube::ADMIN).display().to_string()),
                 ("NATS_URL", nats.url()),
                 ("PROMETHEUS_URL", shared.prometheus.url()),
@@ -114,6 +116,45 @@ fn the_readme_can_be_followed_line_by_line() -> Result<()> {
             ["promoted after", "registry.example/checkout:v2", "looking at the logs", "weight 0 read back"]
         {
             ensure!(said.contains(wanted), "nowhere {wanted:?} in\n{said}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_walk_through_without_kubernetes_can_be_followed_line_by_line() -> Result<()> {
+    story(async {
+        binaries::packaged("haproxy")?;
+        let (shop, v1, v2, listen) = (Port::free()?, Port::free()?, Port::free()?, Port::free()?);
+        let number = |port: &Port| port.address().port().to_string();
+        let address = listen.address();
+        let said = run(
+            &script("two-services")?,
+            &[
+                ("PATH", path().await?),
+                ("SHOP_PORT", number(&shop)),
+                ("V1_PORT", number(&v1)),
+                ("V2_PORT", number(&v2)),
+                ("SLUICE_LISTEN", address.to_string()),
+                ("SLUICE_SERVER", address.to_string()),
+            ],
+        )
+        .await?;
+        // The order in which a reader sees it: v1 at first, v2 promoted, v3 put back, and v2 still there.
+        let mut rest = said.as_str();
+        for wanted in [
+            "v1",
+            "0 faults",
+            "promoted after",
+            "\nv2\n",
+            "reverted after",
+            "exit code 1",
+            "errors",
+            "\nv2\n",
+        ] {
+            let (_, after) =
+                rest.split_once(wanted).with_context(|| format!("nowhere {wanted:?} in\n{said}"))?;
+            rest = after;
         }
         Ok(())
     })
