@@ -58,3 +58,6 @@ pub use judge::{Verdict, judge};
 pub use plan::{Plan, PlanError};
 pub use report::{Finding, Report, report};
 pub use window::{Arm, Bucket, PodWindow, Window, WindowError};
+
+/// Raised whenever the same windows may give other bits than before: a decision record names the version that judged.
+pub const VERSION: u32 = 1;

@@ -36,8 +36,8 @@ pub use error::{BusError, StoreError};
 pub use letter::{CUT_FROM, Headers, MESSAGE_ID, ORIGINAL_ID, REASON, REPLY_TO, SUBJECT};
 pub use nats::{Nats, NatsAuth, NatsConfig, TlsFiles};
 pub use plan::{
-    ANSWERS_BUCKET, LOG, Limits, MOST_BODY_BYTES, MOST_HEADER_BYTES, MOST_VALUE_BYTES, STATE_BUCKET, Stream,
-    StreamLimits,
+    ANSWERS_BUCKET, LOG, Limits, MOST_BODY_BYTES, MOST_HEADER_BYTES, MOST_VALUE_BYTES, RECORD, STATE_BUCKET,
+    Stream, StreamLimits,
 };
 
 /// No call takes longer, whatever happens to the server.
@@ -156,6 +156,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn append(&self, log: &str, line: Bytes) -> Result<(), StoreError>;
     /// The log's lines, oldest first, at most the last `most`.
     async fn log(&self, log: &str, most: usize) -> Result<Vec<Bytes>, StoreError>;
+    /// Appends a batch to the decision record named `record`. Records have limits of their own, so that they never push a
+    /// log's lines out.
+    async fn append_record(&self, record: &str, batch: Bytes) -> Result<(), StoreError>;
+    /// The record's batches that come after the place `after` (0: from the oldest that is kept), oldest first, each with
+    /// its place: as many as fit into `most_bytes`, and one where not even that fits.
+    async fn record(
+        &self,
+        record: &str,
+        after: u64,
+        most_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError>;
 }
 
 /// One kept message as a follower sees it.

@@ -1,4 +1,4 @@
-//! What both buses consist of: five streams, two buckets, and their limits. The one list of them.
+//! What both buses consist of: six streams, two buckets, and their limits. The one list of them.
 //!
 //! Overrides have a stream of their own, so that a flood of events never delays one. Nothing is without a limit: beyond
 //! it the oldest goes first, except for saved state, which is refused instead.
@@ -22,12 +22,14 @@ pub const STATE_BUCKET: &str = "SLUICE_STATE";
 pub const ANSWERS_BUCKET: &str = "SLUICE_ANSWERS";
 /// Root of the logs' subjects.
 pub const LOG: &str = "sluice.log";
+/// Root of the decision records' subjects.
+pub const RECORD: &str = "sluice.record";
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MIB: u64 = 1024 * 1024;
 
-/// One of the five streams.
+/// One of the six streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stream {
     Events,
@@ -35,6 +37,7 @@ pub enum Stream {
     Out,
     Dead,
     Log,
+    Records,
 }
 
 /// Limits of one stream. Beyond age or bytes the oldest message goes.
@@ -56,6 +59,9 @@ pub struct Limits {
     pub log: StreamLimits,
     /// Lines of one log.
     pub log_lines: u64,
+    pub records: StreamLimits,
+    /// Batches of one decision record.
+    pub record_batches: u64,
     /// Saved state as a whole; a save beyond it is refused.
     pub state_bytes: u64,
     pub answers_age: Duration,
@@ -72,6 +78,8 @@ impl Default for Limits {
             dead: limits(30 * DAY, 64),
             log: StreamLimits { duplicates: 2 * MINUTE, ..limits(90 * DAY, 512) },
             log_lines: 10_000,
+            records: StreamLimits { duplicates: 2 * MINUTE, ..limits(30 * DAY, 512) },
+            record_batches: 20_000,
             state_bytes: 1024 * MIB,
             answers_age: DAY,
             answers_bytes: 64 * MIB,
@@ -87,12 +95,14 @@ impl Limits {
             Stream::Out => self.out,
             Stream::Dead => self.dead,
             Stream::Log => self.log,
+            Stream::Records => self.records,
         }
     }
 }
 
 impl Stream {
-    pub const ALL: [Stream; 5] = [Stream::Events, Stream::Overrides, Stream::Out, Stream::Dead, Stream::Log];
+    pub const ALL: [Stream; 6] =
+        [Stream::Events, Stream::Overrides, Stream::Out, Stream::Dead, Stream::Log, Stream::Records];
 
     /// Its name on a NATS server.
     pub fn name(self) -> &'static str {
@@ -102,6 +112,7 @@ impl Stream {
             Stream::Out => "SLUICE_OUT",
             Stream::Dead => "SLUICE_DEAD",
             Stream::Log => "SLUICE_LOG",
+            Stream::Records => "SLUICE_RECORDS",
         }
     }
 
@@ -113,6 +124,7 @@ impl Stream {
             Stream::Out => OUT,
             Stream::Dead => DEAD,
             Stream::Log => LOG,
+            Stream::Records => RECORD,
         }
     }
 
@@ -120,7 +132,9 @@ impl Stream {
     pub fn pattern(self) -> String {
         match self {
             Stream::Dead => DEAD.to_owned(),
-            Stream::Events | Stream::Overrides | Stream::Out | Stream::Log => format!("{}.>", self.root()),
+            Stream::Events | Stream::Overrides | Stream::Out | Stream::Log | Stream::Records => {
+                format!("{}.>", self.root())
+            }
         }
     }
 
@@ -128,7 +142,9 @@ impl Stream {
     pub fn of(subject: &str) -> Option<Stream> {
         Stream::ALL.into_iter().find(|stream| match stream {
             Stream::Dead => subject == DEAD,
-            Stream::Events | Stream::Overrides | Stream::Out | Stream::Log => below(subject, stream.root()),
+            Stream::Events | Stream::Overrides | Stream::Out | Stream::Log | Stream::Records => {
+                below(subject, stream.root())
+            }
         })
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn incoming(subject: &str) -> Result<Stream, BusError> {
     literal(subject)?;
     match Way::of(subject)? {
         Way::Kept(stream @ (Stream::Events | Stream::Overrides)) => Ok(stream),
-        Way::Kept(Stream::Out | Stream::Dead | Stream::Log) | Way::Reply | Way::Request => {
+        Way::Kept(Stream::Out | Stream::Dead | Stream::Log | Stream::Records) | Way::Reply | Way::Request => {
             Err(refused(subject, "only sluice.event.… and sluice.override.… take messages from outside"))
         }
     }
@@ -86,7 +86,7 @@ pub(crate) fn followed(given: &str) -> Result<Way, BusError> {
         way @ (Way::Reply | Way::Kept(Stream::Events | Stream::Overrides | Stream::Out | Stream::Dead)) => {
             Ok(way)
         }
-        Way::Kept(Stream::Log) | Way::Request => Err(refused(
+        Way::Kept(Stream::Log | Stream::Records) | Way::Request => Err(refused(
             given,
             "follow sluice.out.>, sluice.event.>, sluice.override.>, sluice.reply.<user>.> or sluice.dead",
         )),

@@ -47,6 +47,8 @@ everywhere! {
     store::keys_are_found_by_prefix_whatever_their_names,
     store::a_full_store_refuses_and_keeps_what_it_has,
     store::a_log_keeps_its_last_lines_in_order,
+    store::a_record_is_read_on_from_any_place_and_keeps_its_last_batches,
+    store::a_flood_of_records_pushes_no_line_of_a_log_out,
     bad_input::subjects_that_would_mean_more_are_refused,
     bad_input::what_is_too_large_is_refused_with_the_limit,
     bad_input::headers_that_would_break_the_protocol_are_refused,

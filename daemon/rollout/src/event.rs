@@ -103,7 +103,7 @@ pub enum Action {
 }
 
 /// A command from a person on the bus.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Override {
     /// `source` and `id` of the message: a repeat gets the first answer again.
     pub key: String,
@@ -115,7 +115,8 @@ pub struct Override {
 }
 
 /// Everything that can cause work.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The rollout begins.
     Requested,

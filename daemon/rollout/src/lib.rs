@@ -34,3 +34,7 @@ pub use reason::Reason;
 pub use state::{Answered, Firing, Outcome, PauseReason, Phase, PromoteStage, RevertStage, State, Watch};
 pub use time::Timestamp;
 pub use weight::{Weight, WeightError};
+
+/// Raised whenever [`step`] may answer the same events otherwise than before: a decision record names the version that
+/// decided.
+pub const VERSION: u32 = 1;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use sluice_wire::{
     cloudevent::CloudEvent,
+    decisions::RecordPage,
     message::{Answer, Command},
     record::HistoryLine,
     view::RolloutView,
@@ -37,6 +38,14 @@ pub trait Control: Send + Sync {
         name: &str,
         attempt: Option<&str>,
     ) -> Result<Vec<HistoryLine>, ControlError>;
+    /// A part of the decision record: what comes after the place `after` (0: from the oldest that is kept).
+    async fn record(
+        &self,
+        namespace: &str,
+        name: &str,
+        attempt: Option<&str>,
+        after: u64,
+    ) -> Result<RecordPage, ControlError>;
     /// A person's command; `namespace` or `name` may be `_all`. `key` recognises repeats.
     async fn command(
         &self,

@@ -6,6 +6,8 @@ pub mod commands;
 pub mod control;
 pub mod demo;
 pub mod http;
+pub mod judging;
 pub mod picture;
 pub mod policy_files;
+pub mod replay;
 pub mod runtime;

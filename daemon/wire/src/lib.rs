@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod analysis;
 pub mod cloudevent;
+pub mod decisions;
 pub mod message;
 pub mod policy;
 pub mod record;

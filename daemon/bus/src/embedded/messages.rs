@@ -27,7 +27,7 @@ const MOST_IDS: u64 = 200_000;
 pub(super) fn is_acknowledged(stream: Stream) -> bool {
     match stream {
         Stream::Events | Stream::Overrides => true,
-        Stream::Out | Stream::Dead | Stream::Log => false,
+        Stream::Out | Stream::Dead | Stream::Log | Stream::Records => false,
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redb::ReadableTable;
 
 use super::messages;
-use super::records;
+use super::records::{self, Shelf};
 use super::tables::{Tables, number};
 use crate::plan::{Limits, Stream};
 
@@ -47,6 +47,7 @@ pub(super) enum Order {
         key: String,
     },
     Append {
+        shelf: Shelf,
         log: String,
         line: Bytes,
         at: i64,
@@ -103,7 +104,7 @@ impl Order {
                 records::put(tables, key, value, *expected, limits.state_bytes)
             }
             Order::Delete { key } => records::delete(tables, key),
-            Order::Append { log, line, at } => records::append(tables, log, line, *at, limits),
+            Order::Append { shelf, log, line, at } => records::append(tables, *shelf, log, line, *at, limits),
             Order::Answer { key, body, at } => records::answer(tables, key, body, *at, limits),
         }
     }

@@ -1,16 +1,51 @@
 //! Keys, logs and answers in the file.
 
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table};
 
 use bytes::Bytes;
 
 use super::order::Outcome;
-use super::tables::{ANSWER_BYTES, ANSWERS, KEYS, LINE, LINE_BYTES, LINES, REVISION, STATE_BYTES, Tables};
+use super::tables::{
+    ANSWER_BYTES, ANSWERS, BATCH_BYTES, KEYS, LINE, LINE_BYTES, LINES, REVISION, STATE_BYTES, Tables,
+};
 use crate::Entry;
-use crate::plan::Limits;
+use crate::plan::{Limits, StreamLimits};
 
 /// Lines and answers dropped for one new one at most; more go with the next.
 const MOST_DROPPED: usize = 64;
+
+/// What is appended to: each has its own limits, so that one never pushes the other's lines out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shelf {
+    Log,
+    Records,
+}
+
+impl Shelf {
+    /// Limits of all lines together, and lines of one log.
+    fn limits(self, limits: &Limits) -> (StreamLimits, u64) {
+        match self {
+            Shelf::Log => (limits.log, limits.log_lines),
+            Shelf::Records => (limits.records, limits.record_batches),
+        }
+    }
+
+    fn bytes(self) -> &'static str {
+        match self {
+            Shelf::Log => LINE_BYTES,
+            Shelf::Records => BATCH_BYTES,
+        }
+    }
+
+    fn by_age<'a, 't>(self, tables: &'a mut Tables<'t>) -> &'a mut ByAge<'t> {
+        match self {
+            Shelf::Log => &mut tables.lines_by_age,
+            Shelf::Records => &mut tables.batches_by_age,
+        }
+    }
+}
+
+type ByAge<'t> = Table<'t, u64, (&'static str, i64, u64)>;
 
 pub(super) fn put(
     tables: &mut Tables<'_>,
@@ -47,52 +82,59 @@ pub(super) fn delete(tables: &mut Tables<'_>, key: &str) -> Result<Outcome, redb
 
 pub(super) fn append(
     tables: &mut Tables<'_>,
+    shelf: Shelf,
     log: &str,
     line: &[u8],
     at: i64,
     limits: &Limits,
 ) -> Result<Outcome, redb::Error> {
+    let (all, most_lines) = shelf.limits(limits);
     let number = tables.next_number(LINE)?;
     tables.lines.insert((log, number), line)?;
-    tables.lines_by_age.insert(number, (log, at, line.len() as u64))?;
+    shelf.by_age(tables).insert(number, (log, at, line.len() as u64))?;
     let count = tables.line_counts.get(log)?.map_or(0, |count| count.value()) + 1;
     tables.line_counts.insert(log, count)?;
-    let bytes = tables.get_number(LINE_BYTES)? + line.len() as u64;
-    tables.set_number(LINE_BYTES, bytes)?;
-    if count > limits.log_lines {
-        drop_oldest_of(tables, log, count - limits.log_lines)?;
+    let bytes = tables.get_number(shelf.bytes())? + line.len() as u64;
+    tables.set_number(shelf.bytes(), bytes)?;
+    if count > most_lines {
+        drop_oldest_of(tables, shelf, log, count - most_lines)?;
     }
-    let before = at.saturating_sub(i64::try_from(limits.log.age.as_millis()).unwrap_or(i64::MAX));
-    drop_oldest_lines(tables, before, limits.log.bytes)?;
+    let before = at.saturating_sub(i64::try_from(all.age.as_millis()).unwrap_or(i64::MAX));
+    drop_oldest_lines(tables, shelf, before, all.bytes)?;
     Ok(Outcome::Written)
 }
 
-fn drop_oldest_of(tables: &mut Tables<'_>, log: &str, over: u64) -> Result<(), redb::Error> {
+fn drop_oldest_of(tables: &mut Tables<'_>, shelf: Shelf, log: &str, over: u64) -> Result<(), redb::Error> {
     let over = usize::try_from(over).unwrap_or(MOST_DROPPED).min(MOST_DROPPED);
     let oldest = tables.lines.range((log, 0)..=(log, u64::MAX))?.take(over);
     let oldest: Vec<u64> =
         oldest.map(|row| row.map(|(place, _)| place.value().1)).collect::<Result<_, _>>()?;
-    oldest.into_iter().try_for_each(|number| drop_line(tables, number))
+    oldest.into_iter().try_for_each(|number| drop_line(tables, shelf, number))
 }
 
-fn drop_oldest_lines(tables: &mut Tables<'_>, before: i64, most: u64) -> Result<(), redb::Error> {
+fn drop_oldest_lines(
+    tables: &mut Tables<'_>,
+    shelf: Shelf,
+    before: i64,
+    most: u64,
+) -> Result<(), redb::Error> {
     for _ in 0..MOST_DROPPED {
-        let over = tables.get_number(LINE_BYTES)? > most;
-        let oldest = tables.lines_by_age.first()?.map(|(number, row)| (number.value(), row.value().1));
+        let over = tables.get_number(shelf.bytes())? > most;
+        let oldest = shelf.by_age(tables).first()?.map(|(number, row)| (number.value(), row.value().1));
         match oldest {
-            Some((number, at)) if over || at < before => drop_line(tables, number)?,
+            Some((number, at)) if over || at < before => drop_line(tables, shelf, number)?,
             _ => return Ok(()),
         }
     }
     Ok(())
 }
 
-fn drop_line(tables: &mut Tables<'_>, number: u64) -> Result<(), redb::Error> {
-    let row = tables.lines_by_age.remove(number)?.map(|row| (row.value().0.to_owned(), row.value().2));
+fn drop_line(tables: &mut Tables<'_>, shelf: Shelf, number: u64) -> Result<(), redb::Error> {
+    let row = shelf.by_age(tables).remove(number)?.map(|row| (row.value().0.to_owned(), row.value().2));
     let Some((log, size)) = row else { return Ok(()) };
     tables.lines.remove((log.as_str(), number))?;
-    let bytes = tables.get_number(LINE_BYTES)?;
-    tables.set_number(LINE_BYTES, bytes.saturating_sub(size))?;
+    let bytes = tables.get_number(shelf.bytes())?;
+    tables.set_number(shelf.bytes(), bytes.saturating_sub(size))?;
     let count = tables.line_counts.get(log.as_str())?.map_or(0, |count| count.value());
     if count > 1 {
         tables.line_counts.insert(log.as_str(), count - 1)?;
@@ -176,6 +218,26 @@ pub(super) fn lines(
         .collect::<Result<_, _>>()?;
     lines.reverse();
     Ok(lines)
+}
+
+/// The batches after the place `after` that fit into `most_bytes`, and one at least.
+pub(super) fn batches(
+    transaction: &ReadTransaction,
+    log: &str,
+    after: u64,
+    most_bytes: usize,
+) -> Result<Vec<(u64, Bytes)>, redb::Error> {
+    let table = transaction.open_table(LINES)?;
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    for row in table.range((log, after.saturating_add(1))..=(log, u64::MAX))? {
+        let (place, batch) = row?;
+        bytes += batch.value().len();
+        if !batches.is_empty() && bytes > most_bytes {
+            break;
+        }
+        batches.push((place.value().1, Bytes::copy_from_slice(batch.value())));
+    }
+    Ok(batches)
 }
 
 pub(super) fn read_answer(transaction: &ReadTransaction, key: &str) -> Result<Option<Bytes>, redb::Error> {

@@ -61,7 +61,7 @@ impl Signals {
                 match stream {
                     Stream::Events => self.events.add(*sequence),
                     Stream::Overrides => self.overrides.add(*sequence),
-                    Stream::Out | Stream::Dead | Stream::Log => {}
+                    Stream::Out | Stream::Dead | Stream::Log | Stream::Records => {}
                 }
             }
         }

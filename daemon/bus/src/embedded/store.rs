@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::lanes::Lane;
 use super::order::{Order, Outcome};
+use super::records::Shelf;
 use super::{Embedded, now, records};
 use crate::{BusError, Entry, MOST_VALUE_BYTES, Store, StoreError, StoreRevision, keys};
 
@@ -50,9 +51,7 @@ impl Store for Embedded {
 
     async fn append(&self, log: &str, line: Bytes) -> Result<(), StoreError> {
         fits(log, &line)?;
-        let order = Order::Append { log: log.to_owned(), line, at: now().millis() };
-        self.core.writer.write(Lane::Urgent, order).await?;
-        Ok(())
+        self.append_to(Shelf::Log, log.to_owned(), line).await
     }
 
     async fn log(&self, log: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
@@ -60,6 +59,41 @@ impl Store for Embedded {
         let log = log.to_owned();
         Ok(self.core.read(move |transaction| records::lines(transaction, &log, most)).await?)
     }
+
+    async fn append_record(&self, record: &str, batch: Bytes) -> Result<(), StoreError> {
+        fits(record, &batch)?;
+        self.append_to(Shelf::Records, on_the_shelf(record), batch).await
+    }
+
+    async fn record(
+        &self,
+        record: &str,
+        after: u64,
+        most_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        keys::checked(record)?;
+        let log = on_the_shelf(record);
+        let read = move |transaction: &_| records::batches(transaction, &log, after, most_bytes);
+        Ok(self.core.read(read).await?)
+    }
+}
+
+impl Embedded {
+    async fn append_to(&self, shelf: Shelf, log: String, line: Bytes) -> Result<(), StoreError> {
+        // A record never stands in the way of a save.
+        let lane = match shelf {
+            Shelf::Log => Lane::Urgent,
+            Shelf::Records => Lane::Bulk,
+        };
+        let order = Order::Append { shelf, log, line, at: now().millis() };
+        self.core.writer.write(lane, order).await?;
+        Ok(())
+    }
+}
+
+/// No log has such a name: it begins with what no name of ours begins with.
+fn on_the_shelf(record: &str) -> String {
+    format!("\0record/{record}")
 }
 
 fn fits(key: &str, value: &[u8]) -> Result<(), StoreError> {

@@ -23,6 +23,9 @@ pub(super) const KEYS: TableDefinition<&str, (u64, &[u8])> = TableDefinition::ne
 /// Lines of logs by log, and their order over all logs with age and bytes.
 pub(super) const LINES: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("lines");
 pub(super) const LINES_BY_AGE: TableDefinition<u64, (&str, i64, u64)> = TableDefinition::new("lines-by-age");
+/// The order of the decision records' batches, whose lines stand beside the logs' under names of their own.
+pub(super) const BATCHES_BY_AGE: TableDefinition<u64, (&str, i64, u64)> =
+    TableDefinition::new("batches-by-age");
 pub(super) const LINE_COUNTS: TableDefinition<&str, u64> = TableDefinition::new("line-counts");
 /// Answers: when, bytes; and the same by age.
 pub(super) const ANSWERS: TableDefinition<&str, (i64, &[u8])> = TableDefinition::new("answers");
@@ -35,6 +38,7 @@ pub(super) const LAYOUT_NUMBER: &str = "layout";
 pub(super) const REVISION: &str = "revision";
 pub(super) const LINE: &str = "line";
 pub(super) const LINE_BYTES: &str = "line-bytes";
+pub(super) const BATCH_BYTES: &str = "batch-bytes";
 pub(super) const STATE_BYTES: &str = "state-bytes";
 pub(super) const ANSWER_BYTES: &str = "answer-bytes";
 
@@ -46,6 +50,7 @@ pub(super) fn number(stream: Stream) -> u8 {
         Stream::Out => 2,
         Stream::Dead => 3,
         Stream::Log => 4,
+        Stream::Records => 5,
     }
 }
 
@@ -57,6 +62,7 @@ pub(super) fn last_sequence_name(stream: Stream) -> &'static str {
         Stream::Out => "last-out",
         Stream::Dead => "last-dead",
         Stream::Log => "last-log",
+        Stream::Records => "last-record",
     }
 }
 
@@ -70,6 +76,7 @@ pub(super) struct Tables<'t> {
     pub(super) keys: Table<'t, &'static str, (u64, &'static [u8])>,
     pub(super) lines: Table<'t, (&'static str, u64), &'static [u8]>,
     pub(super) lines_by_age: Table<'t, u64, (&'static str, i64, u64)>,
+    pub(super) batches_by_age: Table<'t, u64, (&'static str, i64, u64)>,
     pub(super) line_counts: Table<'t, &'static str, u64>,
     pub(super) answers: Table<'t, &'static str, (i64, &'static [u8])>,
     pub(super) answers_by_age: Table<'t, (i64, &'static str), ()>,
@@ -87,6 +94,7 @@ impl<'t> Tables<'t> {
             keys: transaction.open_table(KEYS)?,
             lines: transaction.open_table(LINES)?,
             lines_by_age: transaction.open_table(LINES_BY_AGE)?,
+            batches_by_age: transaction.open_table(BATCHES_BY_AGE)?,
             line_counts: transaction.open_table(LINE_COUNTS)?,
             answers: transaction.open_table(ANSWERS)?,
             answers_by_age: transaction.open_table(ANSWERS_BY_AGE)?,

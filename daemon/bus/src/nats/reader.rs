@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_nats::Message;
-use async_nats::jetstream::consumer::{AckPolicy, Consumer, Info, IntoConsumerConfig, pull};
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, Info, IntoConsumerConfig, pull};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -14,6 +14,8 @@ use super::core::Core;
 use crate::{BusError, CALL_LIMIT};
 
 const BATCH: usize = 200;
+/// Of messages that may be large.
+const SMALL_BATCH: usize = 8;
 const LIVES: Duration = Duration::from_secs(10);
 
 /// Gives every message of `stream` below `filter` to `take`, with its sequence.
@@ -24,14 +26,33 @@ pub(super) async fn read(
     headers_only: bool,
     mut take: impl FnMut(Message, u64),
 ) -> Result<(), BusError> {
-    let (consumer, pending) = begin(core, stream, filter, headers_only).await?;
+    let (consumer, pending) = begin(core, stream, filter, headers_only, DeliverPolicy::All).await?;
     let mut left = pending;
     while left > 0 {
-        let read = tokio::time::timeout(CALL_LIMIT, batch(core, &consumer, &mut take));
+        let read = tokio::time::timeout(CALL_LIMIT, batch(core, &consumer, BATCH, &mut take));
         match read.await.unwrap_or_else(|_| Err(core.timeout()))? {
             Some(pending) => left = pending,
             None => break,
         }
+    }
+    Ok(())
+}
+
+/// Gives the messages below `filter` that come after a sequence to `take`, until it says that it has enough.
+pub(super) async fn read_after(
+    core: &Core,
+    stream: &str,
+    filter: &str,
+    after: u64,
+    mut take: impl FnMut(Message, u64) -> bool,
+) -> Result<(), BusError> {
+    let from = DeliverPolicy::ByStartSequence { start_sequence: after.saturating_add(1) };
+    let (consumer, mut left) = begin(core, stream, filter, false, from).await?;
+    let mut enough = false;
+    while left > 0 && !enough {
+        let mut until_enough = |message, sequence| enough = enough || take(message, sequence);
+        let read = tokio::time::timeout(CALL_LIMIT, batch(core, &consumer, SMALL_BATCH, &mut until_enough));
+        left = read.await.unwrap_or_else(|_| Err(core.timeout()))?.unwrap_or(0);
     }
     Ok(())
 }
@@ -41,9 +62,11 @@ async fn begin(
     stream: &str,
     filter: &str,
     headers_only: bool,
+    deliver_policy: DeliverPolicy,
 ) -> Result<(Consumer<pull::Config>, u64), BusError> {
     let config = pull::Config {
         ack_policy: AckPolicy::None,
+        deliver_policy,
         filter_subject: filter.to_owned(),
         headers_only,
         memory_storage: true,
@@ -62,10 +85,11 @@ async fn begin(
 async fn batch(
     core: &Core,
     consumer: &Consumer<pull::Config>,
+    size: usize,
     take: &mut impl FnMut(Message, u64),
 ) -> Result<Option<u64>, BusError> {
     let mut messages =
-        consumer.fetch().max_messages(BATCH).messages().await.map_err(|error| core.failed(&error))?;
+        consumer.fetch().max_messages(size).messages().await.map_err(|error| core.failed(&error))?;
     let mut left = None;
     while let Some(message) = messages.next().await {
         let message = message.map_err(|error| core.failed(error.as_ref()))?;

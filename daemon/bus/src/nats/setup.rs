@@ -63,7 +63,11 @@ fn wanted(config: &NatsConfig) -> Vec<Config> {
 
 fn stream_config(stream: Stream, limits: &Limits) -> Config {
     let own = limits.of(stream);
-    let per_subject = if stream == Stream::Log { whole(limits.log_lines) } else { -1 };
+    let per_subject = match stream {
+        Stream::Log => whole(limits.log_lines),
+        Stream::Records => whole(limits.record_batches),
+        Stream::Events | Stream::Overrides | Stream::Out | Stream::Dead => -1,
+    };
     Config {
         name: stream.name().to_owned(),
         subjects: vec![stream.pattern()],
@@ -83,6 +87,7 @@ fn describe(stream: Stream) -> &'static str {
         Stream::Out => "Sluice: what happened",
         Stream::Dead => "Sluice: messages that could not be read, with the reason",
         Stream::Log => "Sluice: histories of rollouts",
+        Stream::Records => "Sluice: decision records, for replay",
     }
 }
 

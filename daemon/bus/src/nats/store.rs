@@ -18,7 +18,7 @@ use serde_json::json;
 use super::core::{Core, Fault};
 use super::setup::stream_of_bucket;
 use super::{Nats, header_map, reader};
-use crate::plan::{ANSWERS_BUCKET, LOG, STATE_BUCKET, Stream};
+use crate::plan::{ANSWERS_BUCKET, LOG, RECORD, STATE_BUCKET, Stream};
 use crate::{BusError, CALL_LIMIT, Entry, MOST_VALUE_BYTES, Store, StoreError, StoreRevision, keys};
 
 /// Says in a bucket that a message deletes its key.
@@ -68,12 +68,12 @@ impl Store for Nats {
 
     async fn append(&self, log: &str, line: Bytes) -> Result<(), StoreError> {
         fits(log, &line)?;
-        self.core.publish(&log_subject(log)?, &[], line, "").await?;
+        self.core.publish(&subject_below(LOG, log)?, &[], line, "").await?;
         Ok(())
     }
 
     async fn log(&self, log: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
-        let subject = log_subject(log)?;
+        let subject = subject_below(LOG, log)?;
         let mut lines = VecDeque::new();
         let take = |message: async_nats::Message, _| {
             lines.push_back(message.payload);
@@ -83,6 +83,32 @@ impl Store for Nats {
         };
         reader::read(&self.core, Stream::Log.name(), &subject, false, take).await?;
         Ok(lines.into())
+    }
+
+    async fn append_record(&self, record: &str, batch: Bytes) -> Result<(), StoreError> {
+        fits(record, &batch)?;
+        self.core.publish(&subject_below(RECORD, record)?, &[], batch, "").await?;
+        Ok(())
+    }
+
+    async fn record(
+        &self,
+        record: &str,
+        after: u64,
+        most_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let subject = subject_below(RECORD, record)?;
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        let take = |message: async_nats::Message, sequence| {
+            bytes += message.payload.len();
+            let fits = batches.is_empty() || bytes <= most_bytes;
+            if fits {
+                batches.push((sequence, message.payload));
+            }
+            !fits
+        };
+        reader::read_after(&self.core, Stream::Records.name(), &subject, after, take).await?;
+        Ok(batches)
     }
 }
 
@@ -192,8 +218,8 @@ fn subject_of(bucket: &str, tokens: &str) -> String {
     format!("$KV.{bucket}.{tokens}")
 }
 
-fn log_subject(log: &str) -> Result<String, StoreError> {
-    Ok(format!("{LOG}.{}", keys::encode(log)?))
+fn subject_below(root: &str, name: &str) -> Result<String, StoreError> {
+    Ok(format!("{root}.{}", keys::encode(name)?))
 }
 
 fn is_deletion(headers: &HeaderMap) -> bool {

@@ -32,9 +32,14 @@ pub async fn subjects_that_would_mean_more_are_refused(place: &Place) -> Result<
         let refused = here.bus.request(subject, &[], body("{}"), LIMIT).await;
         assert!(matches!(refused, Err(BusError::Subject { .. })), "{subject:?}: {refused:?}");
     }
-    for wrong_door in
-        ["sluice.out.a.b.c", "sluice.dead", "sluice.reply.ann.1", "sluice.log.a", "sluice.request.a.b.c.d"]
-    {
+    for wrong_door in [
+        "sluice.out.a.b.c",
+        "sluice.dead",
+        "sluice.reply.ann.1",
+        "sluice.log.a",
+        "sluice.record.a",
+        "sluice.request.a.b.c.d",
+    ] {
         assert!(here.bus.publish_event(wrong_door, &[], body("{}")).await.is_err(), "{wrong_door} was taken");
     }
     for pattern in [
@@ -44,6 +49,7 @@ pub async fn subjects_that_would_mean_more_are_refused(place: &Place) -> Result<
         "sluice.out.>.x",
         "sluice.out.a*",
         "sluice.log.>",
+        "sluice.record.>",
         "sluice.request.>",
         "sluice.out.a b",
     ] {

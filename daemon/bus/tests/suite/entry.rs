@@ -163,9 +163,10 @@ const DAEMON: &str = r#"
         "$JS.ACK.SLUICE_EVENTS.>", "$JS.ACK.SLUICE_OVERRIDES.>",
         "$JS.API.CONSUMER.CREATE.KV_SLUICE_STATE", "$JS.API.CONSUMER.MSG.NEXT.KV_SLUICE_STATE.*",
         "$JS.API.CONSUMER.CREATE.SLUICE_LOG", "$JS.API.CONSUMER.MSG.NEXT.SLUICE_LOG.*",
+        "$JS.API.CONSUMER.CREATE.SLUICE_RECORDS", "$JS.API.CONSUMER.MSG.NEXT.SLUICE_RECORDS.*",
         "$JS.API.STREAM.MSG.GET.KV_SLUICE_STATE", "$JS.API.STREAM.PURGE.KV_SLUICE_STATE",
         "$KV.SLUICE_STATE.>", "$KV.SLUICE_ANSWERS.>",
-        "sluice.out.>", "sluice.dead", "sluice.log.>", "sluice.reply.>", "_INBOX_ann.>"
+        "sluice.out.>", "sluice.dead", "sluice.log.>", "sluice.record.>", "sluice.reply.>", "_INBOX_ann.>"
     ]
     subscribe: ["_INBOX_sluice.>", "sluice.request.>"]
 "#;
@@ -234,6 +235,8 @@ async fn daemons_own_work(daemon: &Nats) -> Result<()> {
     daemon.delete("rollouts/a/state").await?;
     daemon.append("history/a", body("line")).await?;
     assert_eq!(daemon.log("history/a", 10).await?, [body("line")]);
+    daemon.append_record("record.a", body("batch")).await?;
+    assert_eq!(daemon.record("record.a", 0, 1000).await?.len(), 1);
     daemon.publish("sluice.out.shop.checkout.x", &[], body("{}"), "1").await?;
     Ok(())
 }
@@ -253,6 +256,7 @@ async fn what_is_not_hers_is_refused(ann: &Nats, daemon: &Nats) -> Result<()> {
     denied("another's replies", ann.follow("sluice.reply.bob.>", None).await.err())?;
     denied("the state", ann.get("rollouts/a/state").await.err().map(bus_error))?;
     denied("a save", ann.put("rollouts/a/state", body("x"), 0).await.err().map(bus_error))?;
+    denied("a record", ann.append_record("record.a", body("x")).await.err().map(bus_error))?;
     denied("a log", ann.append("history/a", body("x")).await.err().map(bus_error))?;
     denied("the daemon's overrides", ann.subscribe(Feed::Overrides).await.err())?;
     denied("an override of the daemon's", daemon.publish_event(OWN, &[], body("{}")).await.err())?;

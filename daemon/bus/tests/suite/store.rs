@@ -101,6 +101,43 @@ pub async fn a_log_keeps_its_last_lines_in_order(place: &Place) -> Result<()> {
     Ok(())
 }
 
+pub async fn a_record_is_read_on_from_any_place_and_keeps_its_last_batches(place: &Place) -> Result<()> {
+    let limits = Limits { record_batches: 30, ..Limits::default() };
+    let here = place.make_with(Wishes { limits, ..Wishes::default() }).await?;
+    for n in 0..40 {
+        here.bus.append_record("record.shop.a@1", body(&format!("{n:04}"))).await?;
+        here.bus.append_record("record.shop.b@1", body("other")).await?;
+    }
+    let (mut after, mut read) = (0, Vec::new());
+    loop {
+        let page = here.bus.record("record.shop.a@1", after, 42).await?;
+        let Some((last, _)) = page.last() else { break };
+        assert!(page.len() <= 10 && *last > after, "a page of {} that ends at {last}", page.len());
+        after = *last;
+        read.extend(page.into_iter().map(|(_, batch)| batch));
+    }
+    assert_eq!(read, (10..40).map(|n| body(&format!("{n:04}"))).collect::<Vec<_>>());
+    let large = here.bus.record("record.shop.b@1", 0, 1).await?;
+    assert_eq!(large.len(), 1, "one batch always goes, however large");
+    assert_eq!(here.bus.record("record.shop.c@1", 0, 42).await?, Vec::new());
+    Ok(())
+}
+
+pub async fn a_flood_of_records_pushes_no_line_of_a_log_out(place: &Place) -> Result<()> {
+    let mut limits = Limits::default();
+    limits.records.bytes = 64 * 1024;
+    let here = place.make_with(Wishes { limits, ..Wishes::default() }).await?;
+    here.bus.append("history/shop/a", body("first")).await?;
+    let batch = Bytes::from(vec![b'x'; 4 * 1024]);
+    for _ in 0..40 {
+        here.bus.append_record("record.shop.a@1", batch.clone()).await?;
+    }
+    assert_eq!(here.bus.log("history/shop/a", 10).await?, [body("first")]);
+    let left = here.bus.record("record.shop.a@1", 0, usize::MAX).await?;
+    assert!((1..=16).contains(&left.len()), "{} batches are left of 64 kB", left.len());
+    Ok(())
+}
+
 pub async fn a_full_store_refuses_and_keeps_what_it_has(place: &Place) -> Result<()> {
     let limits = Limits { state_bytes: 200 * 1024, ..Limits::default() };
     let here = place.make_with(Wishes { limits, ..Wishes::default() }).await?;

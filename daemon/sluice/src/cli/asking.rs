@@ -57,6 +57,18 @@ pub struct HistoryArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct RecordArgs {
+    pub rollout: RolloutName,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A file that `sluice record` wrote, - for stdin, or else a rollout: checkout, shop/checkout@v2.
+    #[arg(value_name = "ROLLOUT|FILE")]
+    pub of: String,
+}
+
+#[derive(Debug, Args)]
 pub struct ExplainArgs {
     pub rollout: RolloutName,
 }

@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 pub use asking::{
     AllOr, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, InitArgs, JudgeArgs, ManArgs,
-    OverrideArgs, SetWeightArgs, SkipArgs, StartArgs, StatusArgs, ValidateArgs, WatchArgs,
+    OverrideArgs, RecordArgs, ReplayArgs, SetWeightArgs, SkipArgs, StartArgs, StatusArgs, ValidateArgs, WatchArgs,
 };
 pub use demo::DemoOptions;
 pub use entry::{entry, log_to_stderr};
@@ -79,6 +79,14 @@ pub enum Verb {
     /// Why it stands where it stands: the evidence for every metric, in words and bars.
     #[command(after_help = "Example: sluice explain shop/checkout")]
     Explain(ExplainArgs),
+    /// The decision record: windows, events, decisions and the policy, one line each, for `sluice replay`.
+    #[command(after_help = "Example: sluice record shop/checkout@v2-1 > checkout.record")]
+    Record(RecordArgs),
+    /// Make all decisions of a record again and compare them, bit for bit; the first difference is told.
+    #[command(
+        after_help = "Exit codes: 0 all is the same, 1 something came out otherwise or is missing from the record.\n\nExamples:\n  sluice replay shop/checkout@v2-1\n  sluice replay checkout.record -o json"
+    )]
+    Replay(ReplayArgs),
     /// Count this step as passed.
     #[command(after_help = "Example: sluice promote shop/checkout --reason 'seen by QA' --revision 7")]
     Promote(OverrideArgs),

@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sluice_wire::cloudevent::CloudEvent;
+use sluice_wire::decisions::RecordPage;
 use sluice_wire::message::{Answer, Command};
 use sluice_wire::record::HistoryLine;
 use sluice_wire::view::RolloutView;
@@ -163,6 +164,12 @@ impl Way for OverHttp {
 
     async fn history(&self, aim: &Aim) -> Result<Vec<HistoryLine>, ClientError> {
         self.get(self.rollout(aim, &["history"])).await
+    }
+
+    async fn record(&self, aim: &Aim, after: u64) -> Result<RecordPage, ClientError> {
+        let mut url = self.rollout(aim, &["record"]);
+        url.query_pairs_mut().append_pair("after", &after.to_string());
+        self.get(url).await
     }
 
     async fn command(&self, aim: &Aim, action: &str, command: &Command) -> Result<Answer, ClientError> {

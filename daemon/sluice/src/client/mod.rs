@@ -16,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use sluice_wire::cloudevent::CloudEvent;
+use sluice_wire::decisions::RecordPage;
 use sluice_wire::message::{Answer, Command};
 use sluice_wire::record::HistoryLine;
 use sluice_wire::view::RolloutView;
@@ -40,6 +41,8 @@ pub trait Way: Send + Sync {
     async fn status(&self, aim: &Aim) -> Result<RolloutView, ClientError>;
     /// Oldest first.
     async fn history(&self, aim: &Aim) -> Result<Vec<HistoryLine>, ClientError>;
+    /// The decision record after the place `after` (0: from the oldest that is kept).
+    async fn record(&self, aim: &Aim, after: u64) -> Result<RecordPage, ClientError>;
     async fn command(&self, aim: &Aim, action: &str, command: &Command) -> Result<Answer, ClientError>;
     async fn announce(&self, aim: &Aim, event: &CloudEvent) -> Result<Answer, ClientError>;
     /// Everything (or one rollout) as it stands, then every change. Ends when the connection does.
@@ -87,6 +90,10 @@ impl Client {
 
     pub async fn history(&self, aim: &Aim) -> Result<Vec<HistoryLine>, ClientError> {
         self.way.history(aim).await
+    }
+
+    pub async fn record(&self, aim: &Aim, after: u64) -> Result<RecordPage, ClientError> {
+        self.way.record(aim, after).await
     }
 
     pub async fn command(&self, aim: &Aim, action: &str, command: &Command) -> Result<Answer, ClientError> {

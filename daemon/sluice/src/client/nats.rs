@@ -14,6 +14,7 @@ use futures::{StreamExt, stream};
 use serde::de::DeserializeOwned;
 use sluice_bus::{BusError, Doors, Followed, MESSAGE_ID, Nats, NatsConfig, ORIGINAL_ID, REASON};
 use sluice_wire::cloudevent::CloudEvent;
+use sluice_wire::decisions::RecordPage;
 use sluice_wire::message::{Announcement, Answer, Command};
 use sluice_wire::record::HistoryLine;
 use sluice_wire::subject::{self, DEAD, OUT, OVERRIDE, REQUEST, escape};
@@ -45,10 +46,13 @@ impl OverBus {
     }
 
     async fn ask(&self, aim: &Aim, word: &str, command: &Command) -> Result<Bytes, BusError> {
-        let subject = subject::person(REQUEST, &self.user, &aim.namespace, &aim.name, word);
         let body = Bytes::from(serde_json::to_vec(command).unwrap_or_default());
-        let headers = headers(command.id.clone().unwrap_or_else(fresh_id));
-        self.doors.request(&subject, &headers, body, self.limit).await
+        self.request(aim, word, command.id.clone().unwrap_or_else(fresh_id), body).await
+    }
+
+    async fn request(&self, aim: &Aim, word: &str, id: String, body: Bytes) -> Result<Bytes, BusError> {
+        let subject = subject::person(REQUEST, &self.user, &aim.namespace, &aim.name, word);
+        self.doors.request(&subject, &headers(id), body, self.limit).await
     }
 
     /// What is asked for, or the refusal that came in its place.
@@ -56,7 +60,11 @@ impl OverBus {
         let question =
             Command { attempt: aim.attempt.clone(), reason: "to look".into(), ..Command::default() };
         let body = self.ask(aim, word, &question).await.map_err(|error| self.failed(&error))?;
-        serde_json::from_slice(&body).map_err(|error| match serde_json::from_slice::<Answer>(&body) {
+        self.understood(&body)
+    }
+
+    fn understood<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| match serde_json::from_slice::<Answer>(body) {
             Ok(answer) if !answer.accepted => refused(&answer.message),
             Ok(_) | Err(_) => ClientError::Strange { at: self.at.clone(), why: error.to_string() },
         })
@@ -115,6 +123,13 @@ impl Way for OverBus {
 
     async fn history(&self, aim: &Aim) -> Result<Vec<HistoryLine>, ClientError> {
         self.read(aim, "history").await
+    }
+
+    async fn record(&self, aim: &Aim, after: u64) -> Result<RecordPage, ClientError> {
+        let question = serde_json::json!({"attempt": aim.attempt, "after": after});
+        let body = Bytes::from(question.to_string());
+        let answered = self.request(aim, "record", fresh_id(), body).await;
+        self.understood(&answered.map_err(|error| self.failed(&error))?)
     }
 
     async fn command(&self, aim: &Aim, action: &str, command: &Command) -> Result<Answer, ClientError> {

@@ -8,7 +8,7 @@ use crate::cli::{Exit, ExplainArgs, Global};
 use crate::client::Client;
 use crate::picture::{report, wrapped};
 
-use super::{Failure, Screen, history};
+use super::{Failure, Screen, history, replay};
 
 /// The last lines of the history that help to understand.
 const LAST_LINES: usize = 5;
@@ -20,7 +20,11 @@ pub async fn perform(
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
     let aim = args.rollout.aim(global);
-    let view = client.status(&aim).await?;
+    let mut view = client.status(&aim).await?;
+    if view.outcome.is_some() && view.evidence.is_null() {
+        // Evidence is let go with the end; the record still leads to it.
+        view.evidence = replay::evidence(client, &aim).await?;
+    }
     if screen.json() {
         screen.value(&as_json(&view))?;
         return Ok(Exit::Well);

@@ -12,6 +12,8 @@ mod init;
 mod judge;
 mod man;
 mod overriding;
+mod record;
+mod replay;
 mod run;
 mod schema;
 mod screen;
@@ -47,6 +49,8 @@ async fn perform(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Verb::Status(args) => status::perform(&args, &global, &connect().await?, screen).await,
         Verb::Watch(args) => watch::perform(&args, &global, &connect().await?, screen).await,
         Verb::History(args) => history::perform(&args, &global, &connect().await?, screen).await,
+        Verb::Record(args) => record::perform(&args, &global, &connect().await?, screen).await,
+        Verb::Replay(args) => replay::perform(&args, &global, screen).await,
         Verb::Explain(args) => explain::perform(&args, &global, &connect().await?, screen).await,
         Verb::Validate(args) => validate::perform(&args, screen),
         Verb::Judge(args) => judge::perform(&args, screen).await,

@@ -66,7 +66,9 @@ fn asked(verb: &Verb) -> Option<(&AllOr, &'static str, Command)> {
         | Verb::Judge(_)
         | Verb::Schema
         | Verb::Completions(_)
-        | Verb::Man(_) => return None,
+        | Verb::Man(_)
+        | Verb::Record(_)
+        | Verb::Replay(_) => return None,
     })
 }
 

@@ -94,6 +94,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<House>)> {
         ("/api/v1/rollouts", get(reading::list)),
         ("/api/v1/rollouts/{namespace}/{name}", get(reading::one)),
         ("/api/v1/rollouts/{namespace}/{name}/history", get(reading::history)),
+        ("/api/v1/rollouts/{namespace}/{name}/record", get(reading::record)),
         ("/api/v1/rollouts/{namespace}/{name}/{action}", post(commanding::command)),
         ("/api/v1/watch", get(streaming::watch)),
         ("/events", get(streaming::events).post(announcing::anywhere)),

@@ -26,6 +26,7 @@ use super::{announcing, commanding, probing, reading, streaming};
         reading::list,
         reading::one,
         reading::history,
+        reading::record,
         commanding::command,
         streaming::watch,
         streaming::events,

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use sluice_rollout::RolloutId;
+use sluice_wire::decisions::RecordPage;
 use sluice_wire::record::HistoryLine;
 use sluice_wire::subject::ALL;
 use sluice_wire::view::RolloutView;
@@ -75,6 +76,36 @@ pub(super) async fn one(
     house
         .control
         .rollout(&namespace, &name, attempt.as_deref())
+        .await
+        .map(Json)
+        .map_err(|error| unanswered(&error))
+}
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct From {
+    /// The attempt; the latest one if left out.
+    attempt: Option<String>,
+    /// The `next` of the part before; from the oldest batch that is kept if left out.
+    after: Option<u64>,
+}
+
+/// The decision record, part by part, for `sluice replay`.
+#[utoipa::path(get, path = "/api/v1/rollouts/{namespace}/{name}/record", tag = "rollouts",
+    params(("namespace" = String, Path), ("name" = String, Path), From), responses(
+    (status = 200, description = "the charter, some batches, and where the next ones begin", body = Object),
+    (status = 400, description = "a wrong name or parameter", body = ref("#/components/schemas/FaultBody")),
+    (status = 404, description = "no such rollout", body = ref("#/components/schemas/FaultBody"))))]
+pub(super) async fn record(
+    State(house): State<House>,
+    path: Named,
+    from: Result<Query<From>, QueryRejection>,
+) -> Result<Json<RecordPage>, Fault> {
+    let (namespace, name) = rollout(path)?;
+    let Query(From { attempt, after }) = from.map_err(|error| query_fault(&error))?;
+    house
+        .control
+        .record(&namespace, &name, attempt.as_deref(), after.unwrap_or(0))
         .await
         .map(Json)
         .map_err(|error| unanswered(&error))

@@ -16,6 +16,7 @@ use sluice_rollout::{Event, Fence, RolloutId, State, Weight};
 use sluice_traffic::{Observed, Target, TargetError, Workloads};
 use sluice_wire::{
     cloudevent::CloudEvent,
+    decisions::sum_of_bytes,
     message::{ANNOUNCED, Announcement, Answer, CDEVENTS},
     policy::{OnNewRelease, Policy, PromoteBy},
     record::{Charter, Owner, Saved, VERSION},
@@ -188,7 +189,7 @@ impl Daemon {
             actor: announcement.actor,
             key: event.key(),
             sequence: None,
-            policy_hash: hex(&Sha256::digest(bytes.as_bytes())),
+            policy_hash: sum_of_bytes(bytes.as_bytes()),
             policy: bytes,
             announced: now(),
         })
@@ -227,7 +228,8 @@ impl Daemon {
             )));
         }
         self.stop_aftermath(&charter.id).await;
-        let charter = Charter { policy: policy_bytes(&edges.policy), ..charter };
+        let policy = policy_bytes(&edges.policy);
+        let charter = Charter { policy_hash: sum_of_bytes(policy.as_bytes()), policy, ..charter };
         let ledger = &self.parts.ledger;
         let former = ledger.attempts(charter.id.namespace(), charter.id.name()).await?.epoch;
         let epoch = former.max(observed.fence.map_or(0, |fence: Fence| fence.epoch)) + 1;

@@ -10,7 +10,7 @@ use sluice_traffic::{Target, Workloads};
 use sluice_wire::{policy::Policy, record::Charter};
 use tokio::sync::watch;
 
-use super::{parts::Parts, post::Post};
+use super::{parts::Parts, post::Post, recorder::Recorder};
 
 /// What lanes may know of the state, as it stood after the last transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub struct Edge {
     pub workloads: Arc<dyn Workloads>,
     pub alerts: Arc<Dispatcher>,
     pub post: Post,
+    pub recorder: Recorder,
     pub snapshot: watch::Receiver<Snapshot>,
     /// The analyzers' latest report.
     pub report: watch::Receiver<Value>,

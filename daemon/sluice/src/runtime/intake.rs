@@ -155,8 +155,8 @@ fn body(delivery: &Delivery) -> Result<(String, Command), String> {
 
 /// The read-only words of the request door.
 async fn look_up(daemon: &Daemon, namespace: &str, name: &str, action: &str, body: &[u8]) -> Option<Bytes> {
-    let attempt = serde_json::from_slice::<Command>(body).ok().and_then(|command| command.attempt);
-    let attempt = attempt.as_deref();
+    let asked = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let attempt = asked.get("attempt").and_then(Value::as_str);
     Some(match action {
         "list" => {
             let views = daemon.rollouts().await;
@@ -173,12 +173,22 @@ async fn look_up(daemon: &Daemon, namespace: &str, name: &str, action: &str, bod
             Ok(view) => answer_bytes(&view),
             Err(error) => answer_bytes(&Answer::refused(error.to_string())),
         },
+        "record" => match daemon.record(namespace, name, attempt, after(body)).await {
+            Ok(page) => answer_bytes(&page),
+            Err(error) => answer_bytes(&Answer::refused(error.to_string())),
+        },
         "history" => match daemon.history(namespace, name, attempt).await {
             Ok(lines) => answer_bytes(&lines),
             Err(error) => answer_bytes(&Answer::refused(error.to_string())),
         },
         _ => return None,
     })
+}
+
+/// Where the next part of a record begins.
+fn after(body: &[u8]) -> u64 {
+    let asked = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    asked.get("after").and_then(Value::as_u64).unwrap_or(0)
 }
 
 async fn answer(delivery: &Delivery, body: Bytes) {

@@ -8,6 +8,7 @@
 //! | `current.<ns>.<name>` | the policy's latest attempts | at each start |
 //! | `pending.<ns>.<name>` | the announcement that waits for its turn | until it begins |
 //! | `target.<object>` | which rollout holds this target | until it is settled |
+//! | `record.<ns>.<name>.<attempt>` | batches of the decision record: no key, but a record of the store's | as they come |
 //! | `open.<ns>.<name>.<attempt>` | nothing: the rollout has not settled | until it is settled |
 
 use std::sync::Arc;
@@ -184,6 +185,20 @@ impl Ledger {
     pub async fn history(&self, id: &RolloutId, most: usize) -> Result<Vec<HistoryLine>, StoreError> {
         let lines = self.store.log(&history_log(id), most).await?;
         Ok(lines.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+
+    pub async fn append_record(&self, id: &RolloutId, batch: Bytes) -> Result<(), StoreError> {
+        self.store.append_record(&key("record", id), batch).await
+    }
+
+    /// Batches of the decision record after the place `after`, each with its place.
+    pub async fn record(
+        &self,
+        id: &RolloutId,
+        after: u64,
+        most_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.store.record(&key("record", id), after, most_bytes).await
     }
 
     async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<bool, StoreError> {

@@ -41,7 +41,7 @@ const PHASES: [&str; 8] =
 const VERDICTS: [&str; 5] = ["pass", "fail", "undecided", "no-data", "source-down"];
 const FAILURES: [&str; 6] =
     ["set-traffic", "release-traffic", "scale-workload", "promote-workload", "restore-workload", "publish"];
-const QUEUES: [&str; 2] = ["lane", "deferred"];
+const QUEUES: [&str; 3] = ["lane", "deferred", "record"];
 
 impl Default for Meters {
     fn default() -> Self {

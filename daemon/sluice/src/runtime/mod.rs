@@ -17,6 +17,7 @@ mod observer;
 mod parts;
 mod policies;
 mod post;
+mod recorder;
 mod rollout;
 pub mod serve;
 mod views;
@@ -38,6 +39,7 @@ use sluice_rollout::RolloutId;
 use sluice_traffic::Clients;
 use sluice_wire::{
     cloudevent::CloudEvent,
+    decisions::RecordPage,
     message::{Answer, Command},
     policy::Policy,
     record::HistoryLine,
@@ -48,7 +50,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, parts::Parts, policies::PolicyBook,
-    rollout::Handle,
+    recorder::Records, rollout::Handle,
 };
 use crate::control::{Control, ControlError};
 
@@ -60,6 +62,8 @@ const CHANGES: usize = 1_024;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Alerts that wait are still sent within this.
 const ALERTS_WITHIN: Duration = Duration::from_secs(2);
+/// Decision records that wait are still written within this.
+const RECORDS_WITHIN: Duration = Duration::from_secs(1);
 /// A clean stop ends within this.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -112,15 +116,17 @@ impl Daemon {
     /// Reads the policies, takes up what an earlier start left, and subscribes to the bus.
     pub async fn start(setup: Setup) -> anyhow::Result<Arc<Daemon>> {
         let ledger = Ledger::new(setup.store);
+        let meters = Arc::new(Meters::default());
         let parts = Parts {
             bus: setup.bus,
+            records: Records::start(ledger.clone(), meters.clone()),
             historian: Historian::start(ledger.clone()),
             ledger,
             alerts: Arc::new(Exchange::new(reqwest::Client::builder, AlertSettings::default())),
             clients: Clients::new(setup.kubeconfig)?.with_context(setup.kube_context),
             sources: Arc::new(Sources::new(Http::default())),
             hubs: Arc::new(Hubs::default()),
-            meters: Arc::new(Meters::default()),
+            meters,
             http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
             alone: setup.alone,
             daemon: setup.daemon,
@@ -160,6 +166,7 @@ impl Daemon {
                 handle.tasks.wait().await;
             }
             self.tasks.wait().await;
+            self.parts.records.close(RECORDS_WITHIN).await;
             self.parts.alerts.shutdown(ALERTS_WITHIN).await
         };
         if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
@@ -277,6 +284,18 @@ impl Control for Daemon {
         let unknown = || ControlError::Unknown(written(namespace, name, attempt));
         let id = self.find(namespace, name, attempt).await?.ok_or_else(unknown)?;
         self.parts.ledger.history(&id, 10_000).await.map_err(|error| ControlError::Store(error.to_string()))
+    }
+
+    async fn record(
+        &self,
+        namespace: &str,
+        name: &str,
+        attempt: Option<&str>,
+        after: u64,
+    ) -> Result<RecordPage, ControlError> {
+        let unknown = || ControlError::Unknown(written(namespace, name, attempt));
+        let id = self.find(namespace, name, attempt).await?.ok_or_else(unknown)?;
+        recorder::page(&self.parts.ledger, &id, after).await?.ok_or_else(unknown)
     }
 
     async fn command(

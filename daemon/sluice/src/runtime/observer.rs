@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_analyzers as analyzers;
-use sluice_analyzers::{Evidence, Finding, Plan, Report, Window};
+use sluice_analyzers::{Evidence, Plan, Window};
 use sluice_metrics_adapters::{Ask, Closed, Cursor, SourceError};
 use sluice_rollout::{Baseline, Event, Observation, Timestamp, Verdict, Weight};
+use sluice_wire::decisions::{Judged, Sum};
 use tokio::sync::watch;
 
 use super::{clock::now, edge::Edge, hub::Hub};
+use crate::judging::{Judgement, judge};
 
 /// How far back history is looked at, and how finely.
 const HISTORY: Duration = Duration::from_secs(6 * 3600);
@@ -22,10 +24,6 @@ const LIVE_BASELINE: Duration = Duration::from_secs(2);
 const LIVE_READS: u32 = 3;
 /// A source that failed is asked again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
-/// No window was closed.
-const NOTHING: (Duration, Timestamp) = (Duration::ZERO, Timestamp::from_millis(0));
-/// The window over a gap (an outage of ours or of the source) counts for its requests, but not for hours of watching.
-const MOST_COUNTED: Duration = Duration::from_secs(60);
 /// Evidence is saved when the verdict changes, and at most this often otherwise.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -97,6 +95,9 @@ impl Observer {
             }
             tokio::time::sleep(AGAIN).await;
         }
+        if let Some(kept) = &self.kept {
+            self.edge.recorder.resumed(&kept.plan, &kept.evidence);
+        }
         self.tell_report();
     }
 
@@ -123,6 +124,7 @@ impl Observer {
 
     fn begin(&self, baseline: &analyzers::Baseline) -> Result<Kept, String> {
         let plan = self.edge.policy.plan().map_err(|error| error.to_string())?.frozen(baseline);
+        self.edge.recorder.planned(baseline, &plan);
         let evidence = Evidence::new(&plan);
         Ok(Kept { plan, evidence, cursor: Cursor::new(), begun: None })
     }
@@ -168,7 +170,7 @@ impl Observer {
         match self.hub.read(&self.ask).await {
             Err(error) => {
                 let verdict = if error.is_down() { Verdict::SourceDown } else { Verdict::NoData };
-                self.tell(step, verdict, NOTHING, error.to_string()).await;
+                self.tell_nothing(step, verdict, error.to_string()).await;
                 AGAIN
             }
             Ok(reading) => {
@@ -179,8 +181,8 @@ impl Observer {
                     kept.cursor.begin_step(number, reading.at_ms);
                 }
                 match kept.cursor.close(&reading, number) {
-                    Closed::Window(window) => self.judge(step, &window).await,
-                    Closed::NoData(why) => self.tell(step, Verdict::NoData, NOTHING, why).await,
+                    Closed::Window(window) => self.judge(step, window).await,
+                    Closed::NoData(why) => self.tell_nothing(step, Verdict::NoData, why).await,
                     Closed::Waiting(_) => {}
                 }
                 self.complain(reading.complaints);
@@ -201,37 +203,25 @@ impl Observer {
         Some(())
     }
 
-    async fn judge(&mut self, step: usize, window: &Window) {
+    async fn judge(&mut self, step: usize, window: Window) {
         let Some(kept) = &mut self.kept else { return };
-        let (verdict, words) = match analyzers::judge(&kept.plan, &mut kept.evidence, window) {
-            Ok(verdict) => {
-                let report = analyzers::report(&kept.plan, &kept.evidence);
-                let words = headline(&report);
-                self.report.send_replace(serde_json::to_value(report).unwrap_or_default());
-                (verdict, words)
-            }
-            Err(error) => (analyzers::Verdict::NoData, error.to_string()),
-        };
-        let length = u64::try_from(window.end_ms - window.start_ms).unwrap_or(0);
-        let counted = match verdict {
-            analyzers::Verdict::NoData | analyzers::Verdict::SourceDown => Duration::ZERO,
-            analyzers::Verdict::Pass | analyzers::Verdict::Fail | analyzers::Verdict::Undecided => {
-                Duration::from_millis(length).min(MOST_COUNTED)
-            }
-        };
-        let counted = (counted, Timestamp::from_millis(window.end_ms));
-        self.tell(step, translate(verdict), counted, words).await;
+        let Judgement { verdict, event, report } = judge(&kept.plan, &mut kept.evidence, step, &window);
+        let judged = Judged { step, window, event: event.clone(), evidence: Sum::new() };
+        self.edge.recorder.judged(judged, &kept.plan, &kept.evidence);
+        if let Some(report) = report {
+            self.report.send_replace(serde_json::to_value(report).unwrap_or_default());
+        }
+        self.tell(verdict, event).await;
     }
 
-    async fn tell(
-        &mut self,
-        step: usize,
-        verdict: Verdict,
-        (counted, until): (Duration, Timestamp),
-        words: String,
-    ) {
+    /// No window was closed.
+    async fn tell_nothing(&mut self, step: usize, verdict: Verdict, words: String) {
+        let (counted, until) = (Duration::ZERO, Timestamp::from_millis(0));
+        self.tell(verdict, Event::Evidence { step, verdict, counted, until, words }).await;
+    }
+
+    async fn tell(&mut self, verdict: Verdict, event: Event) {
         self.edge.parts.meters.verdict(word(verdict));
-        let event = Event::Evidence { step, verdict, counted, until, words };
         if verdict == Verdict::Fail {
             self.edge.post.urgent(event).await;
         } else {
@@ -266,35 +256,13 @@ impl Observer {
 
     async fn save(&mut self) {
         self.saved = tokio::time::Instant::now();
+        // A later session resumes from this evidence: the record must lead to it.
+        self.edge.recorder.flush();
         if let Some(kept) = &self.kept
             && let Err(error) = self.edge.parts.ledger.save_evidence(&self.edge.id, kept).await
         {
             tracing::warn!(rollout = %self.edge.id, %error, "evidence could not be saved; after a crash it is read again");
         }
-    }
-}
-
-/// One line: who is to blame, or what is still missing. The whole report stands beside it.
-fn headline(report: &Report) -> String {
-    let words = |wanted: &dyn Fn(&Finding) -> bool| {
-        let said: Vec<String> =
-            report.findings.iter().filter(|finding| wanted(finding)).map(Finding::words).collect();
-        said.join("; ")
-    };
-    let text = match report.verdict {
-        analyzers::Verdict::Fail => words(&|finding| report.culprits.contains(&finding.metric)),
-        analyzers::Verdict::Pass => "good enough for this step, in every metric".to_owned(),
-        analyzers::Verdict::Undecided => {
-            words(&|finding| finding.gates && finding.log_advance < finding.advance_bar)
-        }
-        analyzers::Verdict::NoData | analyzers::Verdict::SourceDown => {
-            words(&|finding| finding.missing.is_some())
-        }
-    };
-    match (text.is_empty(), report.verdict) {
-        (false, _) => text,
-        (true, analyzers::Verdict::NoData) => "a version had no requests in the last window".to_owned(),
-        (true, _) => report.words().lines().next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -309,16 +277,6 @@ fn count(baseline: &mut analyzers::Baseline, closed: Closed) {
 fn until(next_ms: i64) -> Duration {
     let left = next_ms.saturating_sub(now().millis());
     Duration::from_millis(u64::try_from(left).unwrap_or(0).clamp(20, 60_000))
-}
-
-fn translate(verdict: analyzers::Verdict) -> Verdict {
-    match verdict {
-        analyzers::Verdict::Pass => Verdict::Pass,
-        analyzers::Verdict::Fail => Verdict::Fail,
-        analyzers::Verdict::Undecided => Verdict::Undecided,
-        analyzers::Verdict::NoData => Verdict::NoData,
-        analyzers::Verdict::SourceDown => Verdict::SourceDown,
-    }
 }
 
 pub fn word(verdict: Verdict) -> &'static str {

@@ -7,7 +7,7 @@ use sluice_bus::Bus;
 use sluice_metrics_adapters::Sources;
 use sluice_traffic::Clients;
 
-use super::{historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters};
+use super::{historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, recorder::Records};
 
 /// Shared by all rollouts; clones share what they hold.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ pub struct Parts {
     pub hubs: Arc<Hubs>,
     pub meters: Arc<Meters>,
     pub historian: Historian,
+    pub records: Records,
     /// For gates: no redirects, no link-local addresses, time limits.
     pub http: reqwest::Client,
     /// Nobody else can have this store: what another name left here is taken up, too.

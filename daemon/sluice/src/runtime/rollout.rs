@@ -14,11 +14,12 @@ use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
 use sluice_rollout::{
-    Effect, Event, Fence, Lane, Numbered, Observation, Reason, RolloutId, State, Transition, step,
+    Effect, Event, Fence, Lane, Numbered, Observation, Reason, RolloutId, State, Timestamp, Transition, step,
 };
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
     alert::{Alert, AlertStatus},
+    decisions::{Decided, Sum, Taken, sum_of_charter},
     message::Answer,
     policy::Policy,
     record::{Charter, HistoryLine, Saved, VERSION, event_name},
@@ -116,6 +117,7 @@ pub fn begin(beginning: Beginning) -> Handle {
     let machine = policy.machine();
     let first_view = views::view(&charter, &policy, &saved, &Value::Null, "");
     let (view, views) = watch::channel(first_view);
+    let recorder = parts.records.session(&charter.id, taken(&charter, &saved));
     let edge = Edge {
         id: charter.id.clone(),
         charter: charter.clone(),
@@ -125,6 +127,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         workloads,
         alerts,
         post: post.clone(),
+        recorder,
         snapshot: snapshots,
         report: reports.clone(),
         observation,
@@ -165,6 +168,19 @@ pub fn begin(beginning: Beginning) -> Handle {
     Handle { id: charter.id.clone(), post, view: views, policy, stop, aftermath, tasks }
 }
 
+/// Where a session of the decision record begins.
+fn taken(charter: &Charter, saved: &Saved) -> Taken {
+    Taken {
+        at: now(),
+        sluice: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: sluice_rollout::VERSION,
+        analysis: sluice_analyzers::VERSION,
+        owner: saved.owner.clone(),
+        charter: sum_of_charter(charter),
+        state: saved.state.clone(),
+    }
+}
+
 /// Alerts that are up and were told before this start: they are kept up, and nobody is told anew.
 fn told_before(edge: &Edge, state: &State) -> Vec<Alert> {
     let untold = |kind| {
@@ -191,6 +207,7 @@ impl Owner {
             }
             if self.saved.state.is_settled() && !self.unsaved && self.deferred.is_empty() {
                 self.settle().await;
+                self.edge.recorder.settled();
                 break;
             }
             let waits = self.unsaved || !self.deferred.is_empty();
@@ -224,7 +241,8 @@ impl Owner {
             },
         };
         let before = self.saved.state.clone();
-        let transition = step(&self.machine, before.clone(), now(), event.clone());
+        let at = now();
+        let transition = step(&self.machine, before.clone(), at, event.clone());
         let aborts = transition.state.is_aborting() && !before.is_aborting();
         if !aborts && self.must_wait(&before, &transition) {
             self.defer(event, reply);
@@ -234,9 +252,10 @@ impl Owner {
             self.snapshot.send_replace(Snapshot::of(&transition.state));
             self.lanes.outrun(&transition.effects);
         }
+        let mut saved = false;
         if must_save(&before, &transition) {
             match self.save(&transition.state).await {
-                Ok(()) => {}
+                Ok(()) => saved = true,
                 Err(StoreError::Conflict { key }) => {
                     return Err(Leave::Disowned(format!("{key} was saved by another owner")));
                 }
@@ -251,6 +270,7 @@ impl Owner {
         }
         let Transition { state, effects, reason, answer } = transition;
         self.saved.state = state;
+        self.record((at, saved), &event, &reason, &effects, answer.as_ref());
         self.remember(&before, &event, &reason, &effects, answer.as_ref());
         self.show_snapshot(&before);
         // Whoever was answered and looks again sees what the answer said.
@@ -364,6 +384,31 @@ impl Owner {
         let answer = views::answer(&self.saved.state, &self.machine, answered, reason);
         // Whoever asked may have gone; the answer is kept in the state.
         let _ = reply.send(answer);
+    }
+
+    /// What the machine was given and what it made of it, for a replay.
+    fn record(
+        &self,
+        (now, saved): (Timestamp, bool),
+        event: &Event,
+        reason: &Reason,
+        effects: &[Numbered],
+        answer: Option<&sluice_rollout::Answered>,
+    ) {
+        let state = &self.saved.state;
+        let decided = Decided {
+            now,
+            event: event.clone(),
+            revision: state.revision,
+            phase: state.phase.name().to_owned(),
+            weight: state.weight,
+            reason: reason.clone(),
+            effects: effects.to_vec(),
+            answer: answer.cloned(),
+            saved,
+            state: Sum::new(),
+        };
+        self.edge.recorder.decided(decided, state);
     }
 
     fn remember(

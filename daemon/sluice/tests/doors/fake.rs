@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sluice::control::{Control, ControlError};
 use sluice::http::{HttpOptions, serve};
 use sluice_wire::cloudevent::CloudEvent;
+use sluice_wire::decisions::RecordPage;
 use sluice_wire::message::{Answer, Command};
 use sluice_wire::record::HistoryLine;
 use sluice_wire::view::RolloutView;
@@ -115,6 +116,16 @@ impl Control for Fake {
     ) -> Result<Vec<HistoryLine>, ControlError> {
         self.find(namespace, name, attempt)?;
         Ok(self.history.lock().unwrap().clone())
+    }
+
+    async fn record(
+        &self,
+        namespace: &str,
+        name: &str,
+        _attempt: Option<&str>,
+        _after: u64,
+    ) -> Result<RecordPage, ControlError> {
+        Err(ControlError::Unknown(format!("{namespace}/{name}")))
     }
 
     async fn command(

@@ -121,6 +121,47 @@ async fn the_command_line_speaks_over_the_bus(options: NatsOptions) {
     assert!(history.out.contains("refused: revision 99 expected"), "{history:?}");
 }
 
+/// Watched, interrupted by a clean restart, aborted by a person: all of it stands in one record on the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_on_nats_goes_on_after_a_restart_and_replays() {
+    let site = Site::new(NatsOptions::latest()).await;
+    let mut policy = site.policy();
+    policy["spec"]["gates"] = json!([]);
+    policy["spec"]["metrics"]["scrape"]["every"] = json!("300ms");
+    std::fs::write(site.dir.path().join("policies/checkout.yaml"), policy.to_string()).unwrap();
+    site.sluice("init").await;
+    let mut first = site.daemon();
+    site.until("status -o json", |ran| ran.code == 0).await;
+    site.sluice("start shop/checkout --version v2").await;
+    let judged = |ran: &Ran| ran.code == 0 && ran.json()["evidence"]["windows"].as_u64() >= Some(3);
+    site.until("status shop/checkout -o json", judged).await;
+    terminate(&first);
+    tokio::time::timeout(LIMIT, first.wait()).await.expect("the daemon does not stop").unwrap();
+
+    let _second = site.daemon();
+    site.until("status shop/checkout -o json", judged).await;
+    site.sluice("abort shop/checkout --reason enough").await;
+    site.until("status shop/checkout -o json", |ran| ran.json()["phase"] == "reverted").await;
+    let complete = |ran: &Ran| ran.out.contains("ends reverted");
+    let replayed = site.until("replay shop/checkout", complete).await;
+    assert_eq!(replayed.code, 0, "{replayed:?}");
+    assert!(
+        replayed.out.contains("the same, bit for bit") && replayed.out.contains("2 starts"),
+        "{replayed:?}"
+    );
+    let exported = site.sluice("record shop/checkout").await;
+    std::fs::write(site.dir.path().join("record"), &exported.out).unwrap();
+    let offline = site.sluice("replay record").await;
+    assert_eq!(offline.out, replayed.out);
+}
+
+/// What systemd and Kubernetes send.
+fn terminate(daemon: &Child) {
+    let id = daemon.id().expect("it runs").to_string();
+    let sent = std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap();
+    assert!(sent.success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_debians_nats() {
     the_command_line_speaks_over_the_bus(NatsOptions::default()).await;
