@@ -1,4 +1,5 @@
 //! The demo's four releases come out as they should, on the real daemon, and so do their decision records.
+#![expect(clippy::unwrap_used, reason = "a test stops where something is not as it should be")]
 
 use std::{path::Path, sync::Arc, time::Duration};
 
