@@ -17,7 +17,8 @@ use clap::{Parser, Subcommand};
 
 pub use asking::{
     AllOr, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, InitArgs, JudgeArgs, ManArgs,
-    OverrideArgs, RecordArgs, ReplayArgs, SetWeightArgs, SkipArgs, StartArgs, StatusArgs, ValidateArgs, WatchArgs,
+    OverrideArgs, RecordArgs, ReplayArgs, SetWeightArgs, SkipArgs, StartArgs, StatusArgs, ValidateArgs,
+    WatchArgs,
 };
 pub use demo::DemoOptions;
 pub use entry::{entry, log_to_stderr};
