@@ -92,8 +92,7 @@ impl Names {
     pub(crate) fn of(policy: &Policy) -> Names {
         let spec = &policy.spec;
         let (stable_service, canary_service) = services(&spec.target);
-        let in_kubernetes = stable_service.is_some()
-            || matches!(spec.target, Target::Service(_))
+        let in_kubernetes = spec.target.object().is_some()
             || [&spec.workloads.stable, &spec.workloads.canary].iter().any(|w| workload(w).is_some());
         let mut names = Names {
             namespace: in_kubernetes.then(|| policy.metadata.namespace.clone()),
@@ -134,10 +133,6 @@ fn workload(workload: &Workload) -> Option<String> {
 
 /// Services of both versions, where the target names them. A host's first label is its Service's name.
 fn services(target: &Target) -> (Option<String>, Option<String>) {
-    let host = |host: &str| Some(host.split('.').next().unwrap_or(host).to_owned());
-    match target {
-        Target::HttpRoute(route) => (Some(route.stable.clone()), Some(route.canary.clone())),
-        Target::VirtualService(service) => (host(&service.stable), host(&service.canary)),
-        _ => (None, None),
-    }
+    let name = |host: &str| Some(host.split('.').next().unwrap_or(host).to_owned());
+    target.services().map_or((None, None), |services| (name(services.stable), name(services.canary)))
 }

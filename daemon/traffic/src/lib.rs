@@ -2,7 +2,7 @@
 //! `workload/mod.rs`).
 //!
 //! ```text
-//!   connect ──▶ dyn Target      kubernetes/{httproute,virtualservice,selector}  haproxy  webhook
+//!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  haproxy  webhook
 //!   connect_workloads ──▶ dyn Workloads      workload/{deployment,external}, endpoints
 //!   Clients      kube and HTTP clients that they share
 //! ```

@@ -5,8 +5,48 @@ use std::sync::Arc;
 use sluice_rollout::Weight;
 use sluice_wire::policy;
 
-use crate::kubernetes::{httproute, names, selector, virtualservice};
+use crate::kubernetes::routers::{
+    alb, ambassador, apisix, avi, contour, gateway, gloo, knative, kuma, nginx, openshift, skipper, smi,
+    traefik, virtualservice,
+};
+use crate::kubernetes::{KubeTarget, names, object::Object, selector, weighted::Weighted};
 use crate::{Clients, Target, TargetError, Unfit, haproxy, webhook};
+
+/// How a target is worked with.
+enum Form<'a> {
+    /// Integers in a Kubernetes object.
+    Router(Box<Weighted>),
+    Flip(&'a policy::ServiceFlip),
+    Haproxy(&'a policy::Haproxy),
+    Webhook(&'a policy::Webhook),
+}
+
+fn form(target: &policy::Target) -> Form<'_> {
+    let router = match target {
+        policy::Target::HttpRoute(route) => gateway::http(route),
+        policy::Target::GrpcRoute(route) => gateway::grpc(route),
+        policy::Target::TlsRoute(route) => gateway::tls(route),
+        policy::Target::TcpRoute(route) => gateway::tcp(route),
+        policy::Target::VirtualService(service) => virtualservice::describe(service),
+        policy::Target::OpenShiftRoute(route) => openshift::describe(route),
+        policy::Target::AviPoolGroup(group) => avi::describe(group),
+        policy::Target::HttpProxy(proxy) => contour::describe(proxy),
+        policy::Target::TraefikService(service) => traefik::describe(service),
+        policy::Target::TrafficSplit(split) => smi::describe(split),
+        policy::Target::NginxIngress(ingress) => nginx::describe(ingress),
+        policy::Target::AlbIngress(ingress) => alb::describe(ingress),
+        policy::Target::ApisixRoute(route) => apisix::describe(route),
+        policy::Target::RouteTable(table) => gloo::describe(table),
+        policy::Target::MeshHttpRoute(route) => kuma::describe(route),
+        policy::Target::Mapping(mapping) => ambassador::describe(mapping),
+        policy::Target::SkipperIngress(ingress) => skipper::describe(ingress),
+        policy::Target::KnativeService(service) => knative::describe(service),
+        policy::Target::Service(flip) => return Form::Flip(flip),
+        policy::Target::Haproxy(config) => return Form::Haproxy(config),
+        policy::Target::Webhook(config) => return Form::Webhook(config),
+    };
+    Form::Router(Box::new(router))
+}
 
 /// The policy's target, ready to be asked. Reads nothing from it yet: `check` and `observe` do.
 /// `namespace`: the policy's own, for targets that name none.
@@ -15,34 +55,47 @@ pub async fn connect(
     namespace: &str,
     clients: &Clients,
 ) -> Result<Arc<dyn Target>, TargetError> {
-    Ok(match target {
-        policy::Target::HttpRoute(config) => Arc::new(httproute::connect(config, namespace, clients).await?),
-        policy::Target::VirtualService(config) => {
-            Arc::new(virtualservice::connect(config, namespace, clients).await?)
-        }
-        policy::Target::Service(config) => Arc::new(selector::connect(config, namespace, clients).await?),
-        policy::Target::Haproxy(config) => Arc::new(haproxy::connect(config).await?),
-        policy::Target::Webhook(config) => Arc::new(webhook::connect(config, clients)?),
+    Ok(match form(target) {
+        Form::Router(router) => Arc::new(connect_router(*router, target, namespace, clients).await?),
+        Form::Flip(flip) => Arc::new(selector::connect(flip, namespace, clients).await?),
+        Form::Haproxy(config) => Arc::new(haproxy::connect(config).await?),
+        Form::Webhook(config) => Arc::new(webhook::connect(config, clients)?),
     })
+}
+
+async fn connect_router(
+    router: Weighted,
+    target: &policy::Target,
+    namespace: &str,
+    clients: &Clients,
+) -> Result<KubeTarget<Weighted>, TargetError> {
+    let Some(name) = target.object() else {
+        return Err(TargetError::NotAsNeeded(format!("target.{} names no object", router.word)));
+    };
+    let namespace = name.namespace.unwrap_or(namespace);
+    let object = Object::connect(clients, &router.kind, namespace, name.name).await?;
+    Ok(KubeTarget::new(router, object))
 }
 
 /// What is wrong with the block itself, and which of the policy's weights it can never express. Nothing outside is asked.
 pub fn check(target: &policy::Target, weights: &[Weight]) -> Vec<Unfit> {
-    match target {
-        policy::Target::HttpRoute(config) => names::check(
-            "httpRoute",
-            &config.name,
-            config.namespace.as_deref(),
-            (&config.stable, &config.canary),
-        ),
-        policy::Target::VirtualService(config) => names::check(
-            "virtualService",
-            &config.name,
-            config.namespace.as_deref(),
-            (&config.stable, &config.canary),
-        ),
-        policy::Target::Service(config) => selector::check(config),
-        policy::Target::Haproxy(config) => haproxy::check(config, weights),
-        policy::Target::Webhook(config) => webhook::check(config).err().into_iter().collect(),
+    match form(target) {
+        Form::Router(router) => check_router(&router, target, weights),
+        Form::Flip(flip) => selector::check(flip),
+        Form::Haproxy(config) => haproxy::check(config, weights),
+        Form::Webhook(config) => webhook::check(config).err().into_iter().collect(),
     }
+}
+
+fn check_router(router: &Weighted, target: &policy::Target, weights: &[Weight]) -> Vec<Unfit> {
+    let (Some(object), Some(arms)) = (target.object(), target.arms()) else { return Vec::new() };
+    let mut unfit = names::check(router.word, object.name, object.namespace, arms);
+    let finer = weights.iter().filter(|weight| !router.can_ever_express(**weight));
+    unfit.extend(finer.map(|weight| {
+        Unfit::new(
+            router.word,
+            format!("{weight} is finer than its weights can be; see docs/targets for how fine"),
+        )
+    }));
+    unfit
 }

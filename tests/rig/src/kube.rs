@@ -37,6 +37,10 @@ pub enum Crds {
     Istio,
     /// HTTPProxy and the rest of Contour.
     Contour,
+    /// One CRD each of OpenShift (Route, DeploymentConfig), Knative, Traefik, SMI, APISIX, Gloo, Kuma and Emissary.
+    Routers,
+    /// Argo's Rollout.
+    ArgoRollouts,
 }
 
 impl Crds {
@@ -46,6 +50,8 @@ impl Crds {
             Self::GatewayExperimental => "crds/gateway-api-experimental",
             Self::Istio => "crds/istio.yaml",
             Self::Contour => "crds/contour.yaml",
+            Self::Routers => "crds/routers",
+            Self::ArgoRollouts => "crds/argo-rollouts.yaml",
         }
     }
 }

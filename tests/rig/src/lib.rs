@@ -31,6 +31,7 @@ pub mod load;
 pub mod nats;
 pub mod nats_auth;
 pub mod netns;
+pub mod page;
 pub mod ports;
 pub mod prometheus;
 pub mod server;

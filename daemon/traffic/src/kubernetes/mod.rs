@@ -1,7 +1,8 @@
 //! What every target that is a Kubernetes object has in common: one order of reading, deciding, patching and reading back.
 //!
 //! ```text
-//!   Kind (httproute, virtualservice, selector)   where the weights stand, pure
+//!   routers/   descriptions ─▶ Weighted ┐
+//!                              Selector ┴▶ Kind   where the weights stand, pure
 //!     │
 //!   decide    fence, abort mark, then: already there, or which patch     pure
 //!     │
@@ -13,15 +14,18 @@
 //! an abort would loop. It never replaces a list. Going down needs no status, no readiness and, once the object has been seen,
 //! no read before it. A 422 does not say whether a test failed or admission refused: the object is read again and compared.
 
+mod arm;
 mod decide;
-pub(crate) mod httproute;
+mod document;
 pub(crate) mod marks;
 pub(crate) mod names;
 pub(crate) mod object;
 mod pair;
 pub(crate) mod patch;
+pub(crate) mod routers;
 pub(crate) mod selector;
-pub(crate) mod virtualservice;
+mod text;
+pub(crate) mod weighted;
 
 #[cfg(test)]
 mod tests;

@@ -1,40 +1,71 @@
-//! Two integer weights in a list of backends, the way Gateway API and Istio write them. Pure.
+//! Two integer weights among the backends of one rule. Pure.
 
-use json_patch::PatchOperation;
-use json_patch::jsonptr::PointerBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_rollout::Weight;
 
+use super::document::Edit;
 use super::object::Place;
-use super::patch::{add, path, remove, test};
 use crate::TargetError;
 use crate::share;
 
 /// The pair within one rule or route.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Pair {
-    /// For people: `rules[0]`.
+    /// For people: `spec.rules[0]`.
     pub title: String,
-    /// Path of the list of backends.
-    pub list: Vec<String>,
-    pub stable: Backend,
+    pub stable: Stable,
     pub canary: Backend,
     /// Weight of all the other backends together.
     pub others: u64,
-    /// What a missing weight counts as.
-    pub absent: u64,
     /// The pair's total for a weight, when nobody else has a share.
     pub total: fn(Weight) -> u64,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
+pub(crate) enum Stable {
+    Backend(Backend),
+    /// What the canary leaves of a total that the object names.
+    Rest {
+        total: u64,
+    },
+}
+
+#[derive(Debug)]
 pub(crate) struct Backend {
-    pub index: usize,
-    /// As written.
-    pub weight: Option<u64>,
-    /// What makes it this backend, below its entry: `name`, `namespace`, `port`, or `destination/host`.
-    pub identity: Vec<(Vec<&'static str>, Value)>,
+    /// Where its number stands.
+    pub at: Vec<String>,
+    pub number: Number,
+    /// What a missing number counts as.
+    pub absent: u64,
+    /// What makes it this backend: fields of its entry and their values.
+    pub identity: Vec<(Vec<String>, Value)>,
+}
+
+/// A weight as it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Number {
+    Written(u64),
+    Absent,
+    /// Nothing that we could read, and why; it can still be written over.
+    Odd(String),
+}
+
+impl Backend {
+    pub fn counts(&self) -> u64 {
+        match &self.number {
+            Number::Written(number) => *number,
+            Number::Absent => self.absent,
+            Number::Odd(_) => 0,
+        }
+    }
+
+    fn written(&self) -> Option<u64> {
+        match &self.number {
+            Number::Written(number) => Some(*number),
+            Number::Absent | Number::Odd(_) => None,
+        }
+    }
 }
 
 /// Both numbers, canary first.
@@ -50,7 +81,11 @@ struct Remembered {
 
 impl Pair {
     pub fn parts(&self) -> Parts {
-        (self.canary.weight.unwrap_or(self.absent), self.stable.weight.unwrap_or(self.absent))
+        let canary = self.canary.counts();
+        match &self.stable {
+            Stable::Backend(stable) => (canary, stable.counts()),
+            Stable::Rest { total } => (canary, total.saturating_sub(canary)),
+        }
     }
 
     fn present_total(&self) -> u64 {
@@ -61,17 +96,22 @@ impl Pair {
     /// The numbers for a weight. With somebody else above 0 in the rule the pair keeps its total, so that their share stays.
     /// Rounded down: the canary never gets more than asked for.
     fn parts_for(&self, weight: Weight) -> Parts {
-        let total = if self.others > 0 { self.present_total() } else { (self.total)(weight) };
+        let total = match &self.stable {
+            Stable::Rest { total } => *total,
+            Stable::Backend(_) if self.others > 0 => self.present_total(),
+            Stable::Backend(_) => (self.total)(weight),
+        };
         let canary = total * u64::from(weight.hundredths()) / 10_000;
         (canary, total - canary)
     }
 
     fn check(&self, place: &Place, weight: Weight) -> Result<(), TargetError> {
-        let (canary, stable) = self.parts_for(weight);
         // Nothing may stand in the way of taking the traffic away.
         if weight.is_zero() {
             return Ok(());
         }
+        self.check_numbers(place)?;
+        let (canary, stable) = self.parts_for(weight);
         if canary + stable == 0 {
             let why =
                 format!("its pair has weight 0 beside others with {}; give stable a weight", self.others);
@@ -80,57 +120,74 @@ impl Pair {
         if share::fits(canary, stable, weight) {
             return Ok(());
         }
-        let total = self.present_total();
-        let finest = format!(
-            "{:.2} % in {} of {}, where the pair shares {total} beside other backends with {}; raise all weights of the rule alike for a finer one",
-            100.0 / total as f64,
-            self.title,
-            place.title(),
-            self.others
-        );
-        Err(TargetError::TooFine { asked: weight, finest })
+        Err(TargetError::TooFine { asked: weight, finest: self.finest(place, canary + stable) })
     }
 
-    fn at(&self, backend: &Backend, field: &[&str]) -> PointerBuf {
-        let index = backend.index.to_string();
-        path(self.list.iter().map(String::as_str).chain([index.as_str()]).chain(field.iter().copied()))
-    }
-
-    fn identity_tests(&self) -> impl Iterator<Item = PatchOperation> + '_ {
-        [&self.stable, &self.canary].into_iter().flat_map(move |backend| {
-            backend.identity.iter().map(move |(field, value)| test(self.at(backend, field), value.clone()))
-        })
-    }
-
-    fn set(&self, backend: &Backend, weight: Option<u64>) -> Option<PatchOperation> {
-        match (backend.weight, weight) {
-            (present, wanted) if present == wanted => None,
-            (_, Some(wanted)) => Some(add(self.at(backend, &["weight"]), wanted)),
-            (Some(_), None) => Some(remove(self.at(backend, &["weight"]))),
-            (None, None) => None,
+    fn check_numbers(&self, place: &Place) -> Result<(), TargetError> {
+        for backend in self.backends() {
+            if let Number::Odd(why) = &backend.number {
+                return Err(place.unfit(&self.title, format!("{}: {why}", backend.at.join("."))));
+            }
         }
+        Ok(())
+    }
+
+    fn finest(&self, place: &Place, total: u64) -> String {
+        let finest = format!("{:.2} % in {} of {}", 100.0 / total as f64, self.title, place.title());
+        match (&self.stable, self.others) {
+            (Stable::Rest { .. }, _) => format!("{finest}, whose weights are parts of {total}"),
+            (Stable::Backend(_), 0) => format!("{finest}, whose weights sum to {total} at most"),
+            (Stable::Backend(_), others) => format!(
+                "{finest}, where the pair shares {total} beside other backends with {others}; raise all weights of the rule alike for a finer one"
+            ),
+        }
+    }
+
+    fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let stable = match &self.stable {
+            Stable::Backend(stable) => Some(stable),
+            Stable::Rest { .. } => None,
+        };
+        stable.into_iter().chain([&self.canary])
+    }
+
+    pub fn identity(&self) -> impl Iterator<Item = (Vec<String>, Value)> {
+        self.backends().flat_map(|backend| backend.identity.iter().cloned())
     }
 
     fn remembered(&self) -> Remembered {
-        Remembered { place: self.title.clone(), stable: self.stable.weight, canary: self.canary.weight }
+        let stable = match &self.stable {
+            Stable::Backend(stable) => stable.written(),
+            Stable::Rest { .. } => None,
+        };
+        Remembered { place: self.title.clone(), stable, canary: self.canary.written() }
     }
 
-    /// Tests, then both numbers. They are written even where they stand: what is there may be older than what was read.
-    fn write(&self, weight: Weight) -> Vec<PatchOperation> {
+    fn write(&self, weight: Weight) -> Vec<Edit> {
         let (canary, stable) = self.parts_for(weight);
-        let numbers = [(&self.canary, canary), (&self.stable, stable)];
-        let numbers = numbers.map(|(backend, number)| add(self.at(backend, &["weight"]), number));
-        self.identity_tests().chain(numbers).collect()
+        self.edits(Some(canary), Some(stable))
     }
 
-    fn put_back(&self, remembered: &Remembered) -> Vec<PatchOperation> {
-        let former = (remembered.canary.unwrap_or(self.absent), remembered.stable.unwrap_or(self.absent));
-        let numbers = [self.set(&self.canary, remembered.canary), self.set(&self.stable, remembered.stable)];
-        let numbers: Vec<PatchOperation> = numbers.into_iter().flatten().collect();
-        if numbers.is_empty() || !same_share(former, self.parts()) {
+    fn edits(&self, canary: Option<u64>, stable: Option<u64>) -> Vec<Edit> {
+        let mut edits = vec![Edit { at: self.canary.at.clone(), number: canary }];
+        if let Stable::Backend(backend) = &self.stable {
+            edits.push(Edit { at: backend.at.clone(), number: stable });
+        }
+        edits
+    }
+
+    /// Nothing where the same numbers stand, or another share than the one that was remembered.
+    fn put_back(&self, remembered: &Remembered) -> Vec<Edit> {
+        let canary = remembered.canary.unwrap_or(self.canary.absent);
+        let stable = match &self.stable {
+            Stable::Backend(stable) => remembered.stable.unwrap_or(stable.absent),
+            Stable::Rest { total } => total.saturating_sub(canary),
+        };
+        let former = (canary, stable);
+        if *remembered == self.remembered() || !same_share(former, self.parts()) {
             return Vec::new();
         }
-        self.identity_tests().chain(numbers).collect()
+        self.edits(remembered.canary, remembered.stable)
     }
 }
 
@@ -159,6 +216,7 @@ pub(crate) fn read(
 }
 
 fn read_one(place: &Place, pair: &Pair, meant: Option<Weight>) -> Result<Weight, TargetError> {
+    pair.check_numbers(place)?;
     let (canary, stable) = pair.parts();
     if (canary, stable) == (0, 0) && pair.others > 0 {
         return Ok(Weight::ZERO);
@@ -171,13 +229,8 @@ fn read_one(place: &Place, pair: &Pair, meant: Option<Weight>) -> Result<Weight,
     }
 }
 
-pub(crate) fn write(
-    place: &Place,
-    pairs: &[Pair],
-    weight: Weight,
-) -> Result<Vec<PatchOperation>, TargetError> {
-    check(place, pairs, weight)?;
-    Ok(pairs.iter().flat_map(|pair| pair.write(weight)).collect())
+pub(crate) fn write(pairs: &[Pair], weight: Weight) -> Vec<Edit> {
+    pairs.iter().flat_map(|pair| pair.write(weight)).collect()
 }
 
 pub(crate) fn original(pairs: &[Pair]) -> Option<Value> {
@@ -185,7 +238,7 @@ pub(crate) fn original(pairs: &[Pair]) -> Option<Value> {
     serde_json::to_value(remembered).ok()
 }
 
-pub(crate) fn put_back(pairs: &[Pair], original: &Value) -> Vec<PatchOperation> {
+pub(crate) fn put_back(pairs: &[Pair], original: &Value) -> Vec<Edit> {
     let remembered: Vec<Remembered> = serde_json::from_value(original.clone()).unwrap_or_default();
     let former = |pair: &Pair| remembered.iter().find(|former| former.place == pair.title);
     pairs.iter().filter_map(|pair| Some(pair.put_back(former(pair)?))).flatten().collect()

@@ -65,13 +65,11 @@ impl Endpoints {
 
 /// Namespace and name of the Service that carries the canary's traffic.
 fn service_of(target: &policy::Target, namespace: &str) -> Option<(String, String)> {
-    let own = |given: &Option<String>| given.clone().unwrap_or_else(|| namespace.to_owned());
-    match target {
-        policy::Target::HttpRoute(route) => Some((own(&route.namespace), route.canary.clone())),
-        policy::Target::VirtualService(service) => service_of_host(&service.canary, &own(&service.namespace)),
-        policy::Target::Service(flip) => Some((own(&flip.namespace), flip.name.clone())),
-        policy::Target::Haproxy(_) | policy::Target::Webhook(_) => None,
+    let own = target.object().and_then(|object| object.namespace).unwrap_or(namespace);
+    if let policy::Target::Service(flip) = target {
+        return Some((own.to_owned(), flip.name.clone()));
     }
+    service_of_host(target.services()?.canary, own)
 }
 
 /// `name`, or `name.namespace.svc.<domain>`; other hosts are no Services.

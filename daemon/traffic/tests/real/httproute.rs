@@ -27,7 +27,7 @@ spec:
 const CANARY: &str = "/spec/rules/0/backendRefs/2/weight";
 
 fn config() -> policy::Target {
-    policy::Target::HttpRoute(policy::HttpRoute {
+    policy::Target::HttpRoute(policy::RuleRoute {
         name: "checkout".into(),
         namespace: None,
         stable: "checkout".into(),
@@ -213,12 +213,12 @@ async fn refusals_say_what_and_where_and_change_nothing() {
     assert!(words.contains("no canary today") && words.contains("kubectl"), "{words}");
     seen(&mut states, "what stands there", |_| true).await;
 
-    let missing = policy::HttpRoute { name: "nowhere".into(), ..http_route() };
+    let missing = policy::RuleRoute { name: "nowhere".into(), ..http_route() };
     let error =
         shop.target(&policy::Target::HttpRoute(missing)).await.observe().await.unwrap_err().to_string();
     assert!(error.contains("nowhere does not exist") && error.contains("kubectl -n"), "{error}");
 
-    let lonely = policy::HttpRoute { canary: "checkout-next".into(), ..http_route() };
+    let lonely = policy::RuleRoute { canary: "checkout-next".into(), ..http_route() };
     let error = shop
         .target(&policy::Target::HttpRoute(lonely))
         .await
@@ -229,7 +229,7 @@ async fn refusals_say_what_and_where_and_change_nothing() {
     assert!(error.contains("backend checkout-next") && error.contains("spec.rules"), "{error}");
 }
 
-fn http_route() -> policy::HttpRoute {
+fn http_route() -> policy::RuleRoute {
     let policy::Target::HttpRoute(route) = config() else { unreachable!() };
     route
 }

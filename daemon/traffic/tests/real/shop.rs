@@ -22,9 +22,15 @@ pub struct Shop {
 
 impl Shop {
     pub async fn open(label: &str) -> Shop {
+        let shop = Shop::bare(label).await;
+        shop.apply(&deployed_rights().unwrap()).await;
+        shop
+    }
+
+    /// Where the daemon may do nothing yet.
+    pub async fn bare(label: &str) -> Shop {
         let kube = Kube::shared().await.unwrap();
         let namespace = kube.namespace(label).await.unwrap();
-        kube.apply(&namespace, &deployed_rights().unwrap()).await.unwrap();
         Shop { kube, namespace }
     }
 
@@ -72,6 +78,7 @@ pub fn owners(mut object: Value) -> Value {
     }
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.retain(|name, _| !name.starts_with("sluice.dev/"));
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         if annotations.is_empty() {
             metadata.remove("annotations");
         }

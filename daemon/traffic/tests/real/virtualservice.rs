@@ -27,6 +27,8 @@ fn config() -> policy::Target {
         namespace: None,
         stable: "checkout".into(),
         canary: "canary.example.svc.cluster.local".into(),
+        host: None,
+        protocol: policy::Protocol::Http,
         routes: Vec::new(),
     })
 }

@@ -43,7 +43,7 @@ spec:
 ";
 
 fn route() -> policy::Target {
-    policy::Target::HttpRoute(policy::HttpRoute {
+    policy::Target::HttpRoute(policy::RuleRoute {
         name: "checkout".into(),
         namespace: None,
         stable: "checkout".into(),

@@ -23,7 +23,10 @@ pub use fault::{PolicyFault, PolicyFaults};
 pub use gates::{Dates, Day, Freeze, Gate, GateKind, Hours};
 pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
 pub use resolve::MOST_POLICY_BYTES;
-pub use target::{Haproxy, HttpRoute, ServiceFlip, Target, VirtualService, Webhook};
+pub use target::{
+    AlbIngress, Haproxy, ObjectName, PlainRoute, Protocol, RuleRoute, ServiceFlip, Services, Target,
+    VirtualService, Webhook,
+};
 pub use workloads::{PromoteBy, Workload, Workloads};
 
 use crate::{
@@ -227,13 +230,8 @@ impl Policy {
     pub fn swapped(&self) -> Policy {
         let mut policy = self.clone();
         let spec = &mut policy.spec;
-        match &mut spec.target {
-            Target::HttpRoute(route) => std::mem::swap(&mut route.stable, &mut route.canary),
-            Target::VirtualService(service) => std::mem::swap(&mut service.stable, &mut service.canary),
-            Target::Service(flip) => std::mem::swap(&mut flip.stable, &mut flip.canary),
-            Target::Haproxy(haproxy) => std::mem::swap(&mut haproxy.stable, &mut haproxy.canary),
-            // The weights of a webhook are named, so its two arms cannot change places.
-            Target::Webhook(_) => return policy,
+        if !spec.target.swap() {
+            return policy;
         }
         std::mem::swap(&mut spec.workloads.stable, &mut spec.workloads.canary);
         match &mut spec.metrics {

@@ -6,11 +6,12 @@ use sluice_wire::policy;
 
 use super::super::decide::after_refusal;
 use super::{Bench, fence, metadata, place, wanted};
-use crate::kubernetes::httproute::HttpRoute;
+use crate::kubernetes::routers::gateway;
+use crate::kubernetes::weighted::Weighted;
 use crate::{TargetError, Wanted};
 
-fn bench() -> Bench<HttpRoute> {
-    let config = policy::HttpRoute {
+fn bench() -> Bench<Weighted> {
+    let config = policy::RuleRoute {
         name: "checkout".into(),
         namespace: None,
         stable: "stable".into(),
@@ -19,7 +20,7 @@ fn bench() -> Bench<HttpRoute> {
         rules: Vec::new(),
     };
     let rules = json!([{"backendRefs": [{"name": "stable", "weight": 1}, {"name": "canary", "weight": 0}]}]);
-    Bench::new(HttpRoute::new(&config), json!({"metadata": metadata(), "spec": {"rules": rules}}))
+    Bench::new(gateway::http(&config), json!({"metadata": metadata(), "spec": {"rules": rules}}))
 }
 
 fn abort(fence: &str) -> Wanted {
@@ -90,7 +91,7 @@ fn foreign_annotations_stay_and_unreadable_marks_count_as_none() {
 fn after_a_422_only_what_was_tested_decides_between_changed_and_refused() {
     let base = bench();
     let operations = base.operations(&wanted(5.0, "1.1"));
-    let refusal = |other: &Bench<HttpRoute>| {
+    let refusal = |other: &Bench<Weighted>| {
         after_refusal(&place(), &base.object, &other.object, &operations, "policy says no")
     };
     let error = refusal(&bench()).unwrap_err();

@@ -4,10 +4,11 @@ use sluice_wire::policy;
 
 use super::{Bench, metadata, wanted, with, without_marks};
 use crate::TargetError;
-use crate::kubernetes::httproute::HttpRoute;
+use crate::kubernetes::routers::gateway;
+use crate::kubernetes::weighted::Weighted;
 
-fn config() -> policy::HttpRoute {
-    policy::HttpRoute {
+fn config() -> policy::RuleRoute {
+    policy::RuleRoute {
         name: "checkout".into(),
         namespace: None,
         stable: "stable".into(),
@@ -17,14 +18,14 @@ fn config() -> policy::HttpRoute {
     }
 }
 
-fn bench(rules: Value) -> Bench<HttpRoute> {
+fn bench(rules: Value) -> Bench<Weighted> {
     bench_of(config(), rules)
 }
 
-fn bench_of(config: policy::HttpRoute, rules: Value) -> Bench<HttpRoute> {
+fn bench_of(config: policy::RuleRoute, rules: Value) -> Bench<Weighted> {
     let spec = json!({"parentRefs": [{"name": "gw"}], "hostnames": ["shop.example"], "rules": rules});
     Bench::new(
-        HttpRoute::new(&config),
+        gateway::http(&config),
         json!({"metadata": metadata(), "spec": spec, "status": {"parents": []}}),
     )
 }
@@ -149,7 +150,7 @@ fn every_rule_with_both_backends_is_written_and_only_those() {
     assert_eq!(all.set(5.0, "1.1").unwrap().written, "500/9500");
     assert_eq!(all.json()["spec"]["rules"][1], rules[1]);
 
-    let named = policy::HttpRoute { rules: vec!["api".into()], ..config() };
+    let named = policy::RuleRoute { rules: vec!["api".into()], ..config() };
     let mut named = bench_of(named, rules.clone());
     named.set(5.0, "1.1").unwrap();
     assert_eq!(named.json()["spec"]["rules"][0], rules[0]);
@@ -169,8 +170,8 @@ fn a_rule_put_back_from_outside_shows_although_another_one_holds() {
 
 #[test]
 fn what_is_missing_is_named_with_object_field_and_command() {
-    let port = policy::HttpRoute { port: Some(81), ..config() };
-    let rules = policy::HttpRoute { rules: vec!["nowhere".into()], ..config() };
+    let port = policy::RuleRoute { port: Some(81), ..config() };
+    let rules = policy::RuleRoute { rules: vec!["nowhere".into()], ..config() };
     let twice = json!([{"backendRefs": [{"name": "stable"}, {"name": "canary", "port": 1}, {"name": "canary", "port": 2}]}]);
     let table = [
         (bench(json!([{"backendRefs": [{"name": "stable"}]}])), ["backend canary", "add it to backendRefs"]),
@@ -178,7 +179,7 @@ fn what_is_missing_is_named_with_object_field_and_command() {
         (bench(json!([])), ["spec.rules", "backend"]),
         (bench_of(port, one_rule()), ["port 81", "backend"]),
         (bench_of(rules, one_rule()), ["nowhere", "spec.rules"]),
-        (bench(twice), ["several backends", "target.httpRoute.port"]),
+        (bench(twice), ["several: backend canary", "target.httpRoute.port"]),
     ];
     for (bench, words) in table {
         let error = bench.check(5.0).unwrap_err().to_string();

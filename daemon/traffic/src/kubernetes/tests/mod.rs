@@ -2,6 +2,7 @@
 
 mod fences;
 mod httproute;
+mod routers;
 mod selector;
 mod virtualservice;
 
@@ -87,7 +88,7 @@ impl<K: Kind> Bench<K> {
 
 /// The object without our annotations.
 pub fn without_marks(mut json: Value) -> Value {
-    if let Some(annotations) = json["metadata"]["annotations"].as_object_mut() {
+    if let Some(annotations) = json.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.retain(|name, _| !name.starts_with("sluice.dev/"));
         if annotations.is_empty() {
             json["metadata"].as_object_mut().unwrap().remove("annotations");

@@ -3,18 +3,21 @@ use sluice_rollout::Weight;
 use sluice_wire::policy;
 
 use super::{Bench, metadata, with, without_marks};
-use crate::kubernetes::virtualservice::VirtualService;
+use crate::kubernetes::routers::virtualservice;
+use crate::kubernetes::weighted::Weighted;
 
-fn bench(routes: &[&str], http: Value) -> Bench<VirtualService> {
+fn bench(routes: &[&str], http: Value) -> Bench<Weighted> {
     let config = policy::VirtualService {
         name: "checkout".into(),
         namespace: None,
         stable: "stable".into(),
         canary: "canary".into(),
+        host: None,
+        protocol: policy::Protocol::Http,
         routes: routes.iter().map(|name| (*name).to_owned()).collect(),
     };
     let spec = json!({"hosts": ["shop.example"], "gateways": ["mesh"], "http": http});
-    Bench::new(VirtualService::new(&config), json!({"metadata": metadata(), "spec": spec}))
+    Bench::new(virtualservice::describe(&config), json!({"metadata": metadata(), "spec": spec}))
 }
 
 /// One destination in full, the other short, and a stranger.
@@ -85,7 +88,7 @@ fn what_is_missing_or_ambiguous_is_named() {
     let table = [
         (json!([{"route": [{"destination": {"host": "stable"}}]}]), "host canary"),
         (json!([]), "spec.http"),
-        (twice, "several destinations"),
+        (twice, "several: destination with host stable"),
     ];
     for (http, words) in table {
         let error = bench(&[], http).check(5.0).unwrap_err().to_string();
