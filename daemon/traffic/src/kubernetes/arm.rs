@@ -88,11 +88,11 @@ impl Mark {
     }
 }
 
-fn at<'a>(entry: &'a Value, field: Pattern) -> &'a Value {
+fn at(entry: &Value, field: Pattern) -> &Value {
     field.iter().fold(entry, |value, token| &value[*token])
 }
 
-fn text<'a>(entry: &'a Value, field: Pattern) -> Option<&'a str> {
+fn text(entry: &Value, field: Pattern) -> Option<&str> {
     at(entry, field).as_str()
 }
 
