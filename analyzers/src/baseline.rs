@@ -4,7 +4,7 @@
 //! not by its length. Windows that come late or again change nothing, as in the judge.
 
 use crate::collateral::MARGIN;
-use crate::dispersion::{Dispersion, WithinPods};
+use crate::dispersion::{Dispersion, Measured, WithinPods};
 use crate::latency::nearest;
 use crate::plan::{BoundaryHistory, Margin, Plan, PodSpread, Pods, SloLimit, SloOf, SloSource};
 use crate::rate_ratio::Count;
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// Dispersion is measured over windows of these lengths, and the largest counts: bursts have a length of their own.
 const SCALES_MS: [u64; 4] = [15_000, 60_000, 300_000, 900_000];
+/// A shorter history says nothing about bursts and pods.
+const LEAST_HISTORY_MS: u64 = 1_800_000;
 /// History beyond so many pods or boundaries is left out.
 const MOST_PODS: usize = 10_000;
 const MOST_BOUNDARIES: usize = 64;
@@ -92,14 +94,19 @@ impl Baseline {
         total(self.pods.values().map(|pod| pod.errors))
     }
 
-    /// phi of the errors: the largest over all lengths of windows.
+    /// Whether it is long enough to say how counts scatter; a shorter one tells traffic and rates alone.
+    pub fn tells_dispersion(&self) -> bool {
+        self.ms >= LEAST_HISTORY_MS
+    }
+
+    /// phi of the errors: the largest over all lengths of windows; see [`Measured::largest`].
     pub fn dispersion(&self) -> f64 {
-        self.scales.iter().map(Scale::phi_errors).fold(1.0, f64::max)
+        Measured::largest(self.scales.iter().map(Scale::phi_errors))
     }
 
     /// phi of the errors net of the pods' natures, for use beside a random pod effect.
     pub fn dispersion_within_pods(&self) -> f64 {
-        self.scales.iter().map(Scale::phi_within).fold(1.0, f64::max)
+        Measured::largest(self.scales.iter().map(Scale::phi_within))
     }
 
     /// How far pods differ by nature, net of dispersion; see [`PodSpread`].
@@ -123,7 +130,8 @@ impl Baseline {
     pub fn latency(&self) -> Vec<BoundaryHistory> {
         let at = |(at, le): (usize, &f64)| {
             let slow = total(self.pods.values().filter_map(|pod| pod.slow.get(at).copied()));
-            let dispersion = self.scales.iter().map(|scale| scale.phi_slow(at)).fold(1.0, f64::max);
+            let phi = || Measured::largest(self.scales.iter().map(|scale| scale.phi_slow(at)));
+            let dispersion = self.tells_dispersion().then(phi);
             BoundaryHistory { le: *le, requests: slow.n, slow: slow.x, dispersion }
         };
         self.boundaries.iter().enumerate().map(at).collect()
@@ -174,16 +182,16 @@ impl Scale {
         within
     }
 
-    fn phi_within(&self) -> f64 {
-        self.within_with_open().phi()
+    fn phi_within(&self) -> Measured {
+        self.within_with_open().measured()
     }
 
-    fn phi_errors(&self) -> f64 {
-        self.with_open(0).0.phi()
+    fn phi_errors(&self) -> Measured {
+        self.with_open(0).0.measured()
     }
 
-    fn phi_slow(&self, at: usize) -> f64 {
-        self.with_open(at + 1).1.get(at).map_or(1.0, Dispersion::phi)
+    fn phi_slow(&self, at: usize) -> Measured {
+        self.with_open(at + 1).1.get(at).copied().unwrap_or_default().measured()
     }
 }
 
@@ -224,14 +232,17 @@ pub fn upper_rate(count: Count, phi: f64, doubt: f64) -> f64 {
 }
 
 impl Plan {
-    /// The plan with all that history tells fixed for the whole rollout. Without history it stays as it is.
+    /// The plan with all that history tells fixed for the whole rollout. Without history it stays as it is; after a short
+    /// one the dispersion is estimated while the rollout runs, and the report says "no history".
     pub fn frozen(mut self, history: &Baseline) -> Self {
         if history.is_empty() {
             return self;
         }
-        self.history = true;
+        self.history = history.tells_dispersion();
         self.requests_per_second = self.requests_per_second.or(history.requests_per_second());
-        if let Some(errors) = &mut self.errors {
+        if let Some(errors) = &mut self.errors
+            && history.tells_dispersion()
+        {
             let natures =
                 errors.pods.unwrap_or(self.pods) == Pods::RandomEffect && errors.worse_by.plus == 0.0;
             let phi = if natures { history.dispersion_within_pods() } else { history.dispersion() };
@@ -266,7 +277,8 @@ impl Plan {
             && !self.slo.iter().any(slower)
             && let Some(past) = tail(&latency.history, latency.gating.first().copied())
         {
-            let upper = upper_rate(Count::new(past.requests, past.slow), past.dispersion, LIMIT_DOUBT);
+            let upper =
+                upper_rate(Count::new(past.requests, past.slow), past.dispersion.unwrap_or(1.0), LIMIT_DOUBT);
             let of = SloOf::SlowerThan { seconds: past.le };
             self.slo.push(frozen_limit(of, upper, latency.worse_by, latency.weight));
         }
@@ -332,6 +344,20 @@ mod tests {
     #[test]
     fn no_history_freezes_nothing() {
         assert_eq!(Plan::new(vec![0.05]).frozen(&Baseline::new()), Plan::new(vec![0.05]));
+    }
+
+    /// A few reads just before the rollout tell traffic; to call them history would promise what nobody measured.
+    #[test]
+    fn a_short_history_tells_traffic_and_no_dispersion() {
+        let mut short = Baseline::new();
+        for at in 0..20i64 {
+            let pods = (0..4).map(|pod| PodWindow::new(Arm::Stable, format!("s{pod}"), 300, 3));
+            let (start_ms, end_ms) = (at * 15_000, (at + 1) * 15_000);
+            short.add(&Window { step: 0, start_ms, end_ms, pods: pods.collect() }).unwrap();
+        }
+        let plan = Plan::new(vec![0.05]).frozen(&short);
+        assert_eq!((plan.requests_per_second, plan.history), (Some(80.0), false));
+        assert_eq!(plan.errors.and_then(|errors| errors.dispersion), None);
     }
 
     #[test]

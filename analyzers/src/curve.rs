@@ -42,6 +42,26 @@ pub struct Curve {
     normaliser: Vec<f64>,
 }
 
+/// What one window adds to a curve; several curves may share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    canary: f64,
+    normaliser: [f64; NODES],
+}
+
+impl Terms {
+    /// None where the window says nothing: one version is empty, or there are no events.
+    pub(crate) fn of(pair: Pair, phi: f64) -> Option<Self> {
+        let events = (pair.canary.x + pair.stable.x) as f64 / phi;
+        if !pair.has_both() || events == 0.0 {
+            return None;
+        }
+        let odds = pair.canary.n as f64 / pair.stable.n as f64;
+        let term = |at: usize| events * libm::log1p(TABLE[at].theta * odds);
+        Some(Self { canary: pair.canary.x as f64 / phi, normaliser: std::array::from_fn(term) })
+    }
+}
+
 /// A ratio with what is left of its doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Interval {
@@ -59,14 +79,15 @@ impl Default for Curve {
 
 impl Curve {
     pub fn add(&mut self, pair: Pair, phi: f64) {
-        let events = (pair.canary.x + pair.stable.x) as f64 / phi;
-        if !pair.has_both() || events == 0.0 {
-            return;
+        if let Some(terms) = Terms::of(pair, phi) {
+            self.add_terms(&terms);
         }
-        self.canary += pair.canary.x as f64 / phi;
-        let odds = pair.canary.n as f64 / pair.stable.n as f64;
-        for (sum, node) in self.normaliser.iter_mut().zip(TABLE.iter()) {
-            *sum += events * libm::log1p(node.theta * odds);
+    }
+
+    pub(crate) fn add_terms(&mut self, terms: &Terms) {
+        self.canary += terms.canary;
+        for (sum, term) in self.normaliser.iter_mut().zip(&terms.normaliser) {
+            *sum += term;
         }
     }
 

@@ -23,6 +23,30 @@ fn fixed(value: f64) -> u128 {
 pub struct Dispersion {
     squares: f64,
     variance: f64,
+    /// Squares that could differ freely: one a pod and window, less one a window.
+    #[serde(default)]
+    freedom: f64,
+}
+
+/// An estimate of phi, and how far it can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    pub phi: f64,
+    freedom: f64,
+}
+
+impl Measured {
+    /// The estimate less one standard error, that of a chi-square.
+    pub fn surely(self) -> f64 {
+        if self.freedom > 2.0 { self.phi * (1.0 - libm::sqrt(2.0 / self.freedom)) } else { 1.0 }
+    }
+
+    /// Over windows of several lengths, the shortest first. Bursts have a length of their own, so the largest counts; but
+    /// the largest of four estimates is too large on average, so a longer length counts as far as it is sure.
+    pub fn largest(of: impl IntoIterator<Item = Measured>) -> f64 {
+        let at = |(place, one): (usize, Measured)| if place == 0 { one.phi } else { one.surely() };
+        of.into_iter().enumerate().map(at).fold(1.0, f64::max)
+    }
 }
 
 impl Dispersion {
@@ -32,7 +56,7 @@ impl Dispersion {
         pods.clone().for_each(|pod| total.add(pod));
         let Some(rate) = total.rate().filter(|rate| *rate > 0.0) else { return };
         let (mut squares, mut variance) = (0u128, 0u128);
-        let mut seen = 0u64;
+        let mut seen = 0u32;
         for pod in pods.filter(|pod| pod.n > 0) {
             let share = pod.n as f64 / total.n as f64;
             let expected = total.x as f64 * share;
@@ -44,12 +68,17 @@ impl Dispersion {
         if seen > 1 {
             self.squares += squares as f64 / FIXED_POINT;
             self.variance += variance as f64 / FIXED_POINT;
+            self.freedom += f64::from(seen - 1);
         }
     }
 
     /// phi from history alone; 1 without any.
     pub fn phi(&self) -> f64 {
         if self.variance > 0.0 { (self.squares / self.variance).max(1.0) } else { 1.0 }
+    }
+
+    pub fn measured(&self) -> Measured {
+        Measured { phi: self.phi(), freedom: self.freedom }
     }
 
     /// phi of a rollout without history, for the abort direction.
@@ -72,6 +101,8 @@ pub struct WithinPods {
     pods: BTreeMap<String, Fit>,
     squares: f64,
     variance: f64,
+    #[serde(default)]
+    freedom: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -90,9 +121,11 @@ impl WithinPods {
         let mut total = Count::default();
         pods.clone().for_each(|(_, pod)| total.add(pod));
         let Some(rate) = total.rate().filter(|rate| *rate > 0.0) else { return };
-        if pods.clone().filter(|(_, pod)| pod.n > 0).count() < 2 {
+        let seen = pods.clone().filter(|(_, pod)| pod.n > 0).count();
+        if seen < 2 {
             return;
         }
+        self.freedom += (seen - 1) as f64;
         for (name, pod) in pods.filter(|(_, pod)| pod.n > 0) {
             let share = pod.n as f64 / total.n as f64;
             let expected = total.x as f64 * share;
@@ -117,6 +150,12 @@ impl WithinPods {
         let variance = self.variance - fits().map(|fit| fit.noise / fit.lever).sum::<f64>();
         if variance > 0.0 { (squares / variance).max(1.0) } else { 1.0 }
     }
+
+    /// Each pod's own multiple takes one square's freedom.
+    pub fn measured(&self) -> Measured {
+        let fitted = self.pods.len().saturating_sub(1) as f64;
+        Measured { phi: self.phi(), freedom: self.freedom - fitted }
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +176,16 @@ mod tests {
     fn without_history_caution_comes_first() {
         assert_eq!(Dispersion::default().phi_without_history(), 5.0);
         assert_eq!(Dispersion::default().phi(), 1.0);
+    }
+
+    #[test]
+    fn a_longer_window_counts_as_far_as_it_is_sure() {
+        let shortest = Measured { phi: 1.1, freedom: 10_000.0 };
+        let noisy = Measured { phi: 1.3, freedom: 28.0 };
+        assert_eq!(Measured::largest([shortest, noisy]), 1.1, "1.3 of 28 squares is what chance does");
+        let bursts = Measured { phi: 9.0, freedom: 28.0 };
+        assert!((Measured::largest([shortest, bursts]) - 9.0 * (1.0 - (2.0f64 / 28.0).sqrt())).abs() < 1e-12);
+        assert_eq!(Measured::largest([]), 1.0);
     }
 
     #[test]

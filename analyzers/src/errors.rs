@@ -1,6 +1,6 @@
 //! The errors analyzer: formula 1 in both directions on failed requests.
 
-use crate::curve::Curve;
+use crate::curve::{Curve, Terms};
 use crate::dispersion::Dispersion;
 use crate::mixture::{RestartMix, log_sum_exp};
 use crate::pairing::{Waiting, stable_is_read_first};
@@ -105,7 +105,7 @@ impl ErrorsEvidence {
             self.last.add(pair);
             self.add_pair(pair, phi);
             self.add_late(stratum, pair, phi, stable_first);
-            let pods = move |pod: &&PodWindow| pod.stratum == stratum;
+            let pods = move |pod: &&PodWindow| pod.is_of(stratum);
             let stable = window.of(Arm::Stable).filter(pods);
             self.running.add(stable.map(|pod| Count::new(pod.requests, pod.errors)));
         }
@@ -117,16 +117,18 @@ impl ErrorsEvidence {
         if !pair.has_both() {
             return;
         }
-        self.lane.add(self.r, self.plus, &self.grid, pair, phi.abort);
+        let terms = Terms::of(pair, phi.abort);
+        self.lane.add(self.r, self.plus, &self.grid, (pair, phi.abort), terms.as_ref());
         self.proof.add(pair, phi.pass);
-        self.curve.add(pair, phi.abort);
+        terms.iter().for_each(|terms| self.curve.add_terms(terms));
     }
 
     fn add_late(&mut self, stratum: &str, pair: Pair, phi: Phi, stable_first: bool) {
         let Some(late) = &mut self.late else { return };
         let paired = late.waiting.pair(stratum, pair, stable_first);
         if paired.has_both() {
-            late.lane.add(self.r, self.plus, &self.grid, paired, phi.abort);
+            let terms = Terms::of(paired, phi.abort);
+            late.lane.add(self.r, self.plus, &self.grid, (paired, phi.abort), terms.as_ref());
         }
     }
 
@@ -192,9 +194,17 @@ impl Lane {
         self.pods.iter_mut().for_each(|pods| pods.start(share, spread));
     }
 
-    fn add(&mut self, r: f64, plus: f64, grid: &[Alternative], pair: Pair, phi: f64) {
+    /// `terms` are those of the pair at its phi.
+    fn add(
+        &mut self,
+        r: f64,
+        plus: f64,
+        grid: &[Alternative],
+        (pair, phi): (Pair, f64),
+        terms: Option<&Terms>,
+    ) {
         match &mut self.pods {
-            Some(pods) => pods.add(pair, phi),
+            Some(pods) => terms.iter().for_each(|terms| pods.add(terms)),
             None => {
                 for (at, alternative) in grid.iter().enumerate() {
                     let step = increment(r, alternative, pair);
@@ -228,7 +238,8 @@ impl Lane {
     ) -> f64 {
         let mut ahead = self.clone();
         if times > 0.0 {
-            ahead.add(r, plus, grid, like, phi / times);
+            let phi = phi / times;
+            ahead.add(r, plus, grid, (like, phi), Terms::of(like, phi).as_ref());
         }
         ahead.log_e(r, grid)
     }
@@ -242,17 +253,19 @@ fn first_stratum(window: &Window, pod: &PodWindow) -> bool {
 
 /// The window's strata in a fixed order, whatever the order of its pods.
 pub fn strata(window: &Window) -> impl Iterator<Item = &str> {
+    let plain = window.pods.iter().all(|pod| pod.stratum.is_empty());
     let next = move |after: Option<&str>| {
         let names = window.pods.iter().map(|pod| pod.stratum.as_str());
         names.filter(|name| after.is_none_or(|after| *name > after)).min()
     };
-    std::iter::successors(next(None), move |last| next(Some(last)))
+    let first = if plain { window.pods.first().map(|pod| pod.stratum.as_str()) } else { next(None) };
+    std::iter::successors(first, move |last| if plain { None } else { next(Some(last)) })
 }
 
 /// Requests and errors of both versions in one stratum.
 fn count(window: &Window, stratum: &str) -> Pair {
     let mut pair = Pair::default();
-    for pod in window.pods.iter().filter(|pod| pod.stratum == stratum) {
+    for pod in window.pods.iter().filter(|pod| pod.is_of(stratum)) {
         let counted = Count::new(pod.requests, pod.errors);
         match pod.arm {
             Arm::Canary => pair.canary.add(counted),

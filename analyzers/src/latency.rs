@@ -25,7 +25,9 @@ const MOST_BOUNDARIES: usize = 40;
 /// History counts for at most so many requests in a guess: the present is to outweigh it soon.
 const HISTORY_REQUESTS: f64 = 2000.0;
 /// Gates stand where at most these shares of stable's requests are slower.
-const GATE_SHARES: [f64; 2] = [0.05, 0.01];
+pub(crate) const GATE_SHARES: [f64; 2] = [0.05, 0.01];
+/// Where the margin allows the canary more slow requests than this share, there is next to nothing left to find.
+pub(crate) const MOST_ALLOWED: f64 = 0.9;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,7 +118,11 @@ impl LatencyEvidence {
         let slower_by = latency.compare.as_ref().map_or(1.0, |compare| compare.slower_by);
         let odds = latency.compare.as_ref().map_or(0, |compare| compare.odds.len());
         let pairs = common.iter().filter_map(|le| Some((*le, at_least(&common, le * slower_by)?)));
-        self.boundaries = pairs.map(|(low, high)| Boundary::new(low, high, odds, self.started)).collect();
+        let boundary = |(low, high)| {
+            let odds = if latency.leaves_room_at(low) { odds } else { 0 };
+            Boundary::new(low, high, odds, self.started)
+        };
+        self.boundaries = pairs.map(boundary).collect();
         self.gates = gating(latency, &common, window, plan.warmup_ms)
             .into_iter()
             .map(|le| Gate::new(le, latency))
@@ -198,7 +204,7 @@ impl Boundary {
                 }
             }
             let (le, warmup) = (self.le_stable, plan.warmup_ms);
-            let pods = window.of(Arm::Stable).filter(move |pod| pod.stratum == stratum);
+            let pods = window.of(Arm::Stable).filter(move |pod| pod.is_of(stratum));
             self.running.add(pods.filter_map(move |pod| slow_of(pod, le, warmup)));
         }
         self.totals.add(counted);
@@ -217,7 +223,7 @@ impl Boundary {
     }
 
     pub(crate) fn phi(&self, plan: &Plan, latency: &LatencyPlan) -> Phi {
-        let frozen = latency.history_at(self.le_stable).map(|past| past.dispersion);
+        let frozen = latency.history_at(self.le_stable).and_then(|past| past.dispersion);
         Phi::of(latency.pods.unwrap_or(plan.pods), frozen, &self.running)
     }
 
@@ -230,7 +236,7 @@ impl Boundary {
 
 /// One window's bets of every odds ratio.
 fn bet(mix: &mut RestartMix, latency: &LatencyPlan, pair: Pair, guess: f64, phi: f64) {
-    let Some(compare) = &latency.compare else { return };
+    let Some(compare) = latency.compare.as_ref().filter(|_| !mix.is_empty()) else { return };
     let (n_c, n_s) = (pair.canary.n as f64, pair.stable.n as f64);
     for (at, odds) in compare.odds.iter().enumerate() {
         if let Some(bet) = Bet::new(latency.worse_by, guess, *odds, n_c, n_s) {
@@ -273,14 +279,14 @@ pub(crate) fn slow(
     warmup_ms: u64,
 ) -> Option<Count> {
     let mut count = Count::default();
-    let within = |pod: &&PodWindow| stratum.is_none_or(|stratum| pod.stratum == stratum);
+    let within = |pod: &&PodWindow| stratum.is_none_or(|stratum| pod.is_of(stratum));
     for pod in window.of(arm).filter(within).filter(|pod| readable(pod, warmup_ms)) {
         count.add(slow_of(pod, le, warmup_ms)?);
     }
     Some(count)
 }
 
-fn slow_of(pod: &PodWindow, le: f64, warmup_ms: u64) -> Option<Count> {
+pub(crate) fn slow_of(pod: &PodWindow, le: f64, warmup_ms: u64) -> Option<Count> {
     if !readable(pod, warmup_ms) {
         return None;
     }
@@ -314,7 +320,7 @@ fn common_boundaries(window: &Window, warmup_ms: u64) -> Vec<f64> {
 }
 
 /// The smallest boundary not below `limit`, give or take rounding.
-fn at_least(ascending: &[f64], limit: f64) -> Option<f64> {
+pub(crate) fn at_least(ascending: &[f64], limit: f64) -> Option<f64> {
     ascending.iter().copied().find(|le| *le >= limit * (1.0 - 1e-9))
 }
 
@@ -352,6 +358,13 @@ fn stable_share(latency: &LatencyPlan, le: f64, window: &Window, warmup_ms: u64)
 }
 
 impl LatencyPlan {
+    /// Whether a canary can be slower there than the margin allows, as far as history tells: a boundary that nearly every
+    /// request exceeds would take its share of falseAbort for nothing.
+    fn leaves_room_at(&self, le: f64) -> bool {
+        let share = self.history_at(le).and_then(|past| Count::new(past.requests, past.slow).rate());
+        share.is_none_or(|share| self.worse_by.ratio * share + self.worse_by.plus < MOST_ALLOWED)
+    }
+
     /// What history says of a boundary.
     pub fn history_at(&self, le: f64) -> Option<&crate::plan::BoundaryHistory> {
         self.history.iter().find(|past| past.le == le)

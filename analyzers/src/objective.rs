@@ -5,8 +5,9 @@
 //! two e-processes. To pass it is enough to be proven on either side; the two proofs share falsePass. Without a stable
 //! beside the canary the absolute side judges alone.
 
+use crate::dispersion::Dispersion;
 use crate::errors::{Phi, strata};
-use crate::latency::{nearest, slow, slow_pair};
+use crate::latency::{nearest, slow, slow_of, slow_pair};
 use crate::mixture::{RestartMix, log_add};
 use crate::plan::{ABORT_GRID, LatencyPlan, Objective, Plan, alternatives, grid};
 use crate::proof::Proof;
@@ -29,6 +30,8 @@ pub struct ObjectiveEvidence {
     pub(crate) totals: Pair,
     /// Whether stable ran beside the canary in the last window.
     beside: bool,
+    #[serde(default)]
+    running: Dispersion,
 }
 
 impl ObjectiveEvidence {
@@ -45,6 +48,7 @@ impl ObjectiveEvidence {
             proof: Proof::new(r, alternatives(&plan.pass_alternatives, r)),
             totals: Pair::default(),
             beside: true,
+            running: Dispersion::default(),
         }
     }
 
@@ -62,12 +66,15 @@ impl ObjectiveEvidence {
         let Some(le) = self.le else { return };
         let phi = self.phi(plan, latency, le);
         if let Some(count) = slow(window, None, Arm::Canary, le, plan.warmup_ms) {
-            self.ceiling.add(count, phi.abort);
+            // Beside stable the comparison, with its greater caution, has to agree before anything is aborted.
+            self.ceiling.add(count, phi.pass);
         }
         for stratum in strata(window) {
             if let Some(pair) = slow_pair(window, stratum, le, plan.warmup_ms) {
                 self.add_pair(pair, latency.worse_by.plus, phi);
             }
+            let pods = window.of(Arm::Stable).filter(move |pod| pod.is_of(stratum));
+            self.running.add(pods.filter_map(move |pod| slow_of(pod, le, plan.warmup_ms)));
         }
     }
 
@@ -84,12 +91,8 @@ impl ObjectiveEvidence {
     }
 
     fn phi(&self, plan: &Plan, latency: &LatencyPlan, le: f64) -> Phi {
-        let frozen = latency.history_at(le).map(|past| past.dispersion);
-        Phi::of(
-            latency.pods.unwrap_or(plan.pods),
-            Some(frozen.unwrap_or(1.0)),
-            &crate::dispersion::Dispersion::default(),
-        )
+        let frozen = latency.history_at(le).and_then(|past| past.dispersion);
+        Phi::of(latency.pods.unwrap_or(plan.pods), frozen, &self.running)
     }
 
     pub fn log_abort(&self) -> f64 {

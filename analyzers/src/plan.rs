@@ -173,7 +173,8 @@ pub struct BoundaryHistory {
     pub requests: u64,
     /// Requests slower than `le`.
     pub slow: u64,
-    pub dispersion: f64,
+    /// None where history was too short to tell.
+    pub dispersion: Option<f64>,
 }
 
 /// An absolute limit, for when nothing runs beside the canary or when the policy names one.

@@ -12,10 +12,10 @@
 //! d = 0 only. Each restart has a curve of its own, since a pod's nature does not factor over time; there are few.
 //! Evidence saturates near (ln(rho/r))² / (2 s²): with few canary pods the pods are the sample, not the requests.
 
-use crate::curve::{Curve, REACH};
+use crate::curve::{Curve, REACH, Terms};
 use crate::mixture::{LOG_NOTHING, log_add};
 use crate::plan::PodSpread;
-use crate::rate_ratio::{Alternative, Pair};
+use crate::rate_ratio::Alternative;
 use serde::{Deserialize, Serialize};
 
 /// What pods are drawn towards: a standard deviation of 10 %, as good as four pods' word.
@@ -72,8 +72,8 @@ impl PodEffect {
     }
 
     /// Adds one window or stratum to every restart.
-    pub fn add(&mut self, pair: Pair, phi: f64) {
-        self.starts.iter_mut().for_each(|start| start.curve.add(pair, phi));
+    pub(crate) fn add(&mut self, terms: &Terms) {
+        self.starts.iter_mut().for_each(|start| start.curve.add_terms(terms));
     }
 
     /// ln E over all restarts; what was not started yet counts as no evidence.
@@ -161,13 +161,14 @@ const _: () = assert!(REACH > 4.0, "ratios up to r times 20 and what lies around
 mod tests {
     use super::*;
     use crate::plan::{ABORT_GRID, alternatives, grid};
+    use crate::rate_ratio::Pair;
 
     fn evidence(spread: Spread, pairs: &[Pair]) -> (f64, f64) {
         let r = 1.25;
         let grid: Vec<Alternative> = alternatives(&grid(&ABORT_GRID, r), r).collect();
         let mut effect = PodEffect::default();
         effect.start(1.0, spread);
-        pairs.iter().for_each(|pair| effect.add(*pair, 1.0));
+        pairs.iter().filter_map(|pair| Terms::of(*pair, 1.0)).for_each(|terms| effect.add(&terms));
         (effect.log_e(r, &grid), effect.log_e_at_most(r, &grid))
     }
 
