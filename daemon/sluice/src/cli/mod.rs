@@ -11,6 +11,7 @@ mod global;
 mod helping;
 mod name;
 mod nats;
+mod planning;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,7 @@ pub use global::{Global, Output};
 pub use helping::{command, command_without_help};
 pub use name::{Aim, RolloutName, Selector};
 pub use nats::NatsAccess;
+pub use planning::PlanArgs;
 pub use run::{BusChoice, LogFormat, RunArgs, RunOptions, host_name};
 
 /// Event-driven progressive delivery.
@@ -127,6 +129,11 @@ pub enum Verb {
         after_help = "Examples:\n  sluice judge --policy checkout.yaml windows.jsonl -o json\n  exporter | sluice judge --policy checkout.yaml - --follow"
     )]
     Judge(JudgeArgs),
+    /// How long each step will take on a given traffic, and what it can see by when, without any server.
+    #[command(
+        after_help = "Examples:\n  sluice plan checkout.yaml --requests-per-second 200 --errors 0.5%\n  sluice plan checkout.yaml -r 2000 --latency 40ms,250ms --canary-pods 2 -o json"
+    )]
+    Plan(PlanArgs),
     /// The JSON Schema of a policy, for editors and CI.
     #[command(after_help = "Example: sluice schema > policy.schema.json")]
     Schema,

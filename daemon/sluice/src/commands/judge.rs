@@ -37,12 +37,18 @@ pub async fn perform(args: &JudgeArgs, screen: &mut Screen) -> Result<Exit, Fail
 
 fn plan(path: &Path) -> Result<Plan, Failure> {
     let file = path.display().to_string();
+    let remedy = format!("`sluice validate {file}` says it in full");
+    let policy = policy(path)?;
+    policy.plan().map_err(|error| Failure::input(format!("{file}: spec.analysis: {error}"), remedy))
+}
+
+/// The policy in a file; what is wrong with it is said as `validate` says it.
+pub(super) fn policy(path: &Path) -> Result<Policy, Failure> {
+    let file = path.display().to_string();
     let bytes = std::fs::read(path)
         .map_err(|error| Failure::input(format!("{file}: {error}"), "name a policy file"))?;
     let remedy = format!("`sluice validate {file}` says it in full");
-    let policy =
-        Policy::parse(&file, &bytes).map_err(|faults| Failure::input(faults.to_string(), &remedy))?;
-    policy.plan().map_err(|error| Failure::input(format!("{file}: spec.analysis: {error}"), remedy))
+    Policy::parse(&file, &bytes).map_err(|faults| Failure::input(faults.to_string(), &remedy))
 }
 
 /// Lines of a file or of stdin.

@@ -12,6 +12,7 @@ mod init;
 mod judge;
 mod man;
 mod overriding;
+mod plan;
 mod record;
 mod replay;
 mod run;
@@ -54,6 +55,7 @@ async fn perform(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Verb::Explain(args) => explain::perform(&args, &global, &connect().await?, screen).await,
         Verb::Validate(args) => validate::perform(&args, screen),
         Verb::Judge(args) => judge::perform(&args, screen).await,
+        Verb::Plan(args) => plan::perform(&args, screen),
         Verb::Schema => schema::perform(screen),
         Verb::Completions(args) => completions::perform(&args, screen),
         Verb::Man(args) => man::perform(&args, screen),

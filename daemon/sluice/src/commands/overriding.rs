@@ -67,6 +67,7 @@ fn asked(verb: &Verb) -> Option<(&AllOr, &'static str, Command)> {
         | Verb::Schema
         | Verb::Completions(_)
         | Verb::Man(_)
+        | Verb::Plan(_)
         | Verb::Record(_)
         | Verb::Replay(_) => return None,
     })

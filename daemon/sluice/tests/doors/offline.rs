@@ -166,6 +166,54 @@ async fn a_step_that_cannot_be_decided_in_time_is_warned_of_with_what_would_fit(
 }
 
 #[tokio::test]
+async fn a_plan_says_how_long_each_step_takes_and_what_it_sees() {
+    let desk = Desk::with(POLICY);
+    let ran = desk.sluice("plan policy.yaml --requests-per-second 200 --errors 0.5%").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("STEP  WEIGHT") && ran.out.contains("3x ERRORS ABORTED"), "{}", ran.out);
+    assert!(ran.out.contains("all steps of a healthy release:"), "{}", ran.out);
+    let latency = POLICY.replace("{latency: {enabled: false}}", "{}");
+    desk.put("latency.yaml", latency);
+    let json = desk.sluice("plan latency.yaml -r 200 --latency 40ms,250ms -o json").await.json();
+    let step = &json["steps"][0];
+    assert_eq!(
+        (&step["weight"], &step["maxMinutes"], &json["falsePass"]),
+        (&json!(0.05), &json!(45.0), &json!(0.05))
+    );
+    let sees = step["sees"].as_array().unwrap();
+    assert_eq!(sees.iter().filter(|sight| sight["metric"] == "latency").count(), 2, "{sees:?}");
+    assert!(step["passMinutes"].as_f64() <= step["passMinutes95"].as_f64(), "{step}");
+    assert!(json["minutes"].as_f64().is_some_and(|minutes| minutes >= 2.0), "{json}");
+}
+
+#[tokio::test]
+async fn a_plan_warns_of_a_step_that_cannot_decide_and_says_what_would_fit() {
+    let desk = Desk::with(&POLICY.replace("{weight: 5}", "{weight: 1, max: 2m}"));
+    let ran = desk.sluice("plan policy.yaml --requests-per-second 5").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("warning: step 1: at 5 requests a second and 1 % errors"), "{}", ran.out);
+    assert!(ran.out.contains("its max is 2.0 min: a max of "), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn a_plan_without_traffic_or_with_nonsense_says_what_to_write() {
+    let desk = Desk::with(POLICY);
+    for (more, told) in [
+        ("", "--requests-per-second 200"),
+        (" -r 0", "no number above 0"),
+        (" -r 5 --latency 40ms", "40ms,250ms"),
+        (" -r 5 --latency 250ms,40ms", "40ms,250ms"),
+        (" -r 5 --errors 7", "write for example 1%"),
+        (" -r 5 --dispersion 0.5", "no dispersion"),
+        (" -r 5 --worse 3", "no factor"),
+    ] {
+        let ran = desk.sluice(&format!("plan policy.yaml{more}")).await;
+        assert_eq!(ran.code, 2, "{more}: {ran:?}");
+        assert!(format!("{}{}", ran.out, ran.err).contains(told), "{more}: {ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_folder_is_checked_whole_and_names_must_differ() {
     let desk = Desk::with(POLICY);
     desk.put("second.yml", POLICY);

@@ -1,18 +1,13 @@
 //! What is no fault and yet cannot work, or surely not as it was meant.
 
-use std::time::Duration;
-
-use sluice_analyzers::{Arm, Plan, PodWindow, Verdict, Window};
+use sluice_analyzers::outlook::{Questions, outlook};
 use sluice_wire::policy::{Metrics, Policy, Preset, PromoteBy, Workload};
-use sluice_wire::windows::Judging;
+use sluice_wire::units::Percent;
 
-/// What is assumed of a healthy service when its steps are tried out.
+use crate::commands::plan;
+
+/// What is assumed of a healthy service when the time of its steps is foretold.
 const ERROR_SHARE: f64 = 0.01;
-const PODS: u64 = 3;
-const WINDOW: Duration = Duration::from_secs(15);
-const HISTORY_WINDOWS: usize = 40;
-/// A step is not tried out for longer than this.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Fields and what is doubtful about them.
 pub(super) fn of(policy: &Policy) -> Vec<(String, String)> {
@@ -80,89 +75,12 @@ fn baking(policy: &Policy) -> Doubts {
     Vec::new()
 }
 
-/// Tries each step with the traffic that the policy names and a healthy canary.
+/// Looks ahead with the traffic that the policy names; latencies are not known here.
 fn undecidable(policy: &Policy) -> Vec<(String, String)> {
     let Some(per_second) = policy.spec.analysis.requests_per_second else { return Vec::new() };
     let Ok(plan) = policy.plan() else { return Vec::new() };
-    // Only errors are tried out: no histogram is at hand here.
-    let plan = Plan { latency: None, slo: Vec::new(), gauges: Vec::new(), ..plan };
-    let machine = policy.machine();
-    let mut doubts = Vec::new();
-    for (index, step) in machine.steps.iter().enumerate() {
-        let trial = Trial { per_second, share: step.weight.fraction(), step: index as u32 + 1 };
-        let needed = trial.until_pass(&plan);
-        if needed.is_some_and(|needed| needed <= step.max) {
-            continue;
-        }
-        let most = step.max.as_secs() / 60;
-        let fits = needed.map_or("more traffic, or a larger risk.badRequests".to_owned(), |needed| {
-            format!("a max of {} min, or a larger weight", needed.as_secs().div_ceil(60))
-        });
-        let why = format!(
-            "at {per_second} requests a second and {} % errors a healthy canary does not pass within its max of {most} min: {fits} would do",
-            ERROR_SHARE * 100.0
-        );
-        doubts.push((format!("spec.steps[{index}]"), why));
-    }
-    doubts
-}
-
-/// A healthy canary at one step, with even traffic.
-struct Trial {
-    per_second: f64,
-    share: f64,
-    step: u32,
-}
-
-impl Trial {
-    fn until_pass(&self, plan: &Plan) -> Option<Duration> {
-        let mut judging = Judging::new(plan.clone());
-        let mut clock = Ticks::default();
-        for _ in 0..HISTORY_WINDOWS {
-            judging.window(&self.window(&mut clock, 0, 0.0)).ok()?;
-        }
-        let mut watched = Duration::ZERO;
-        while watched < LONGEST {
-            watched += WINDOW;
-            let window = self.window(&mut clock, self.step, self.share);
-            if judging.window(&window).ok()? == Verdict::Pass {
-                return Some(watched);
-            }
-        }
-        None
-    }
-
-    fn window(&self, clock: &mut Ticks, step: u32, share: f64) -> Window {
-        let start_ms = clock.at_ms;
-        clock.at_ms += WINDOW.as_millis() as i64;
-        let total = self.per_second * WINDOW.as_secs_f64();
-        let mut pods = clock.pods(Arm::Stable, total * (1.0 - share));
-        if share > 0.0 {
-            pods.extend(clock.pods(Arm::Canary, total * share));
-        }
-        Window { step, start_ms, end_ms: clock.at_ms, pods }
-    }
-}
-
-/// Fractions of requests and errors are carried over, so that none is lost by rounding.
-#[derive(Default)]
-struct Ticks {
-    at_ms: i64,
-    left: [(f64, f64); 2],
-}
-
-impl Ticks {
-    fn pods(&mut self, arm: Arm, requests: f64) -> Vec<PodWindow> {
-        let left = &mut self.left[usize::from(arm == Arm::Canary)];
-        let mut pods = Vec::new();
-        for number in 0..PODS {
-            left.0 += requests / PODS as f64;
-            left.1 += requests / PODS as f64 * ERROR_SHARE;
-            let n = left.0.floor();
-            let failed = left.1.floor().min(n);
-            *left = (left.0 - n, left.1 - failed);
-            pods.push(PodWindow::new(arm, format!("{number}"), n as u64, failed as u64));
-        }
-        pods
-    }
+    let traffic = plan::usual_traffic(policy, per_second, Percent(ERROR_SHARE));
+    let rows = outlook(&plan, &traffic, &Questions::default());
+    let doubts = plan::doubts(policy, &plan, &traffic, &rows).into_iter();
+    doubts.map(|doubt| (format!("spec.steps[{}]", doubt.step - 1), doubt.why)).collect()
 }
