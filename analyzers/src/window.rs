@@ -38,8 +38,8 @@ pub struct PodWindow {
     /// Cumulative and ascending, the last one +Inf; empty means no histogram.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<Bucket>,
-    /// Gauges by name; NaN where the source had none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Gauges by name; NaN where the source had none, which JSON writes as `null`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "nan_as_null")]
     pub values: Vec<(String, f64)>,
     /// How long the pod had been ready at the window's end, for the warm-up; unknown counts as warm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +97,23 @@ pub struct Bucket {
     #[serde(with = "infinity_as_null")]
     pub le: f64,
     pub count: u64,
+}
+
+mod nan_as_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(values: &[(String, f64)], to: S) -> Result<S::Ok, S::Error> {
+        let plain: Vec<(&str, Option<f64>)> = values
+            .iter()
+            .map(|(name, value)| (name.as_str(), Some(*value).filter(|value| !value.is_nan())))
+            .collect();
+        plain.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, f64)>, D::Error> {
+        let plain = Vec::<(String, Option<f64>)>::deserialize(from)?;
+        Ok(plain.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect())
+    }
 }
 
 mod infinity_as_null {

@@ -5,6 +5,7 @@
 
 use sluice_analyzers::Arm;
 use sluice_rollout::RolloutId;
+use sluice_wire::analysis::GaugeQuery;
 use sluice_wire::policy::{Metrics, Policy, Target, Workload};
 use url::Url;
 
@@ -20,6 +21,14 @@ pub struct Ask {
     pub canary: ArmSelector,
     /// Asks with equal templates differ in names only and share a query.
     pub(crate) template: String,
+    pub(crate) gauges: Vec<GaugeAsk>,
+}
+
+/// One gauge, as an expression for each version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GaugeAsk {
+    pub(crate) name: String,
+    pub(crate) expressions: [(Arm, String); 2],
 }
 
 /// Where one version's counters are.
@@ -49,13 +58,26 @@ impl Ask {
                 let [stable, canary] = prometheus::families(block, &names)?;
                 let template = format!("{} {}", stable.template_key(), canary.template_key());
                 let [stable, canary] = [stable, canary].map(|families| ArmSelector(Place::Series(families)));
-                Ok(Ask { rollout, stable, canary, template })
+                let gauges = prometheus::gauges(&policy.spec.analysis, block, &names)?;
+                Ok(Ask { rollout, stable, canary, template, gauges })
             }
             Metrics::Scrape(block) => {
                 let [stable, canary] = scrape::pages(block)?.map(ArmSelector);
-                Ok(Ask { rollout, stable, canary, template: String::new() })
+                if let Some(GaugeQuery { place: (field, at), .. }) =
+                    policy.spec.analysis.gauge_queries().first()
+                {
+                    let why =
+                        "direct scrape reads no gauges: read the metrics from Prometheus, or leave it out";
+                    return Err(AskError::new(format!("{field}[{at}]"), why));
+                }
+                Ok(Ask { rollout, stable, canary, template: String::new(), gauges: Vec::new() })
             }
         }
+    }
+
+    /// Whether the policy names gauges to be read beside the counters.
+    pub fn has_gauges(&self) -> bool {
+        !self.gauges.is_empty()
     }
 
     pub(crate) fn arms(&self) -> [(Arm, &Place); 2] {

@@ -17,6 +17,7 @@ mod answer;
 mod batch;
 mod families;
 mod flight;
+mod gauges;
 mod preset;
 mod selector;
 mod tally;
@@ -37,14 +38,17 @@ use sluice_rollout::RolloutId;
 use sluice_wire::policy;
 use url::Url;
 
-pub(crate) use self::families::{Families, families};
 use self::{
     answer::{Asked, Rows},
     batch::{Batch, Slot},
     flight::Gate,
 };
+pub(crate) use self::{
+    families::{Families, families},
+    gauges::gauges,
+};
 use crate::{
-    Ask, Http, Reading, Source, SourceError,
+    Ask, Gauges, Http, Reading, Source, SourceError,
     ask::Place,
     body::{Body, address, fetch, shown},
     phase::Phase,
@@ -290,6 +294,13 @@ impl Source for Prometheus {
         done.into_iter().flatten().for_each(|(place, reading)| answers[place] = Some(reading));
         let busy = || Err(SourceError::Busy { server: self.name.clone() });
         answers.into_iter().map(|answer| answer.unwrap_or_else(busy)).collect()
+    }
+
+    async fn gauges(&self, ask: &Ask, at_ms: i64) -> Result<Gauges, SourceError> {
+        let query = gauges::query(&ask.gauges);
+        let body = self.post("api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
+        let rows = self.rows(&query, &body, false)?;
+        Ok(gauges::readings(&ask.gauges, &rows))
     }
 
     async fn history(

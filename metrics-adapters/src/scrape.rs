@@ -24,7 +24,7 @@ use url::Url;
 use self::families::Counted;
 pub(crate) use self::families::Shape;
 use crate::{
-    Ask, AskError, Http, PodSample, Reading, Source, SourceError,
+    Ask, AskError, Gauges, Http, PodSample, Reading, Source, SourceError,
     ask::Place,
     body::{address, fetch, head},
     reading::{Complaints, arm_name},
@@ -147,6 +147,10 @@ impl Source for Scrape {
             .into_iter()
             .map(|tally| tally.into_reading(at_ms, at_ms.saturating_add(self.every_ms)))
             .collect()
+    }
+
+    async fn gauges(&self, _: &Ask, _: i64) -> Result<Gauges, SourceError> {
+        Err(SourceError::Unsupported("direct scrape reads no gauges".to_owned()))
     }
 
     async fn history(&self, _: &Ask, _: i64, _: i64, _: Duration) -> Result<Vec<Reading>, SourceError> {

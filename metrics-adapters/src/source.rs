@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use sluice_wire::policy;
 
-use crate::{Ask, Http, Reading, prometheus::Prometheus, scrape::Scrape};
+use crate::{Ask, Gauges, Http, Reading, prometheus::Prometheus, scrape::Scrape};
 
 /// Where counters are read. Cheap to share; one per server, whatever the number of rollouts.
 #[async_trait]
@@ -21,6 +21,9 @@ pub trait Source: Send + Sync + Debug {
     /// Both versions of each rollout at the instant `at_ms`, many rollouts in one query. As many answers as asks, in
     /// their order; one rollout's trouble is not another's.
     async fn read(&self, asks: &[Ask], at_ms: i64) -> Vec<Result<Reading, SourceError>>;
+
+    /// The values of the ask's gauges at one instant, in no order. [`SourceError::Unsupported`] where a source has none.
+    async fn gauges(&self, ask: &Ask, at_ms: i64) -> Result<Gauges, SourceError>;
 
     /// Stable alone, every `step` between two instants, oldest first: the time before the rollout.
     /// [`SourceError::Unsupported`] where the source keeps no history.

@@ -313,6 +313,48 @@ async fn history_is_stable_alone_and_becomes_windows_of_step_0() -> Result<()> {
 }
 
 #[tokio::test]
+async fn gauges_of_both_versions_come_with_the_window_and_a_wrong_one_says_so() -> Result<()> {
+    let shop = Shop::open().await?;
+    let gauges = |query: &str| {
+        let block = format!(
+            "{{prometheus: {{url: '{}', timeout: 2s, labels: {{by: app, stable: checkout, canary: checkout-canary}}}}}}",
+            shop.server.url()
+        );
+        let policy = support::policy_with(
+            "checkout",
+            &block,
+            &format!("{{gauges: [{{name: twice, query: '{query}'}}]}}"),
+        );
+        (connect(&policy.spec.metrics, &Http::default()).unwrap(), ask(&policy))
+    };
+    let (source, asked) = gauges(r#"2 * up{app="{{ workload }}"}"#);
+    let mut reader = shop.reader();
+    let loads = shop.load()?;
+    let window = std::cell::RefCell::new(None);
+    let keep = |outcome: &Result<Closed, SourceError>| {
+        let Ok(Closed::Window(closed)) = outcome else { return false };
+        window.replace(Some(closed.clone()));
+        true
+    };
+    reader.try_until("a window", keep).await?;
+    for load in loads {
+        load.stop().await?;
+    }
+    let mut window = window.into_inner().context("no window")?;
+    assert_eq!(source.gauges(&asked, now_ms()).await?.fill(&mut window), Vec::<String>::new());
+    let values: Vec<_> = window.pods.iter().map(|pod| (pod.pod.as_str(), pod.values.clone())).collect();
+    assert_eq!(values, [("s-1", vec![("twice".to_owned(), 2.0)]), ("c-1", vec![("twice".to_owned(), 2.0)])]);
+
+    let (source, asked) = gauges(r#"0 / 0 * up{app="{{ workload }}"}"#);
+    let told = source.gauges(&asked, now_ms()).await?;
+    assert!(told.readings.len() == 2 && told.readings.iter().all(|one| one.value.is_nan()), "{told:?}");
+    let (source, asked) = gauges(r#"sum(up{app="{{ workload }}"}"#);
+    let error = source.gauges(&asked, now_ms()).await.expect_err("a bracket is missing");
+    assert!(matches!(&error, SourceError::Query { query, .. } if query.contains("sum(up")), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_prometheus_itself_refuses_is_told_with_the_query() -> Result<()> {
     let shop = Shop::open().await?;
     // Rust's regular expressions know this escape, RE2 does not.

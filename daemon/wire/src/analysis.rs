@@ -15,6 +15,10 @@ use sluice_analyzers::plan::{
 };
 
 use crate::units::{Percent, Span};
+
+/// What a threshold calls the canary's share of failed requests.
+const ERRORS: &str = "errors";
+
 pub use gauges::{Direction, EffectMeasure, EffectSize, Gauge, GaugeMethod, Nan, Score, Threshold};
 pub use written::{Ratio, WorseBy};
 
@@ -248,6 +252,41 @@ impl Analysis {
         };
         plan.check()?;
         Ok(plan)
+    }
+}
+
+/// A value that the analysis needs and no counter tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GaugeQuery<'a> {
+    /// Where it stands in the policy: `spec.analysis.gauges[0]`.
+    pub place: (&'static str, usize),
+    pub name: &'a str,
+    pub query: Option<&'a str>,
+}
+
+impl Analysis {
+    /// Every value that the daemon has to read, once by name.
+    pub fn gauge_queries(&self) -> Vec<GaugeQuery<'_>> {
+        let gauges = self.gauges.iter().enumerate().map(|(at, gauge)| GaugeQuery {
+            place: ("spec.analysis.gauges", at),
+            name: &gauge.name,
+            query: gauge.query.as_deref(),
+        });
+        let rules = self.thresholds.iter().enumerate().filter(|(_, rule)| rule.name != ERRORS);
+        let rules = rules.map(|(at, rule)| GaugeQuery {
+            place: ("spec.analysis.thresholds", at),
+            name: &rule.name,
+            query: rule.query.as_deref(),
+        });
+        let mut queries: Vec<GaugeQuery<'_>> = Vec::new();
+        for one in gauges.chain(rules) {
+            match queries.iter_mut().find(|known| known.name == one.name) {
+                Some(known) if known.query.is_none() => *known = one,
+                Some(_) => {}
+                None => queries.push(one),
+            }
+        }
+        queries
     }
 }
 

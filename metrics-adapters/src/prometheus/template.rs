@@ -42,13 +42,24 @@ fn selector(
     arm: Arm,
 ) -> Result<Selector, AskError> {
     let field = format!("spec.metrics.prometheus.queries.{field}");
-    let text = render(template, block, names, arm).map_err(|error| {
+    let text = expression(&field, template, block, names, arm)?;
+    Selector::parse(&text).map_err(|error| AskError::new(&field, format!("{error}\n  in {text}")))
+}
+
+/// A template filled in; what it says is the server's to judge.
+pub(super) fn expression(
+    field: &str,
+    template: &str,
+    block: &Prometheus,
+    names: &Names,
+    arm: Arm,
+) -> Result<String, AskError> {
+    render(template, block, names, arm).map_err(|error| {
         AskError::new(
-            &field,
+            field,
             format!("{error}; known names: namespace, arm, workload, service, stable, canary, labels.…"),
         )
-    })?;
-    Selector::parse(&text).map_err(|error| AskError::new(&field, format!("{error}\n  in {text}")))
+    })
 }
 
 fn render(template: &str, block: &Prometheus, names: &Names, arm: Arm) -> Result<String, minijinja::Error> {

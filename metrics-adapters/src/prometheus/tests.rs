@@ -338,3 +338,64 @@ fn names_and_errors_show_no_password() {
     assert!(!format!("{source:?}").contains("secret") && !format!("{source:?}").contains("hidden"));
     assert_eq!(source.endpoint("api/v1/query"), "http://me:secret@p:9090/prom/api/v1/query");
 }
+
+fn gauged(analysis: &str, metrics: &str) -> Result<Ask, String> {
+    let text = format!(
+        "apiVersion: sluice.dev/v1alpha1\nkind: RolloutPolicy\nmetadata: {{name: checkout, namespace: shop}}\nspec:\n  target: {ROUTE}\n  workloads: {DEPLOYMENTS}\n  metrics: {metrics}\n  analysis: {analysis}\n  steps: [{{weight: 10}}]\n"
+    );
+    let policy = Policy::parse("policy.yaml", text.as_bytes()).map_err(|error| error.to_string())?;
+    Ask::of(&policy, RolloutId::new("shop", "checkout", "1").unwrap()).map_err(|error| error.to_string())
+}
+
+const ON_PROMETHEUS: &str = "{prometheus: {url: http://p}}";
+
+#[test]
+fn gauges_of_both_versions_are_one_query() {
+    let analysis = r#"{gauges: [{name: cpu, query: 'cpu{pod=~"{{ workload }}-.*"} # busy'}], thresholds: [{name: queue, max: 9, query: 'max(queue{app="{{ workload }}"})'}, {name: cpu, max: 1}, {name: errors, max: 0.1}]}"#;
+    let ask = gauged(analysis, ON_PROMETHEUS).unwrap();
+    assert!(ask.has_gauges());
+    let query = gauges::query(&ask.gauges);
+    assert_eq!(
+        query,
+        "label_replace((\ncpu{pod=~\"checkout-.*\"} # busy\n),\"sluice_gauge\",\"0\",\"\",\"\")\n\
+         or label_replace((\ncpu{pod=~\"checkout-canary-.*\"} # busy\n),\"sluice_gauge\",\"1\",\"\",\"\")\n\
+         or label_replace((\nmax(queue{app=\"checkout\"})\n),\"sluice_gauge\",\"2\",\"\",\"\")\n\
+         or label_replace((\nmax(queue{app=\"checkout-canary\"})\n),\"sluice_gauge\",\"3\",\"\",\"\")"
+    );
+    assert!(!gauged("{}", ON_PROMETHEUS).unwrap().has_gauges());
+}
+
+#[test]
+fn a_gauge_that_cannot_be_read_is_refused_with_its_place_and_what_to_write() {
+    let scrape = "{scrape: {stable: ['http://a/metrics'], canary: ['http://b/metrics']}}";
+    for (analysis, metrics, told) in [
+        (
+            "{gauges: [{name: cpu}]}",
+            ON_PROMETHEUS,
+            "spec.analysis.gauges[0].query: cpu: say what is to be read",
+        ),
+        (
+            "{thresholds: [{name: queue, max: 3}]}",
+            ON_PROMETHEUS,
+            "spec.analysis.thresholds[0].query: queue: say",
+        ),
+        (
+            "{gauges: [{name: cpu, query: 'avg(cpu)'}]}",
+            ON_PROMETHEUS,
+            "both versions' are avg(cpu): tell them apart",
+        ),
+        (
+            "{gauges: [{name: cpu, query: '{{ deployment }}'}]}",
+            ON_PROMETHEUS,
+            "known names: namespace, arm, workload",
+        ),
+        (
+            "{gauges: [{name: cpu, query: 'cpu'}]}",
+            scrape,
+            "spec.analysis.gauges[0]: direct scrape reads no gauges",
+        ),
+    ] {
+        let error = gauged(analysis, metrics).unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+}

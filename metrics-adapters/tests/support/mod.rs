@@ -101,8 +101,12 @@ async fn read_request(stream: &mut TcpStream) -> String {
 
 /// A policy without Kubernetes, with this `metrics:` block.
 pub fn policy(name: &str, metrics: &str) -> Policy {
+    policy_with(name, metrics, "{}")
+}
+
+pub fn policy_with(name: &str, metrics: &str, analysis: &str) -> Policy {
     let text = format!(
-        "apiVersion: sluice.dev/v1alpha1\nkind: RolloutPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  target: {{webhook: {{url: 'http://127.0.0.1:1'}}}}\n  metrics: {metrics}\n  steps: [{{weight: 10}}]\n"
+        "apiVersion: sluice.dev/v1alpha1\nkind: RolloutPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  target: {{webhook: {{url: 'http://127.0.0.1:1'}}}}\n  metrics: {metrics}\n  analysis: {analysis}\n  steps: [{{weight: 10}}]\n"
     );
     Policy::parse("policy.yaml", text.as_bytes()).unwrap()
 }

@@ -174,11 +174,6 @@ impl Daemon {
         let policy = self.policy(namespace, name, &announcement).map_err(refuse)?;
         let mut policy = policy;
         policy.metadata.labels.extend(announcement.labels.clone());
-        if !policy.spec.analysis.gauges.is_empty() {
-            return Err(refuse(
-                "spec.analysis.gauges: no metrics source delivers gauges to the daemon; they work with `sluice judge` only: leave them out".into(),
-            ));
-        }
         let attempt = announcement.attempt.clone().unwrap_or_else(|| derived(&event.key()));
         let id = RolloutId::new(namespace, name, &attempt).map_err(|error| refuse(error.to_string()))?;
         let bytes = policy_bytes(&policy);

@@ -7,6 +7,7 @@ pub mod clock;
 mod command;
 mod edge;
 mod gates;
+mod gauges;
 mod historian;
 mod hub;
 mod intake;

@@ -13,7 +13,7 @@ use sluice_rollout::{Baseline, Event, Observation, Timestamp, Verdict, Weight};
 use sluice_wire::decisions::{Judged, Sum};
 use tokio::sync::watch;
 
-use super::{clock::now, edge::Edge, hub::Hub};
+use super::{clock::now, edge::Edge, gauges::GaugeReader, hub::Hub};
 use crate::judging::{Judgement, judge};
 
 /// How far back history is looked at, and how finely.
@@ -49,6 +49,7 @@ pub struct Observer {
     last_verdict: Option<Verdict>,
     complaints: Vec<String>,
     saved: tokio::time::Instant,
+    gauges: GaugeReader,
 }
 
 impl Observer {
@@ -65,6 +66,7 @@ impl Observer {
             last_verdict: None,
             complaints: Vec::new(),
             saved,
+            gauges: GaugeReader::default(),
         }
     }
 
@@ -180,12 +182,17 @@ impl Observer {
                     kept.begun = Some((step, weight));
                     kept.cursor.begin_step(number, reading.at_ms);
                 }
+                let mut complaints = reading.complaints.clone();
                 match kept.cursor.close(&reading, number) {
-                    Closed::Window(window) => self.judge(step, window).await,
+                    Closed::Window(mut window) => {
+                        complaints.extend(self.gauges.fill(&mut window));
+                        self.judge(step, window).await;
+                        self.gauges.ask(&self.hub, &self.ask);
+                    }
                     Closed::NoData(why) => self.tell_nothing(step, Verdict::NoData, why).await,
                     Closed::Waiting(_) => {}
                 }
-                self.complain(reading.complaints);
+                self.complain(complaints);
                 wait
             }
         }

@@ -166,6 +166,21 @@ async fn a_step_that_cannot_be_decided_in_time_is_warned_of_with_what_would_fit(
 }
 
 #[tokio::test]
+async fn a_gauge_without_a_query_is_a_fault_for_the_daemon_and_none_for_a_file_of_windows() {
+    let desk = Desk::with(&POLICY.replace("{latency: {enabled: false}}", "{gauges: [{name: cpu}]}"));
+    let ran = desk.sluice("validate policy.yaml").await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.out.contains("spec.analysis.gauges[0].query: cpu: say what is to be read"), "{}", ran.out);
+    let line = |arm: &str, cpu: f64| {
+        json!({"at": 1, "step": 1, "arm": arm, "pod": arm, "values": {"cpu": cpu}}).to_string()
+    };
+    desk.put("windows.jsonl", [line("stable", 1.0), line("canary", 1.0)].join("\n"));
+    let ran = desk.sluice("judge --policy policy.yaml windows.jsonl").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("cpu: no difference that counts"), "{}", ran.out);
+}
+
+#[tokio::test]
 async fn a_plan_says_how_long_each_step_takes_and_what_it_sees() {
     let desk = Desk::with(POLICY);
     let ran = desk.sluice("plan policy.yaml --requests-per-second 200 --errors 0.5%").await;

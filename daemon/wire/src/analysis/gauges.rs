@@ -13,6 +13,10 @@ use sluice_analyzers::threshold::ThresholdPlan;
 pub struct Gauge {
     /// As the windows' `values` name it.
     pub name: String,
+    /// What the daemon reads: a template (Jinja) of any PromQL expression, filled in for each version like
+    /// `metrics.prometheus.queries`; each row is one reading. `sluice judge` needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
     #[serde(default)]
     pub method: GaugeMethod,
     /// Which change counts against the canary.
@@ -60,6 +64,9 @@ pub enum GaugeMethod {
 pub struct Threshold {
     /// A gauge by name, or `errors` for the canary's share of failed requests.
     pub name: String,
+    /// What the daemon reads where no gauge of that name has a query; see there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
