@@ -59,6 +59,9 @@ pub struct Cursor {
     /// Counted already, in a window that is still open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     open: Vec<PodWindow>,
+    /// Samples later than this say nothing yet.
+    #[serde(skip)]
+    held_ms: Option<i64>,
     #[serde(skip)]
     complaints: Said,
 }
@@ -96,6 +99,12 @@ impl Cursor {
         self.open.clear();
     }
 
+    /// While a weight is being written: samples later than `after_ms` wait, and are not evidence of the weight before it.
+    /// `None`: it stands.
+    pub fn hold(&mut self, after_ms: Option<i64>) {
+        self.held_ms = after_ms;
+    }
+
     /// Counts a reading. A step that `begin_step` did not announce begins with this reading; step 0 is the time before
     /// the rollout and needs stable alone.
     pub fn close(&mut self, reading: &Reading, step: u32) -> Closed {
@@ -104,11 +113,14 @@ impl Cursor {
             Some(_) => self.begin_step(step, reading.at_ms),
             None => self.step = Some(step),
         }
-        for sample in &reading.pods {
+        let held = self.held_ms.unwrap_or(i64::MAX);
+        for sample in reading.pods.iter().filter(|sample| sample.at_ms <= held) {
             self.take(sample);
         }
         self.forget(reading.at_ms);
-        self.read_ms = Some(reading.at_ms.max(self.read_ms.unwrap_or(reading.at_ms)));
+        if self.held_ms.is_none() {
+            self.read_ms = Some(reading.at_ms.max(self.read_ms.unwrap_or(reading.at_ms)));
+        }
         self.finish(reading, step)
     }
 

@@ -132,6 +132,7 @@ fn named(kind: AlertKind) -> (&'static str, &'static str) {
         AlertKind::Aborting => ("SluiceRolloutAborting", "critical"),
         AlertKind::NeedsAttention => ("SluiceRolloutNeedsAttention", "warning"),
         AlertKind::Blind => ("SluiceRolloutBlind", "warning"),
+        AlertKind::Advisory => ("SluiceRolloutAdvisory", "info"),
     }
 }
 

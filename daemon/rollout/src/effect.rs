@@ -67,6 +67,9 @@ pub enum AlertKind {
     NeedsAttention,
     /// Metrics are missing or their source is down.
     Blind,
+    /// The analysis saw something that somebody should look at: traffic that is not divided as the weight says, stable
+    /// that suffers, a watched metric that differs. It never decides.
+    Advisory,
 }
 
 /// What is published on the bus as `sluice.out.<namespace>.<rollout>.<type>`.
@@ -131,9 +134,14 @@ pub enum Effect {
     AskGate {
         gate: GateId,
     },
+    /// `revision` and `weight` are those of the transition that tells it, whenever it is published.
     Publish {
         notice: Notice,
         reason: String,
+        #[serde(default)]
+        revision: u64,
+        #[serde(default)]
+        weight: Weight,
     },
     /// `since` tells one episode of trouble from the next.
     Alert {
@@ -171,6 +179,8 @@ impl Effect {
     pub fn replaces(&self, earlier: &Effect) -> bool {
         match (self, earlier) {
             (Effect::SetTraffic { .. }, Effect::SetTraffic { .. } | Effect::ReleaseTraffic) => true,
+            // A canary that has traffic again is drained anew once that has been taken away.
+            (Effect::SetTraffic { .. }, Effect::WatchDrain { .. }) => true,
             (Effect::Observe(_), Effect::Observe(_)) => true,
             (Effect::WakeAt { timer: new, .. }, Effect::WakeAt { timer: old, .. }) => new == old,
             (Effect::ScaleWorkload { role: new, .. }, Effect::ScaleWorkload { role: old, .. }) => new == old,

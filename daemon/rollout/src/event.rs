@@ -148,13 +148,15 @@ pub enum Event {
         why: String,
     },
     /// One closed window was judged. `counted` is its length, `until` its end; `step` names the observation that it
-    /// belongs to.
+    /// belongs to. `alarms`: what somebody should look at, each as `name: words`; they decide nothing. `None`: as before.
     Evidence {
         step: usize,
         verdict: Verdict,
         counted: Duration,
         until: Timestamp,
         words: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alarms: Option<Vec<String>>,
     },
     /// The canary has had no ready endpoint for the policy's grace, while it has weight.
     CanaryVanished,
@@ -177,6 +179,10 @@ pub enum Event {
     /// A newer release of the same policy was announced.
     Superseded {
         by: String,
+    },
+    /// The announcement waited for its turn, which will not come: this rollout ends before it began.
+    NeverBegan {
+        why: String,
     },
     /// A daemon took this rollout up with this epoch, after a crash or from another one (`takeover`). An abort mark of
     /// this rollout on the target wins over the saved state.

@@ -83,6 +83,17 @@ pub enum Reason {
         found: Weight,
         wanted: Weight,
     },
+    /// After the end somebody gives the canary traffic again and again.
+    OpenedAfterEnd {
+        found: Weight,
+    },
+    /// What the analysis wants somebody to look at.
+    Advice {
+        words: String,
+    },
+    NeverBegan {
+        why: String,
+    },
     TargetRefused {
         why: String,
     },
@@ -187,6 +198,12 @@ impl fmt::Display for Reason {
                 )
             }
             Reason::TargetUnseen { why } => write!(f, "the target cannot be read: {why}"),
+            Reason::OpenedAfterEnd { found } => write!(
+                f,
+                "somebody keeps giving the canary traffic ({found}) though the rollout was put back; find out who (GitOps?)"
+            ),
+            Reason::Advice { words } => write!(f, "somebody should look: {words}"),
+            Reason::NeverBegan { why } => write!(f, "it never began: {why}"),
             Reason::TargetRefused { why } => write!(f, "the target refuses: {why}"),
             Reason::PromotionDone => write!(f, "the new version is the stable one"),
             Reason::PromotionOverdue => write!(f, "promotion did not come to its end in time"),

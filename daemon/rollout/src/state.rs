@@ -234,6 +234,17 @@ impl State {
         Fence { epoch: self.epoch, seq: id.seq }
     }
 
+    /// Whether it has ended, and what it had raised has been put back to the sizes of before.
+    pub fn has_put_back(&self) -> bool {
+        let sizes = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::WatchDrain { .. } | Effect::SetTraffic { .. } | Effect::ScaleWorkload { .. }
+            )
+        };
+        self.is_done() && !self.outstanding.iter().any(|one| sizes(&one.effect))
+    }
+
     /// The outstanding effect with this id, if it has not been overtaken.
     pub fn outstanding(&self, id: EffectId) -> Option<&Effect> {
         self.outstanding.iter().find(|numbered| numbered.id == id).map(|numbered| &numbered.effect)

@@ -37,7 +37,8 @@ pub fn judge(plan: &Plan, evidence: &mut Evidence, step: usize, window: &Window)
         }
     };
     let until = Timestamp::from_millis(window.end_ms);
-    Judgement { verdict, event: Event::Evidence { step, verdict, counted, until, words }, report }
+    let alarms = report.as_ref().map(|report| report.alarms.clone());
+    Judgement { verdict, event: Event::Evidence { step, verdict, counted, until, words, alarms }, report }
 }
 
 /// One line: who is to blame, or what is still missing. The whole report stands beside it.

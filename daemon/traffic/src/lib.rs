@@ -106,8 +106,14 @@ pub trait Workloads: Send + Sync + std::fmt::Debug {
     fn name(&self) -> String;
     /// Refuses what cannot work (a missing Deployment, promotion by copy under GitOps, …), saying what to do.
     async fn check(&self) -> Result<(), TargetError>;
-    /// Sizes at the start, remembered on the objects too (annotation), so that a second call answers alike.
-    async fn at_start(&self, rollout: &RolloutId, fence: Fence) -> Result<AtStart, TargetError>;
+    /// Sizes at the start, remembered on the objects too (annotation), so that a second call answers alike. `after`: the
+    /// attempt whose raised sizes this one took over; what stood there before that one counts.
+    async fn at_start(
+        &self,
+        rollout: &RolloutId,
+        after: Option<&RolloutId>,
+        fence: Fence,
+    ) -> Result<AtStart, TargetError>;
     async fn observe(&self) -> Result<Sizes, TargetError>;
     /// At least so many canary pods; an autoscaler's higher number stays.
     async fn raise_canary(&self, at_least: u32, fence: Fence) -> Result<(), TargetError>;

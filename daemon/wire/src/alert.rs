@@ -50,6 +50,8 @@ impl Alert {
             (AlertKind::Aborting, AlertStatus::Resolved) => "has been put back",
             (AlertKind::NeedsAttention, AlertStatus::Firing) => "needs attention",
             (AlertKind::NeedsAttention, AlertStatus::Resolved) => "needs no attention any more",
+            (AlertKind::Advisory, AlertStatus::Firing) => "should be looked at",
+            (AlertKind::Advisory, AlertStatus::Resolved) => "need not be looked at any more",
             (AlertKind::Blind, AlertStatus::Firing) => "has no usable metrics",
             (AlertKind::Blind, AlertStatus::Resolved) => "has its metrics back",
         };
@@ -63,6 +65,7 @@ pub fn kind_name(kind: AlertKind) -> &'static str {
         AlertKind::Aborting => "aborting",
         AlertKind::NeedsAttention => "needs-attention",
         AlertKind::Blind => "blind",
+        AlertKind::Advisory => "advisory",
     }
 }
 

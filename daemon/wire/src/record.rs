@@ -3,7 +3,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sluice_rollout::{Event, RolloutId, State, Timestamp};
+use sluice_rollout::{Event, Reason, RolloutId, State, Timestamp};
 
 /// The version of the records that this Sluice writes.
 pub const VERSION: u32 = 1;
@@ -26,6 +26,9 @@ pub struct Charter {
     pub policy: String,
     pub policy_hash: String,
     pub announced: Timestamp,
+    /// The attempt that this one superseded before it had put back the sizes it had raised: this one does, at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<RolloutId>,
 }
 
 /// Who acts on a rollout. Taken by compare-and-swap with `epoch + 1`.
@@ -43,6 +46,10 @@ pub struct Saved {
     pub version: u32,
     pub owner: Owner,
     pub state: State,
+    /// Lines of the history that were not known to be in their stream when this was saved: what a crash has kept from
+    /// being written is written by whoever takes the rollout up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<HistoryLine>,
 }
 
 /// One line of the history: one transition that changed something, or one refused command.
@@ -72,6 +79,25 @@ pub struct HistoryLine {
     pub effects: Vec<String>,
 }
 
+impl HistoryLine {
+    /// The line of one transition, as `state` stands after it; nobody's command, and nothing asked for.
+    pub fn of(state: &State, at: Timestamp, event: &str, reason: &Reason) -> HistoryLine {
+        HistoryLine {
+            rollout: state.id.clone(),
+            at,
+            revision: state.revision,
+            phase: state.phase.name().to_owned(),
+            weight: state.weight.percent(),
+            event: event.to_owned(),
+            reason: reason.to_string(),
+            code: reason.code(),
+            actor: None,
+            accepted: None,
+            effects: Vec::new(),
+        }
+    }
+}
+
 /// The event's one word in the history.
 pub fn event_name(event: &Event) -> &'static str {
     match event {
@@ -91,6 +117,7 @@ pub fn event_name(event: &Event) -> &'static str {
         Event::TimerFired { .. } => "timer-fired",
         Event::Override(_) => "override",
         Event::Superseded { .. } => "superseded",
+        Event::NeverBegan { .. } => "never-began",
         Event::Recovered { .. } => "recovered",
     }
 }

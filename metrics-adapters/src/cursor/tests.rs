@@ -449,3 +449,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn samples_from_while_a_weight_is_written_belong_to_neither_weight() {
+    let mut cursor = started();
+    let before = |at, n| vec![stable(at, n, 10), canary(at, n, 10)];
+    // The write begins at 2,500 ms; what was sampled before is a window of the former weight.
+    cursor.hold(Some(2_500));
+    let closed = cursor.close(&reading(2_600, before(2_000, 150)), 1);
+    assert_eq!(counts(&closed), [("s", 50, 0), ("c", 50, 0)]);
+    let between = cursor.close(&reading(3_100, before(3_000, 200)), 1);
+    assert!(waits(&between), "{between:?}");
+    // It was read back at 3,500 ms: the first samples after that are starting points.
+    cursor.begin_step(2, 3_500);
+    cursor.hold(None);
+    assert!(waits(&cursor.close(&reading(4_100, before(4_000, 300)), 2)));
+    let closed = cursor.close(&reading(5_100, before(5_000, 310)), 2);
+    assert_eq!(counts(&closed), [("s", 10, 0), ("c", 10, 0)]);
+}
+
+#[test]
+fn a_write_that_did_not_come_about_loses_nothing() {
+    let mut cursor = started();
+    cursor.hold(Some(1_500));
+    assert!(waits(&cursor.close(&reading(2_100, vec![stable(2_000, 150, 10), canary(2_000, 150, 10)]), 1)));
+    cursor.hold(None);
+    let closed = cursor.close(&reading(3_100, vec![stable(3_000, 200, 10), canary(3_000, 200, 10)]), 1);
+    assert_eq!(counts(&closed), [("s", 100, 0), ("c", 100, 0)]);
+}

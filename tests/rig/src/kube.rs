@@ -20,11 +20,13 @@ use tokio::sync::OnceCell;
 
 use crate::folder::Folder;
 use crate::server::{Server, output};
-use crate::{binaries, http};
+use crate::{binaries, http, wait};
 
 pub use audit::{Audit, Mark, Write};
 pub use plane::POD_CIDR;
 pub use watch::{Seen, Watch};
+
+const INSTALLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Groups of CRDs that `tests/servers/install` has copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,12 +175,17 @@ impl Kube {
         self.kubectl(&["wait", what, "--namespace", namespace, &condition, &limit]).await.map(drop)
     }
 
-    /// Installs CRDs and waits until the API serves them.
+    /// Installs CRDs and waits until the API serves them. `kubectl wait` ends with an accessor error where a CRD has no
+    /// conditions at all yet: that is asked again.
     pub async fn install(&self, crds: Crds) -> Result<()> {
         let path = binaries::manifest(crds.path())?;
         let file = format!("--filename={}", path.display());
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "--validate=false", &file]).await?;
-        self.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &file]).await.map(drop)
+        wait::until("the CRDs to be established", INSTALLED_WITHIN, || async {
+            self.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &file]).await.map(Some)
+        })
+        .await
+        .map(drop)
     }
 
     /// Lets a user do everything, as a cluster admin. (RBAC takes it up at once: no restart, no cache to wait for.)

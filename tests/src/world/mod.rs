@@ -147,6 +147,11 @@ impl World {
         router::load_of(&self.fleet, self.shape.stable_label(), RATE)
     }
 
+    /// Requests that go to the canary's pods whatever the route says: clients that hold on to them.
+    pub async fn load_of_canary_alone(&self) -> Result<Load> {
+        router::load_of(&self.fleet, self.shape.canary_label(), RATE / 5.0)
+    }
+
     /// `namespace/checkout`: the policy's name on every door.
     pub fn rollout(&self) -> String {
         format!("{}/checkout", self.namespace)

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use sluice_rig::wait;
 use sluice_rollout::Outcome;
-use sluice_tests::{World, story};
+use sluice_tests::{LIMIT, World, story};
 
 #[test]
 fn the_newest_release_supersedes_the_running_one() -> Result<()> {
@@ -30,6 +31,8 @@ fn the_newest_release_supersedes_the_running_one() -> Result<()> {
             "refused"
         );
         ensure!(daemon.wait_for_end(&second).await?.outcome == Some(Outcome::Reverted), "the second went on");
+        // The canary has the size from before the first of them, which had raised it.
+        world.wait_put_back().await?;
         let finished = world.finished(2).await?;
         let ids: Vec<String> = finished.iter().map(|told| told.rollout.to_string()).collect();
         ensure!(ids == [first, second], "{ids:?}");
@@ -55,6 +58,38 @@ fn a_queued_release_begins_when_the_running_one_has_ended() -> Result<()> {
         daemon.wait_for(&second, "to stand at 10 %", |view| view.phase == "observing").await?;
         world.wait_weights(&[0.0, 10.0, 0.0, 10.0]).await?;
         Ok(())
+    })
+}
+
+#[test]
+fn a_release_that_is_overtaken_while_it_waits_ends_as_whoever_waits_for_it_hears() -> Result<()> {
+    story(async {
+        let world = World::open("overtaken").await?;
+        let daemon = world.standing_at_ten(json!({"onNewRelease": "queue"})).await?;
+        let (rollout, environment) = (world.rollout(), daemon.environment());
+        let waiting = tokio::spawn(async move {
+            let args = ["start", &rollout, "--version", "v3", "--attempt", "v3", "--wait"];
+            sluice_tests::cli::sluice(&args, &environment).await
+        });
+        let waits = format!("{}@v3 begins when", world.rollout());
+        wait::until("the second to wait", LIMIT, || async {
+            Ok(daemon.log().contains(&waits).then_some(()))
+        })
+        .await?;
+        world.bus.announce(&world.rollout(), "v4").await?;
+        let ended = waiting.await??;
+        let by = format!("it never began: superseded by {}@v4 while it waited", world.rollout());
+        ensure!(ended.code == 1 && ended.text().contains(&by), "{ended:?}");
+        let told = world.finished(1).await?;
+        ensure!(told[0].rollout.attempt() == "v3" && told[0].outcome == Some(Outcome::Failed), "{told:?}");
+        ensure!(daemon.view(&world.rollout()).await?.rollout.attempt() == "v2", "the first goes on");
+        ensure!(
+            world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?.accepted,
+            "refused"
+        );
+        let third = format!("{}@v4", world.rollout());
+        daemon.wait_for(&third, "to stand at 10 %", |view| view.phase == "observing").await?;
+        world.wait_weights(&[0.0, 10.0, 0.0, 10.0]).await
     })
 }
 

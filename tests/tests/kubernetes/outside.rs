@@ -9,11 +9,12 @@ use sluice_tests::world::WorldOptions;
 use sluice_tests::{Daemon, World, story};
 use sluice_wire::view::RolloutView;
 
-/// As long as a story can bear; that two minutes and more are no different is shown in the machine's own timelines.
-const GONE_FOR: Duration = Duration::from_secs(20);
+/// The outage is the subject: long enough for every time limit, backoff and staleness of a Prometheus that is restarted.
+const GONE_FOR: Duration = Duration::from_secs(120);
 
 #[test]
-fn without_prometheus_nothing_is_opened_or_aborted_and_with_it_the_release_goes_on() -> Result<()> {
+fn without_prometheus_for_two_minutes_nothing_is_opened_or_aborted_and_with_it_the_release_goes_on()
+-> Result<()> {
     story(async {
         let options = WorldOptions { own_prometheus: true, ..WorldOptions::default() };
         let mut world = World::with("blind", options).await?;
@@ -106,6 +107,37 @@ fn a_gitops_tool_is_put_right_three_times_then_a_person_is_asked() -> Result<()>
         daemon.stays(&world.rollout(), "paused", World::A_WHILE, left_alone).await?;
         world.wait_weights(&[0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0]).await?;
         abort(&world, &daemon).await
+    })
+}
+
+#[test]
+fn after_the_end_a_gitops_tool_is_put_right_downwards_only_as_long_as_the_canary_drains() -> Result<()> {
+    story(async {
+        let world = World::open("gitops-after").await?;
+        let daemon = world.standing_at_ten(json!({})).await?;
+        // Clients that hold on to the canary, so that it drains for as long as the limit says.
+        let sticky = world.load_of_canary_alone().await?;
+        let answer = world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?;
+        ensure!(answer.accepted, "{answer:?}");
+        let ended = daemon.wait_for_end(&world.rollout()).await?;
+        ensure!(ended.outcome == Some(Outcome::Reverted), "{ended:?}");
+        for time in 1..=3 {
+            world.gitops_writes(10, 90).await?;
+            let again = format!("put back to 0 % (number {time} in five minutes)");
+            daemon.wait_history(&world.rollout(), &again, |line| line.reason.contains(&again)).await?;
+            world.wait_now(0.0).await?;
+        }
+        world.gitops_writes(10, 90).await?;
+        let told = "keeps giving the canary traffic (10 %)";
+        daemon.wait_history(&world.rollout(), told, |line| line.reason.contains(told)).await?;
+        drop(sticky);
+        // Then the rest of the end takes its course, and nobody is woken.
+        world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await?;
+        world.wait_weights(&[0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0, 10.0]).await?;
+        ensure!(world.finished(1).await?.len() == 1, "told twice");
+        ensure!(world.bus.told(&world.rollout(), "attention")?.len() == 1, "it is told once");
+        ensure!(world.notified("needs-attention").await?.is_empty(), "an alert after the end");
+        Ok(())
     })
 }
 

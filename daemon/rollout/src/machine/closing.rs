@@ -17,7 +17,8 @@ impl Draft<'_> {
         if !matches!(reason, Reason::Superseded { .. }) {
             self.alert(AlertKind::Aborting, &reason);
         }
-        if !self.state.had_traffic {
+        // Promoted by hand before any step, it had no traffic, and stable may have its template all the same.
+        if !self.state.had_traffic && !self.state.stable_touched {
             self.end(Outcome::Failed, reason.clone());
             return reason;
         }
@@ -82,17 +83,21 @@ impl Draft<'_> {
 
     /// The one terminal transition.
     pub(super) fn end(&mut self, outcome: Outcome, reason: Reason) {
+        let untouched = matches!(self.unpaused(), Phase::Gated { next: 0, .. });
         self.forget_opening();
         self.ask(Effect::Observe(Observation::None));
         self.complete_observing();
+        self.state.drifts.clear();
         self.enter(Phase::Done { outcome, reason: reason.clone() });
         match outcome {
             Outcome::Promoted => self.retire(),
             Outcome::Reverted => self.ask(Effect::WatchDrain { limit: self.policy.limits.drain }),
+            // Nothing was scaled before its first gate.
+            Outcome::Failed if untouched => {}
             Outcome::Failed => self.put_sizes_back(),
         }
         self.tell(Notice::Finished { outcome }, &reason);
-        for kind in [AlertKind::Blind, AlertKind::NeedsAttention, AlertKind::Aborting] {
+        for kind in [AlertKind::Blind, AlertKind::Advisory, AlertKind::NeedsAttention, AlertKind::Aborting] {
             self.resolve(kind);
         }
     }
@@ -172,6 +177,16 @@ impl Draft<'_> {
             return Reason::NotNow { action: format!("superseding by {by}"), phase: "promoting".into() };
         }
         self.abort(Reason::Superseded { by })
+    }
+
+    /// It waited, and its turn will not come: this is told as any other end.
+    pub(super) fn never_began(&mut self, why: String) -> Reason {
+        if self.state.revision > 0 {
+            return Reason::Stale { what: "the end of a wait that is over".into() };
+        }
+        let reason = Reason::NeverBegan { why };
+        self.end(Outcome::Failed, reason.clone());
+        reason
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Draft<'p> {
     pub now: Timestamp,
     pub answer: Option<Answered>,
     effects: Vec<Numbered>,
+    /// The last effect's number before this transition.
+    seq_before: u64,
     /// Whether this is a transition, which counts a revision, or only bookkeeping.
     bumped: bool,
 }
@@ -21,13 +23,21 @@ pub(super) struct Draft<'p> {
 impl<'p> Draft<'p> {
     pub fn new(policy: &'p Policy, state: State, now: Timestamp) -> Self {
         let now = now.max(state.now);
-        Draft { policy, state, now, answer: None, effects: Vec::new(), bumped: false }
+        let seq_before = state.seq;
+        Draft { policy, state, now, answer: None, effects: Vec::new(), seq_before, bumped: false }
     }
 
     pub fn finish(self, reason: Reason) -> Transition {
-        let Draft { mut state, now, answer, effects, bumped, .. } = self;
+        let Draft { mut state, now, answer, mut effects, bumped, seq_before, .. } = self;
         if bumped {
             state.now = now;
+        }
+        let (came_to, at) = (state.revision, state.weight);
+        let told_now = effects.iter_mut().chain(&mut state.outstanding).filter(|one| one.id.seq > seq_before);
+        for one in told_now {
+            if let Effect::Publish { revision, weight, .. } = &mut one.effect {
+                (*revision, *weight) = (came_to, at);
+            }
         }
         Transition { state, effects, reason, answer }
     }
@@ -81,7 +91,9 @@ impl<'p> Draft<'p> {
     }
 
     pub fn tell(&mut self, notice: Notice, reason: &Reason) {
-        self.ask(Effect::Publish { notice, reason: reason.to_string() });
+        // Revision and weight are those that the transition comes to: see `finish`.
+        let (revision, weight) = (self.state.revision, self.state.weight);
+        self.ask(Effect::Publish { notice, reason: reason.to_string(), revision, weight });
     }
 
     pub fn wake(&mut self, timer: TimerId, at: Timestamp) {

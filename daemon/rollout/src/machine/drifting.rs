@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Draft;
 use crate::{
-    AlertKind, Effect, EffectId, Fence, OnDrift, PauseReason, Phase, PromoteStage, ReadBack, Reason,
-    RevertStage, Weight,
+    AlertKind, Effect, EffectId, Fence, Lane, Notice, OnDrift, Outcome, PauseReason, Phase, PromoteStage,
+    ReadBack, Reason, RevertStage, Weight,
 };
 
 const DRIFTS_WITHIN: Duration = Duration::from_secs(300);
@@ -14,7 +14,7 @@ const MOST_DRIFTS: usize = 3;
 impl Draft<'_> {
     pub(super) fn traffic_observed(&mut self, read: ReadBack) -> Reason {
         if self.state.is_done() {
-            return Reason::Stale { what: "the target of a rollout that is done".into() };
+            return self.observed_after_done(&read);
         }
         if self.is_late(&read) {
             return Reason::Stale { what: format!("weight {} from before our last write", read.weight) };
@@ -40,6 +40,57 @@ impl Draft<'_> {
     fn target_seen(&mut self) {
         if std::mem::take(&mut self.state.target_unseen) {
             self.resolve(AlertKind::NeedsAttention);
+        }
+    }
+
+    /// Weight 0 was read back and told; while the canary drains, whoever gives it traffic again is put right: downwards
+    /// only, at most three times in five minutes, then told once. What a later rollout wrote is none of ours.
+    fn observed_after_done(&mut self, read: &ReadBack) -> Reason {
+        let reverted = matches!(self.state.phase, Phase::Done { outcome: Outcome::Reverted, .. });
+        let anothers = read.fence.is_some_and(|found| found.epoch > self.state.epoch);
+        if !reverted || anothers || self.is_late(read) || !self.has_aftermath() {
+            return Reason::Stale { what: "the target of a rollout that is done".into() };
+        }
+        self.state.read_back = Some(read.weight);
+        match self.asked_weight() {
+            Some((id, asked)) => self.maybe_confirmed(id, asked, read),
+            None if read.weight.is_zero() => Reason::WeightInEffect { weight: read.weight },
+            None => self.opened_after_end(read.weight),
+        }
+    }
+
+    /// Something of what follows the end is still being done to target or pods.
+    fn has_aftermath(&self) -> bool {
+        let touches = |effect: &Effect| matches!(effect.lane(), Lane::Target | Lane::Workload);
+        self.state.outstanding.iter().any(|one| touches(&one.effect))
+    }
+
+    fn opened_after_end(&mut self, found: Weight) -> Reason {
+        self.forget_old_drifts();
+        let times = self.state.drifts.len();
+        let reason = Reason::OpenedAfterEnd { found };
+        if times > MOST_DRIFTS {
+            return reason;
+        }
+        self.bump();
+        // One entry more than corrections: that it was told.
+        self.state.drifts.push_back(self.now);
+        if times == MOST_DRIFTS {
+            self.tell(Notice::Attention, &reason);
+            return reason;
+        }
+        let reason = Reason::Drift {
+            found,
+            wanted: Weight::ZERO,
+            times: u32::try_from(times + 1).unwrap_or(u32::MAX),
+        };
+        self.ask(Effect::SetTraffic { weight: Weight::ZERO, abort: Some(reason.to_string()) });
+        reason
+    }
+
+    fn forget_old_drifts(&mut self) {
+        while self.state.drifts.front().is_some_and(|first| self.now.since(*first) > DRIFTS_WITHIN) {
+            self.state.drifts.pop_front();
         }
     }
 
@@ -77,9 +128,9 @@ impl Draft<'_> {
             Phase::Shifting { step } => {
                 self.observe(step);
                 let notice = if step < self.policy.steps.len() {
-                    crate::Notice::StepReached { step, weight }
+                    Notice::StepReached { step, weight }
                 } else {
-                    crate::Notice::Baking
+                    Notice::Baking
                 };
                 self.tell(notice, &reason);
                 reason
@@ -101,8 +152,12 @@ impl Draft<'_> {
             Phase::Gated { .. }
             | Phase::Preparing { .. }
             | Phase::Promoting { stage: PromoteStage::Gated | PromoteStage::Replacing, .. }
-            | Phase::Reverting { stage: RevertStage::Restoring, .. }
-            | Phase::Done { .. } => reason,
+            | Phase::Reverting { stage: RevertStage::Restoring, .. } => reason,
+            Phase::Done { .. } => {
+                // The canary had traffic again: what follows the end begins anew with its drain.
+                self.ask(Effect::WatchDrain { limit: self.policy.limits.drain });
+                reason
+            }
         }
     }
 
@@ -119,9 +174,7 @@ impl Draft<'_> {
             self.ask(Effect::SetTraffic { weight: wanted, abort: None });
             return Reason::Drift { found, wanted, times: 1 };
         }
-        while self.state.drifts.front().is_some_and(|first| self.now.since(*first) > DRIFTS_WITHIN) {
-            self.state.drifts.pop_front();
-        }
+        self.forget_old_drifts();
         let pausable = !matches!(self.state.phase, Phase::Paused { .. } | Phase::Promoting { .. });
         let tolerated = match self.policy.on_drift {
             OnDrift::Correct => self.state.drifts.len() < MOST_DRIFTS,
@@ -151,6 +204,11 @@ impl Draft<'_> {
     /// The target refuses for good. Going up, the rollout stops and goes back; going down, it is tried for ever.
     pub(super) fn target_refused(&mut self, why: String) -> Reason {
         let reason = Reason::TargetRefused { why };
+        if self.state.is_done() {
+            // The rest of the end does not wait for a target that is gone.
+            self.ask(Effect::WatchDrain { limit: self.policy.limits.drain });
+            return reason;
+        }
         if self.state.is_aborting() {
             let abort = Some(reason.to_string());
             self.ask(Effect::SetTraffic { weight: Weight::ZERO, abort });

@@ -9,6 +9,8 @@ mod promoting;
 mod watching;
 
 #[cfg(test)]
+mod edges;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod timelines;
@@ -52,8 +54,8 @@ impl Draft<'_> {
             Event::WorkloadReady { id } => self.workload_ready(id),
             Event::TrafficObserved(read) => self.traffic_observed(read),
             Event::TargetUnseen { why } => self.target_unseen(why),
-            Event::Evidence { step, verdict, counted, until, words } => {
-                self.evidence(step, verdict, (counted, until), words)
+            Event::Evidence { step, verdict, counted, until, words, alarms } => {
+                self.evidence(step, verdict, (counted, until), words, alarms.as_deref())
             }
             Event::CanaryVanished => self.canary_vanished(),
             Event::Drained(end) => self.drained(end),
@@ -62,6 +64,7 @@ impl Draft<'_> {
             Event::TimerFired { timer, id } => self.timer_fired(timer, id),
             Event::Override(command) => self.overridden(command),
             Event::Superseded { by } => self.superseded(by),
+            Event::NeverBegan { why } => self.never_began(why),
             Event::Recovered { epoch, takeover, abort_mark } => self.recovered(epoch, takeover, abort_mark),
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Draft;
 use crate::{
-    Action, AlertKind, Answered, Notice, Override, PauseReason, Phase, PromoteStage, Reason, RevertStage,
-    TimerId, Weight, state::MOST_ANSWERS,
+    Action, AlertKind, Answered, Effect, Notice, Override, PauseReason, Phase, PromoteStage, Reason,
+    Replicas, RevertStage, Role, TimerId, Weight, state::MOST_ANSWERS,
 };
 
 impl Draft<'_> {
@@ -55,7 +55,7 @@ impl Draft<'_> {
             Action::Abort => self.abort_by_hand(command),
             _ if self.state.is_aborting() => Err(self.not_now(&command.action)),
             Action::Promote => self.promote_step(command),
-            Action::PromoteFull => self.promote_full(command),
+            Action::PromoteFull => self.promote_full(),
             Action::Pause => self.pause_by_hand(command),
             Action::Resume => self.resume(command),
             Action::Retry => self.retry(command),
@@ -109,16 +109,20 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn promote_full(&mut self, command: &Override) -> Result<(), Reason> {
+    fn promote_full(&mut self) -> Result<(), Reason> {
         if matches!(self.unpaused(), Phase::Promoting { .. }) {
             return Err(Reason::AlreadySo { what: "promoting".into() });
         }
         if self.state.canary_available == 0 {
             return Err(Reason::CanaryNotAvailable { available: 0, needed: self.state.canary_needed });
         }
+        let untouched = matches!(self.unpaused(), Phase::Gated { next: 0, .. });
         self.unpause();
-        let _ = command;
         self.forget_opening();
+        if untouched {
+            // What stands there is remembered, and stable held at its size, before its template is touched.
+            self.ask(Effect::ScaleWorkload { role: Role::Stable, replicas: Replicas::HeldAtStart });
+        }
         self.promote();
         Ok(())
     }
@@ -268,7 +272,7 @@ impl Draft<'_> {
     }
 
     /// The phase itself, or the one that is paused.
-    fn unpaused(&self) -> Phase {
+    pub(super) fn unpaused(&self) -> Phase {
         match &self.state.phase {
             Phase::Paused { at, .. } => at.as_ref().clone(),
             phase => phase.clone(),

@@ -141,7 +141,9 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
             let step = state.step(policy).unwrap_or(0).saturating_add_signed(isize::from(*off));
             let counted = Duration::from_secs(u64::from(*seconds));
             let until = state.now.plus(counted);
-            Event::Evidence { step, verdict: *verdict, counted, until, words: "as seen".into() }
+            let alarms =
+                [None, Some(Vec::new()), Some(vec![format!("split: {seconds}")])][usize::from(*seconds % 3)].clone();
+            Event::Evidence { step, verdict: *verdict, counted, until, words: "as seen".into(), alarms }
         }
         Chance::Vanished => Event::CanaryVanished,
         Chance::Unseen => Event::TargetUnseen { why: "it is gone".into() },
@@ -221,6 +223,8 @@ struct Watcher {
     aborted_at: Option<Weight>,
     terminal: BTreeSet<EffectId>,
     raised: BTreeSet<AlertKind>,
+    /// When weight 0 was written after the end.
+    corrected: Vec<Timestamp>,
 }
 
 impl Watcher {
@@ -293,8 +297,22 @@ impl Watcher {
             assert_eq!(after.state.read_back, Some(last), "promoted, but the traffic is elsewhere");
         }
         if before.is_done() {
-            assert!(!after.effects.iter().any(|one| matches!(one.effect, Effect::SetTraffic { .. })));
+            self.after_done(before, after);
         }
+    }
+
+    /// After the end only weight 0 is written, for an end in weight 0, and at most three times in five minutes.
+    fn after_done(&mut self, before: &State, after: &Transition) {
+        let new = after.effects.iter().filter(|one| one.id.seq > before.seq);
+        for one in new {
+            if let Effect::SetTraffic { weight, abort } = &one.effect {
+                assert!(weight.is_zero() && abort.is_some(), "invariant 2: opened after the end");
+                assert!(matches!(before.phase, Phase::Done { outcome: Outcome::Reverted, .. }));
+                self.corrected.push(after.state.now);
+            }
+        }
+        let recent = |at: &&Timestamp| after.state.now.since(**at) <= Duration::from_secs(300);
+        assert!(self.corrected.iter().filter(recent).count() <= 3, "corrected without end");
     }
 
     fn third(&self, before: &State, state: &State, event: &Event) {
@@ -332,8 +350,13 @@ impl Watcher {
 fn walk(policy: &Policy, chances: &[(u16, Chance)]) -> State {
     let id = RolloutId::new("shop", "checkout", "v2").unwrap();
     let mut state = State::new(id, 1, Timestamp::default());
-    let mut watcher =
-        Watcher { earned: 0, aborted_at: None, terminal: BTreeSet::new(), raised: BTreeSet::new() };
+    let mut watcher = Watcher {
+        earned: 0,
+        aborted_at: None,
+        terminal: BTreeSet::new(),
+        raised: BTreeSet::new(),
+        corrected: Vec::new(),
+    };
     let mut last = Event::Requested;
     let mut now = 0i64;
     for (seconds, chance) in chances {
@@ -372,9 +395,14 @@ fn walks_reach_every_end() {
     let mut seen = BTreeSet::new();
     for _ in 0..1_000 {
         let (policy, chances) = strategy.new_tree(&mut runner).unwrap().current();
-        seen.insert(walk(&policy, &chances).phase.name());
+        let state = walk(&policy, &chances);
+        seen.insert(state.phase.name());
+        if state.is_done() && !state.drifts.is_empty() {
+            seen.insert("opened after the end");
+        }
     }
-    for end in ["promoted", "reverted", "failed", "reverting", "paused", "observing"] {
+    for end in ["promoted", "reverted", "failed", "reverting", "paused", "observing", "opened after the end"]
+    {
         assert!(seen.contains(end), "no walk ended {end}: {seen:?}");
     }
 }

@@ -109,10 +109,15 @@ impl Story {
     }
 
     pub fn evidence(&mut self, verdict: Verdict, seconds: u64) -> Reason {
+        self.evidence_with(verdict, seconds, &[])
+    }
+
+    pub fn evidence_with(&mut self, verdict: Verdict, seconds: u64, alarms: &[&str]) -> Reason {
         let step = self.state.step(&self.policy).unwrap();
         let counted = Duration::from_secs(seconds);
         let until = Timestamp::from_millis(self.at * 1000);
-        self.event(Event::Evidence { step, verdict, counted, until, words: "so it is".into() })
+        let alarms = Some(alarms.iter().map(ToString::to_string).collect());
+        self.event(Event::Evidence { step, verdict, counted, until, words: "so it is".into(), alarms })
     }
 
     pub fn says(&mut self, key: &str, action: Action) -> Answered {
@@ -165,7 +170,7 @@ impl Story {
         self.all.iter().filter_map(name).collect()
     }
 
-    fn firing(&self) -> Vec<AlertKind> {
+    pub fn firing(&self) -> Vec<AlertKind> {
         self.state.alerts.iter().map(|firing| firing.kind).collect()
     }
 }

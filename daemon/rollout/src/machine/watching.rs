@@ -1,6 +1,6 @@
 //! A step, or the bake, under watch: evidence, trouble, deadlines, pauses.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::Draft;
 use crate::{
@@ -49,6 +49,7 @@ impl Draft<'_> {
         verdict: Verdict,
         counted: (Duration, Timestamp),
         words: String,
+        alarms: Option<&[String]>,
     ) -> Reason {
         if self.state.is_aborting() || self.state.is_done() || !self.state.had_traffic {
             return Reason::Stale { what: "evidence of a rollout that is not watched".into() };
@@ -60,6 +61,9 @@ impl Draft<'_> {
             return Reason::Stale { what: format!("evidence of step {}", step + 1) };
         }
         self.note(verdict, counted, &words);
+        if let Some(alarms) = alarms {
+            self.advise(alarms);
+        }
         match verdict {
             Verdict::Pass => self.try_leave(words),
             Verdict::Undecided => self.trouble(self.policy.limits.on_undecided, Reason::Undecided { words }),
@@ -102,6 +106,26 @@ impl Draft<'_> {
         watch.words.extend(words.chars().take(200));
         if !matches!(verdict, Verdict::NoData | Verdict::SourceDown) {
             self.resolve(AlertKind::Blind);
+        }
+    }
+
+    /// What somebody should look at is told under a kind of its own, and withdrawn when it is gone. It never advances and
+    /// never aborts. The figures in the words change with every window; another subject is news.
+    fn advise(&mut self, alarms: &[String]) {
+        let up = self.state.alerts.iter().find(|firing| firing.kind == AlertKind::Advisory);
+        let reason = Reason::Advice { words: alarms.join("; ") };
+        let subjects = |summary: &str| -> BTreeSet<String> {
+            let words = summary.split_once(": ").map_or("", |(_, words)| words);
+            words.split("; ").filter_map(|alarm| Some(alarm.split_once(':')?.0.to_owned())).collect()
+        };
+        let told = up.map(|firing| subjects(&firing.summary)).unwrap_or_default();
+        if told == subjects(&reason.to_string()) {
+            return;
+        }
+        self.resolve(AlertKind::Advisory);
+        if !alarms.is_empty() {
+            self.alert(AlertKind::Advisory, &reason);
+            self.tell(Notice::Attention, &reason);
         }
     }
 

@@ -119,6 +119,7 @@ impl Tour {
         let setup = Setup {
             bus: Arc::new(bus.clone()),
             store: Arc::new(bus.clone()),
+            doors: Arc::new(bus.clone()),
             daemon: "demo".into(),
             incarnation: now().millis().to_string(),
             policies: Vec::new(),

@@ -278,7 +278,7 @@ fn a_verdict_that_no_window_gave_is_found() {
     scribe.begin();
     let words = "trust me".to_owned();
     let (counted, until) = (Duration::from_secs(60), Timestamp::from_millis(99_000));
-    scribe.tell(Event::Evidence { step: 0, verdict: Verdict::Pass, counted, until, words });
+    scribe.tell(Event::Evidence { step: 0, verdict: Verdict::Pass, counted, until, words, alarms: None });
     let (came, _) = replay(&scribe.text());
     assert!(matches!(&came, Came::Different(words) if words.contains("no window")), "{came:?}");
 }

@@ -7,9 +7,11 @@ use sluice_wire::{
     cloudevent::CloudEvent,
     message::{ANNOUNCED, Announcement, Answer, Command},
     subject::ALL,
+    view::RolloutView,
 };
 
-use super::{Daemon, Entry, clock::now, rollout::Handle};
+use super::{Daemon, announce::started, clock::now, roll::Entry, rollout::Handle};
+use crate::control::{Control, ControlError};
 
 impl Daemon {
     /// `namespace` or `name` may be `_all`. Repeats are recognised by `key` in the rollout's own state. `sent`: when the
@@ -35,31 +37,44 @@ impl Daemon {
         if namespace == ALL || name == ALL {
             return self.obey_all(namespace, name, &wish).await;
         }
-        match self.entry(namespace, name) {
+        if wish.action == Action::Retry
+            && let Some(first) = self.retried(namespace, name, &wish).await
+        {
+            return first;
+        }
+        match self.rollouts.get(namespace, name) {
             Some(Entry::Running(handle)) if !handle.post.is_closed() => self.obey_one(&handle, &wish).await,
             Some(Entry::Running(_) | Entry::Ended(_)) if wish.action == Action::Retry => {
                 self.retry(namespace, name, &wish).await
             }
-            Some(entry @ (Entry::Running(_) | Entry::Ended(_))) => {
-                let view = entry.view();
-                Answer {
-                    rollout: Some(view.rollout.clone()),
-                    revision: Some(view.revision),
-                    phase: Some(view.phase.clone()),
-                    weight: Some(view.weight),
-                    ..Answer::refused(match view.outcome {
-                        Some(_) => format!("refused: {} has ended: {}", view.rollout, view.phase),
-                        None => format!(
-                            "refused: {} could not be taken up yet; the daemon's log says why",
-                            view.rollout
-                        ),
-                    })
-                }
-            }
-            None => Answer::refused(format!(
+            Some(entry @ (Entry::Running(_) | Entry::Ended(_))) => over(&entry.view()),
+            None => self.not_in_hand(namespace, name, &wish).await,
+        }
+    }
+
+    /// It may have ended so long ago that only the store knows it.
+    async fn not_in_hand(&self, namespace: &str, name: &str, wish: &Wish) -> Answer {
+        match self.rollout(namespace, name, None).await {
+            Ok(_) if wish.action == Action::Retry => self.retry(namespace, name, wish).await,
+            Ok(view) => over(&view),
+            Err(ControlError::Unknown(_)) => Answer::refused(format!(
                 "no rollout {namespace}/{name} is known here; `sluice status` lists those that are"
             )),
+            Err(error) => Answer::refused(format!("refused: {error}")),
         }
+    }
+
+    /// The attempt that this very command began before, if it did: delivered again, it gets the first answer.
+    async fn retried(&self, namespace: &str, name: &str, wish: &Wish) -> Option<Answer> {
+        let key = wish.announcement(namespace, name, Announcement::default()).key();
+        let attempts = self.parts.ledger.attempts(namespace, name).await.ok()?;
+        for id in attempts.ids.iter().rev() {
+            let charter = self.parts.ledger.charter(id).await.ok()?;
+            if charter.is_some_and(|charter| charter.key == key) {
+                return Some(started(id));
+            }
+        }
+        None
     }
 
     async fn obey_one(&self, handle: &Handle, wish: &Wish) -> Answer {
@@ -99,7 +114,7 @@ impl Daemon {
                 && wish.command.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
                 && handle.view.borrow().outcome.is_none()
         };
-        let handles: Vec<Handle> = self.running().into_iter().filter(matches).collect();
+        let handles: Vec<Handle> = self.rollouts.running().into_iter().filter(matches).collect();
         let each = join_all(handles.iter().map(|handle| self.obey_one(handle, wish))).await;
         let accepted = each.iter().filter(|answer| answer.accepted).count();
         let message = match each.len() {
@@ -135,9 +150,7 @@ impl Daemon {
             actor: Some(wish.actor.clone()),
             ..Announcement::default()
         };
-        let data = serde_json::to_value(announcement).unwrap_or_default();
-        let place = format!("{namespace}/{name}");
-        let event = CloudEvent::new(wish.key.clone(), "sluice/retry", ANNOUNCED, &place, now(), data);
+        let event = wish.announcement(namespace, name, announcement);
         match self.announced(namespace, name, event, None).await {
             Ok(answer) => answer,
             Err(error) => refused(error.to_string()),
@@ -156,6 +169,13 @@ struct Wish {
 }
 
 impl Wish {
+    /// The message that a retry comes down to; repeats have its key.
+    fn announcement(&self, namespace: &str, name: &str, announcement: Announcement) -> CloudEvent {
+        let data = serde_json::to_value(announcement).unwrap_or_default();
+        let place = format!("{namespace}/{name}");
+        CloudEvent::new(self.key.clone(), "sluice/retry", ANNOUNCED, &place, now(), data)
+    }
+
     fn order(&self) -> Override {
         Override {
             key: self.key.clone(),
@@ -164,6 +184,20 @@ impl Wish {
             expected_revision: self.command.revision,
             action: self.action.clone(),
         }
+    }
+}
+
+/// Nothing can be commanded any more, or not yet.
+fn over(view: &RolloutView) -> Answer {
+    Answer {
+        rollout: Some(view.rollout.clone()),
+        revision: Some(view.revision),
+        phase: Some(view.phase.clone()),
+        weight: Some(view.weight),
+        ..Answer::refused(match view.outcome {
+            Some(_) => format!("refused: {} has ended: {}", view.rollout, view.phase),
+            None => format!("refused: {} could not be taken up yet; the daemon's log says why", view.rollout),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use sluice_traffic::{Target, Workloads};
 use sluice_wire::{policy::Policy, record::Charter};
 use tokio::sync::watch;
 
-use super::{parts::Parts, post::Post, recorder::Recorder};
+use super::{parts::Parts, post::Post, recorder::Recorder, standing::Standing};
 
 /// What lanes may know of the state, as it stood after the last transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Edge {
     /// The analyzers' latest report.
     pub report: watch::Receiver<Value>,
     pub observation: watch::Sender<Observation>,
+    /// Since when the weight stands.
+    pub standing: watch::Sender<Standing>,
 }
 
 impl Edge {

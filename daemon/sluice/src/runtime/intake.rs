@@ -25,6 +25,8 @@ const MOST_LISTED: usize = 500;
 /// A person is answered within this, or told that it takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+/// A repeat is looked for no longer than this.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Commands that are worked on at once; more wait on the bus.
 const MOST_AT_ONCE: usize = 256;
 
@@ -107,6 +109,9 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
     if let Err(error) = command.action(&action) {
         return Taken::Dead(error.to_string());
     }
+    if let Some(first) = first_answer(daemon, &action, delivery).await {
+        return Taken::Answered(first);
+    }
     let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command, sent(delivery));
     match tokio::time::timeout(ANSWER_WITHIN, obeyed).await {
         Ok(answer) => Taken::Answered(answer_bytes(&answer)),
@@ -115,6 +120,25 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Err(_) => Taken::Answered(answer_bytes(&Answer::refused(
             "not carried out yet: the store does not answer; `sluice status` tells what came of it",
         ))),
+    }
+}
+
+/// The answer that a stored message has got before. The rollout's own record knows the latest answers only; the bucket
+/// keeps them for a day. A first delivery of an abort does not wait for it: an abort that is repeated does no harm.
+async fn first_answer(daemon: &Daemon, action: &str, delivery: &Delivery) -> Option<Bytes> {
+    delivery.sequence?;
+    if action == "abort" && delivery.attempt <= 1 {
+        return None;
+    }
+    let user = delivery.subject.split('.').nth(2)?;
+    let asked = daemon.parts.doors.answer(user, &delivery.message_id);
+    match tokio::time::timeout(FIRST_ANSWER_WITHIN, asked).await {
+        Ok(Ok(first)) => first,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "whether it was answered before cannot be read");
+            None
+        }
+        Err(_) => None,
     }
 }
 

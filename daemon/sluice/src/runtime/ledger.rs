@@ -24,6 +24,8 @@ use sluice_wire::{
 
 /// How many attempts of a policy are remembered; older ones are deleted.
 const MOST_ATTEMPTS: usize = 20;
+/// More lines of history than a record keeps as not written yet.
+const MOST_LATEST: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct Ledger {
@@ -138,12 +140,29 @@ impl Ledger {
         if !attempts.ids.contains(id) {
             attempts.ids.push(id.clone());
         }
+        self.forget_oldest(&mut attempts).await?;
+        self.overwrite(&current_key(id.namespace(), id.name()), &attempts).await
+    }
+
+    /// A release that waited in vain is known, and the running one stays the latest.
+    pub async fn remember_passed_over(&self, id: &RolloutId) -> Result<(), StoreError> {
+        let mut attempts = self.attempts(id.namespace(), id.name()).await?;
+        if !attempts.ids.contains(id) {
+            let before_the_latest = attempts.ids.len().saturating_sub(1);
+            attempts.ids.insert(before_the_latest, id.clone());
+            self.forget_oldest(&mut attempts).await?;
+            self.overwrite(&current_key(id.namespace(), id.name()), &attempts).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_oldest(&self, attempts: &mut Attempts) -> Result<(), StoreError> {
         while attempts.ids.len() > MOST_ATTEMPTS {
             let old = attempts.ids.remove(0);
             self.store.delete(&key("charter", &old)).await?;
             self.store.delete(&key("state", &old)).await?;
         }
-        self.overwrite(&current_key(id.namespace(), id.name()), &attempts).await
+        Ok(())
     }
 
     pub async fn pending(&self, namespace: &str, name: &str) -> Result<Option<Pending>, StoreError> {
@@ -179,6 +198,18 @@ impl Ledger {
 
     pub async fn tell_history(&self, line: &HistoryLine) -> Result<(), StoreError> {
         self.store.append(&history_log(&line.rollout), json(line)?).await
+    }
+
+    /// Appends the lines that a crash kept from being written: those that are not among the latest.
+    pub async fn tell_untold(&self, id: &RolloutId, untold: &[HistoryLine]) -> Result<(), StoreError> {
+        if untold.is_empty() {
+            return Ok(());
+        }
+        let known = self.history(id, MOST_LATEST).await?;
+        for line in untold.iter().filter(|line| !known.contains(line)) {
+            self.tell_history(line).await?;
+        }
+        Ok(())
     }
 
     /// Oldest first; lines of a newer version that cannot be read are left out.

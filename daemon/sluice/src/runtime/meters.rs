@@ -41,7 +41,7 @@ const PHASES: [&str; 8] =
 const VERDICTS: [&str; 5] = ["pass", "fail", "undecided", "no-data", "source-down"];
 const FAILURES: [&str; 6] =
     ["set-traffic", "release-traffic", "scale-workload", "promote-workload", "restore-workload", "publish"];
-const QUEUES: [&str; 3] = ["lane", "deferred", "record"];
+const QUEUES: [&str; 5] = ["lane", "deferred", "record", "history", "ended-rollouts"];
 
 impl Default for Meters {
     fn default() -> Self {

@@ -3,6 +3,7 @@
 
 mod announce;
 mod backoff;
+mod begin;
 pub mod clock;
 mod command;
 mod edge;
@@ -19,9 +20,13 @@ mod parts;
 mod policies;
 mod post;
 mod recorder;
+mod roll;
 mod rollout;
 pub mod serve;
+mod standing;
+mod taking_up;
 mod views;
+mod waiting;
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +39,7 @@ use async_trait::async_trait;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use serde_json::Value;
 use sluice_alerts::{Exchange, Settings as AlertSettings};
-use sluice_bus::{Bus, Store};
+use sluice_bus::{Bus, Doors, Store};
 use sluice_metrics_adapters::{Http, Sources};
 use sluice_rollout::RolloutId;
 use sluice_traffic::Clients;
@@ -51,7 +56,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, parts::Parts, policies::PolicyBook,
-    recorder::Records, rollout::Handle,
+    recorder::Records, roll::Roll, rollout::Handle,
 };
 use crate::control::{Control, ControlError};
 
@@ -73,6 +78,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub struct Setup {
     pub bus: Arc<dyn Bus>,
     pub store: Arc<dyn Store>,
+    pub doors: Arc<dyn Doors>,
     /// This daemon's name: it takes up what stands under it.
     pub daemon: String,
     /// Drawn anew at each start.
@@ -96,7 +102,7 @@ pub struct Daemon {
     parts: Parts,
     book: PolicyBook,
     /// The latest rollout of each policy.
-    rollouts: Mutex<BTreeMap<PolicyName, Entry>>,
+    rollouts: Roll,
     /// One announcement of a policy at a time.
     starting: Mutex<BTreeMap<PolicyName, Turn>>,
     /// Rollouts of an earlier start that could not be taken up yet.
@@ -106,13 +112,6 @@ pub struct Daemon {
     tasks: TaskTracker,
 }
 
-/// Running, or how it ended.
-#[derive(Clone)]
-enum Entry {
-    Running(Handle),
-    Ended(Box<RolloutView>),
-}
-
 impl Daemon {
     /// Reads the policies, takes up what an earlier start left, and subscribes to the bus.
     pub async fn start(setup: Setup) -> anyhow::Result<Arc<Daemon>> {
@@ -120,8 +119,9 @@ impl Daemon {
         let meters = Arc::new(Meters::default());
         let parts = Parts {
             bus: setup.bus,
+            doors: setup.doors,
             records: Records::start(ledger.clone(), meters.clone()),
-            historian: Historian::start(ledger.clone()),
+            historian: Historian::start(ledger.clone(), meters.clone()),
             ledger,
             alerts: Arc::new(Exchange::new(reqwest::Client::builder, AlertSettings::default())),
             clients: Clients::new(setup.kubeconfig)?.with_context(setup.kube_context),
@@ -134,10 +134,11 @@ impl Daemon {
             incarnation: setup.incarnation,
         };
         let (changes, _) = broadcast::channel(CHANGES);
+        let parts_meters = parts.meters.clone();
         let daemon = Arc::new(Daemon {
             parts,
             book: PolicyBook::new(setup.policies),
-            rollouts: Mutex::default(),
+            rollouts: Roll::new(parts_meters),
             starting: Mutex::default(),
             left: Mutex::default(),
             changes,
@@ -157,7 +158,7 @@ impl Daemon {
     /// and are taken up by the next start.
     pub async fn shutdown(&self) {
         self.stop.cancel();
-        let handles: Vec<Handle> = self.running();
+        let handles: Vec<Handle> = self.rollouts.running();
         for handle in &handles {
             handle.stop.cancel();
         }
@@ -177,44 +178,11 @@ impl Daemon {
         }
     }
 
-    fn running(&self) -> Vec<Handle> {
-        let rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = |entry: &Entry| match entry {
-            Entry::Running(handle) => Some(handle.clone()),
-            Entry::Ended(_) => None,
-        };
-        rollouts.values().filter_map(handle).collect()
-    }
-
-    fn entry(&self, namespace: &str, name: &str) -> Option<Entry> {
-        let rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
-        rollouts.get(&(namespace.to_owned(), name.to_owned())).cloned()
-    }
-
-    fn enter(&self, namespace: &str, name: &str, entry: Entry) {
-        let mut rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
-        rollouts.insert((namespace.to_owned(), name.to_owned()), entry);
-    }
-
-    fn views(&self) -> Vec<RolloutView> {
-        let rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
-        rollouts.values().map(Entry::view).collect()
-    }
-
     /// One announcement of a policy after the other.
     fn turn(&self, namespace: &str, name: &str) -> Turn {
         let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         starting.retain(|_, turn| Arc::strong_count(turn) > 1);
         starting.entry((namespace.to_owned(), name.to_owned())).or_default().clone()
-    }
-}
-
-impl Entry {
-    fn view(&self) -> RolloutView {
-        match self {
-            Entry::Running(handle) => handle.view.borrow().clone(),
-            Entry::Ended(view) => view.as_ref().clone(),
-        }
     }
 }
 
@@ -243,6 +211,7 @@ async fn begin_what_waits(daemon: Arc<Daemon>) {
     let mut changes = daemon.changes.subscribe();
     loop {
         daemon.begin_pending().await;
+        daemon.rollouts.tidy();
         let next_end = async { while let Ok(RolloutView { outcome: None, .. }) = changes.recv().await {} };
         let waited = tokio::time::timeout(LOOK_AGAIN, next_end);
         if daemon.stop.run_until_cancelled(waited).await.is_none() {
@@ -254,7 +223,7 @@ async fn begin_what_waits(daemon: Arc<Daemon>) {
 #[async_trait]
 impl Control for Daemon {
     async fn rollouts(&self) -> Vec<RolloutView> {
-        let mut views = self.views();
+        let mut views = self.rollouts.views();
         views.sort_by_key(|view| std::cmp::Reverse(view.started));
         views
     }
@@ -266,7 +235,7 @@ impl Control for Daemon {
         attempt: Option<&str>,
     ) -> Result<RolloutView, ControlError> {
         let unknown = || ControlError::Unknown(written(namespace, name, attempt));
-        if let Some(entry) = self.entry(namespace, name) {
+        if let Some(entry) = self.rollouts.get(namespace, name) {
             let view = entry.view();
             if attempt.is_none_or(|attempt| attempt == view.rollout.attempt()) {
                 return Ok(view);

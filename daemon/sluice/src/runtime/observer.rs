@@ -13,7 +13,7 @@ use sluice_rollout::{Baseline, Event, Observation, Timestamp, Verdict, Weight};
 use sluice_wire::decisions::{Judged, Sum};
 use tokio::sync::watch;
 
-use super::{clock::now, edge::Edge, gauges::GaugeReader, hub::Hub};
+use super::{clock::now, edge::Edge, gauges::GaugeReader, hub::Hub, standing::Standing};
 use crate::judging::{Judgement, judge};
 
 /// How far back history is looked at, and how finely.
@@ -37,6 +37,9 @@ struct Kept {
     /// spans a weight that a person set.
     #[serde(default)]
     begun: Option<(usize, Weight)>,
+    /// When that weight had been read back, where this or an earlier start wrote it.
+    #[serde(default)]
+    since: Option<Timestamp>,
 }
 
 pub struct Observer {
@@ -128,7 +131,7 @@ impl Observer {
         let plan = self.edge.policy.plan().map_err(|error| error.to_string())?.frozen(baseline);
         self.edge.recorder.planned(baseline, &plan);
         let evidence = Evidence::new(&plan);
-        Ok(Kept { plan, evidence, cursor: Cursor::new(), begun: None })
+        Ok(Kept { plan, evidence, cursor: Cursor::new(), begun: None, since: None })
     }
 
     async fn measure(&self) -> Result<analyzers::Baseline, SourceError> {
@@ -178,10 +181,8 @@ impl Observer {
             Ok(reading) => {
                 let wait = until(reading.next_ms);
                 let Some(kept) = &mut self.kept else { return wait };
-                if kept.begun != Some((step, weight)) {
-                    kept.begun = Some((step, weight));
-                    kept.cursor.begin_step(number, reading.at_ms);
-                }
+                let standing = *self.edge.standing.borrow();
+                kept.begin_anew((step, weight), &standing, number, reading.at_ms);
                 let mut complaints = reading.complaints.clone();
                 match kept.cursor.close(&reading, number) {
                     Closed::Window(mut window) => {
@@ -224,7 +225,7 @@ impl Observer {
     /// No window was closed.
     async fn tell_nothing(&mut self, step: usize, verdict: Verdict, words: String) {
         let (counted, until) = (Duration::ZERO, Timestamp::from_millis(0));
-        self.tell(verdict, Event::Evidence { step, verdict, counted, until, words }).await;
+        self.tell(verdict, Event::Evidence { step, verdict, counted, until, words, alarms: None }).await;
     }
 
     async fn tell(&mut self, verdict: Verdict, event: Event) {
@@ -270,6 +271,18 @@ impl Observer {
         {
             tracing::warn!(rollout = %self.edge.id, %error, "evidence could not be saved; after a crash it is read again");
         }
+    }
+}
+
+impl Kept {
+    /// A window never spans a weight change: another step, another weight, or the same one written anew begins it.
+    fn begin_anew(&mut self, watched: (usize, Weight), standing: &Standing, number: u32, read_ms: i64) {
+        let since = standing.since();
+        if self.begun != Some(watched) || (since.is_some() && self.since != since) {
+            (self.begun, self.since) = (Some(watched), since);
+            self.cursor.begin_step(number, since.map_or(read_ms, Timestamp::millis));
+        }
+        self.cursor.hold(standing.held(now()).map(Timestamp::millis));
     }
 }
 

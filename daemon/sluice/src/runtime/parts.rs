@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sluice_alerts::Exchange;
-use sluice_bus::Bus;
+use sluice_bus::{Bus, Doors};
 use sluice_metrics_adapters::Sources;
 use sluice_traffic::Clients;
 
@@ -13,6 +13,8 @@ use super::{historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, rec
 #[derive(Clone)]
 pub struct Parts {
     pub bus: Arc<dyn Bus>,
+    /// The bus as people see it: answers that were given, and questions to other daemons.
+    pub doors: Arc<dyn Doors>,
     pub ledger: Ledger,
     pub clients: Clients,
     /// Sinks are shared by the policies that name them alike.

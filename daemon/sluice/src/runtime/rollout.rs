@@ -14,7 +14,7 @@ use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
 use sluice_rollout::{
-    Effect, Event, Fence, Lane, Numbered, Observation, Reason, RolloutId, State, Timestamp, Transition, step,
+    Answered, Effect, Event, Fence, Lane, Numbered, Observation, Reason, RolloutId, State, Timestamp, Transition, step,
 };
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
@@ -31,10 +31,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     clock::now,
     edge::{Edge, Snapshot},
+    historian::Pen,
     lanes::{Lanes, alert_message},
     observer::Observer,
     parts::Parts,
     post::{self, Inbox, Letter, Post},
+    standing::Standing,
     views,
 };
 
@@ -70,6 +72,7 @@ pub struct Beginning {
     pub ask: Ask,
     pub saved: Saved,
     pub revision: StoreRevision,
+    pub standing: Standing,
     /// `Requested`, or `Recovered`.
     pub first: Event,
     /// Told every view.
@@ -95,6 +98,7 @@ struct Owner {
     view: watch::Sender<RolloutView>,
     changes: tokio::sync::broadcast::Sender<RolloutView>,
     last_reason: String,
+    pen: Pen,
 }
 
 /// Why an owner stops before its rollout has settled.
@@ -106,12 +110,25 @@ enum Leave {
 
 /// Starts the owner's task with its lanes, watches and observer.
 pub fn begin(beginning: Beginning) -> Handle {
-    let Beginning { parts, charter, policy, target, workloads, alerts, ask, saved, revision, first, changes } =
-        beginning;
+    let Beginning {
+        parts,
+        charter,
+        policy,
+        target,
+        workloads,
+        alerts,
+        ask,
+        saved,
+        revision,
+        standing,
+        first,
+        changes,
+    } = beginning;
     let (post, inbox) = post::open();
     let (snapshot, snapshots) = watch::channel(Snapshot::of(&saved.state));
     let (report, reports) = watch::channel(Value::Null);
     let (observation, _) = watch::channel(Observation::None);
+    let (standing, _) = watch::channel(standing);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let aftermath = stop.child_token();
     let machine = policy.machine();
@@ -131,6 +148,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         snapshot: snapshots,
         report: reports.clone(),
         observation,
+        standing,
     };
     parts.meters.phase(None, Some(saved.state.phase.name()));
     edge.alerts.restore(&told_before(&edge, &saved.state));
@@ -144,6 +162,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         }
         Err(error) => tracing::error!(rollout = %charter.id, %error, "metrics cannot be read"),
     }
+    let pen = parts.historian.pen();
     let owner = Owner {
         id: charter.id.clone(),
         parts,
@@ -161,6 +180,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         view,
         changes,
         last_reason: String::new(),
+        pen,
     };
     let ended = stop.clone();
     tasks.spawn(owner.live(first, inbox, ended));
@@ -253,8 +273,9 @@ impl Owner {
             self.lanes.outrun(&transition.effects);
         }
         let mut saved = false;
+        let line = line(&before, &event, &transition);
         if must_save(&before, &transition) {
-            match self.save(&transition.state).await {
+            match self.save(&transition.state, line.as_ref()).await {
                 Ok(()) => saved = true,
                 Err(StoreError::Conflict { key }) => {
                     return Err(Leave::Disowned(format!("{key} was saved by another owner")));
@@ -271,7 +292,7 @@ impl Owner {
         let Transition { state, effects, reason, answer } = transition;
         self.saved.state = state;
         self.record((at, saved), &event, &reason, &effects, answer.as_ref());
-        self.remember(&before, &event, &reason, &effects, answer.as_ref());
+        self.remember(line, &reason, answer.as_ref());
         self.show_snapshot(&before);
         // Whoever was answered and looks again sees what the answer said.
         self.show();
@@ -320,7 +341,7 @@ impl Owner {
     async fn catch_up(&mut self) -> Result<(), Leave> {
         if self.unsaved {
             let state = self.saved.state.clone();
-            match self.save(&state).await {
+            match self.save(&state, None).await {
                 Ok(()) => {
                     self.unsaved = false;
                     self.parts.meters.unsaved(false);
@@ -358,9 +379,11 @@ impl Owner {
     }
 
     /// A conflict may be our own earlier save whose answer was lost: while the record still names us, we go on from it.
-    async fn save(&mut self, state: &State) -> Result<(), StoreError> {
+    async fn save(&mut self, state: &State, line: Option<&HistoryLine>) -> Result<(), StoreError> {
         let began = std::time::Instant::now();
-        let saved = Saved { version: VERSION, owner: self.saved.owner.clone(), state: state.clone() };
+        let mut untold = self.pen.untold();
+        untold.extend(line.cloned());
+        let saved = Saved { version: VERSION, owner: self.saved.owner.clone(), state: state.clone(), untold };
         self.revision = match self.parts.ledger.save(&saved, self.revision).await {
             Err(StoreError::Conflict { key }) => match self.parts.ledger.load(&self.id).await? {
                 Some((found, revision)) if found.owner == saved.owner => {
@@ -377,7 +400,7 @@ impl Owner {
     fn acknowledge(
         &self,
         reply: Option<oneshot::Sender<Answer>>,
-        answered: Option<&sluice_rollout::Answered>,
+        answered: Option<&Answered>,
         reason: &Reason,
     ) {
         let Some(reply) = reply else { return };
@@ -393,7 +416,7 @@ impl Owner {
         event: &Event,
         reason: &Reason,
         effects: &[Numbered],
-        answer: Option<&sluice_rollout::Answered>,
+        answer: Option<&Answered>,
     ) {
         let state = &self.saved.state;
         let decided = Decided {
@@ -411,44 +434,19 @@ impl Owner {
         self.edge.recorder.decided(decided, state);
     }
 
-    fn remember(
-        &mut self,
-        before: &State,
-        event: &Event,
-        reason: &Reason,
-        effects: &[Numbered],
-        answered: Option<&sluice_rollout::Answered>,
-    ) {
-        let state = &self.saved.state;
-        if state.revision == before.revision && answered.is_none() {
-            return;
-        }
-        self.parts.meters.transition(&reason.code());
+    fn remember(&mut self, line: Option<HistoryLine>, reason: &Reason, answered: Option<&Answered>) {
+        let Some(line) = line else { return };
+        self.parts.meters.transition(&line.code);
         // What was refused changed nothing: why the rollout stands where it stands stays as it was.
         if answered.is_none_or(|answered| answered.accepted) {
             self.last_reason = reason.to_string();
         }
+        let state = &self.saved.state;
         tracing::info!(
             rollout = %self.id, revision = state.revision, phase = state.phase.name(),
-            weight = %state.weight, %reason, "{}", event_name(event)
+            weight = %state.weight, %reason, "{}", line.event
         );
-        let line = HistoryLine {
-            rollout: self.id.clone(),
-            at: now(),
-            revision: state.revision,
-            phase: state.phase.name().to_owned(),
-            weight: state.weight.percent(),
-            event: event_name(event).to_owned(),
-            reason: reason.to_string(),
-            code: reason.code(),
-            actor: match event {
-                Event::Override(command) => Some(command.actor.clone()),
-                _ => None,
-            },
-            accepted: answered.map(|answered| answered.accepted),
-            effects: effects.iter().map(|one| views::effect_words(&one.effect)).collect(),
-        };
-        self.parts.historian.write(line);
+        self.pen.write(line);
     }
 
     fn show_snapshot(&self, before: &State) {
@@ -474,6 +472,10 @@ impl Owner {
     /// write, a store restored from an older copy), a higher epoch takes the target back.
     async fn reread(&mut self, found: Fence) -> Result<Option<Event>, Leave> {
         match self.parts.ledger.load(&self.id).await {
+            Ok(Some((saved, _))) if saved.owner == self.saved.owner && self.saved.state.is_done() => {
+                // The target is a later rollout's: what this one still had to do to it is over.
+                Ok(Some(Event::Superseded { by: format!("whoever wrote fence {found}") }))
+            }
             Ok(Some((saved, _))) if saved.owner == self.saved.owner => {
                 let epoch = found.epoch.max(saved.owner.epoch) + 1;
                 tracing::warn!(rollout = %self.id, %found, epoch, "a later fence stands at the target, but the rollout is ours");
@@ -491,6 +493,10 @@ impl Owner {
     }
 
     async fn settle(&mut self) {
+        if !self.pen.told(LAST_WORDS).await {
+            tracing::warn!(rollout = %self.id, "settled, but its history is not all written; the next start does that");
+            return;
+        }
         let settling = self.parts.ledger.settle(&self.id);
         match tokio::time::timeout(LAST_WORDS, settling).await {
             Ok(Ok(())) => {}
@@ -500,6 +506,24 @@ impl Owner {
             Err(_) => tracing::warn!(rollout = %self.id, "settled, but the store does not answer"),
         }
     }
+}
+
+/// The history's line of a transition; nothing for bookkeeping.
+fn line(before: &State, event: &Event, transition: &Transition) -> Option<HistoryLine> {
+    let Transition { state, effects, reason, answer } = transition;
+    if state.revision == before.revision && answer.is_none() {
+        return None;
+    }
+    let actor = match event {
+        Event::Override(command) => Some(command.actor.clone()),
+        _ => None,
+    };
+    Some(HistoryLine {
+        actor,
+        accepted: answer.as_ref().map(|answered| answered.accepted),
+        effects: effects.iter().map(|one| views::effect_words(&one.effect)).collect(),
+        ..HistoryLine::of(state, now(), event_name(event), reason)
+    })
 }
 
 /// Told again and again by the edge: an older one says nothing that a later one does not.

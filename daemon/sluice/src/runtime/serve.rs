@@ -40,6 +40,7 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
     let setup = Setup {
         bus,
         store,
+        doors: doors.clone(),
         daemon: options.daemon.clone(),
         incarnation: format!("{}-{}", now().millis(), std::process::id()),
         policies: options.policies.clone(),

@@ -261,15 +261,18 @@ pub(crate) async fn at_start(
     stable: Option<&Deployment>,
     canary: Option<&Deployment>,
     rollout: &RolloutId,
+    after: Option<&RolloutId>,
     fence: Fence,
 ) -> Result<AtStart, TargetError> {
     let Some(keeper) = stable.or(canary) else {
         return Ok(AtStart { stable: 1, canary: 1, stable_min: None });
     };
-    if let Some(kept) = kept_at_start(&keeper.object.get().await?, rollout) {
+    let kept = keeper.object.get().await?;
+    if let Some(kept) = kept_at_start(&kept, rollout) {
         return Ok(kept);
     }
-    let found = look_around(stable, canary, rollout).await?;
+    let before_it = after.and_then(|former| kept_at_start(&kept, former));
+    let found = look_around(stable, canary, rollout).await?.or_as_before(before_it);
     let text = serde_json::to_string(&found).unwrap_or_default();
     let keep = |object: &DynamicObject| match kept_at_start(object, rollout) {
         Some(_) => Ok(Change::default()),
@@ -313,6 +316,14 @@ async fn look_around(
 }
 
 impl Remembered {
+    /// The sizes from before the chain of releases that superseded each other, where this is one of them.
+    fn or_as_before(self, before: Option<AtStart>) -> Remembered {
+        match before {
+            Some(AtStart { stable, canary, stable_min }) => Remembered { stable, canary, stable_min, ..self },
+            None => self,
+        }
+    }
+
     fn sizes(&self) -> AtStart {
         AtStart { stable: self.stable, canary: self.canary, stable_min: self.stable_min }
     }

@@ -156,8 +156,13 @@ impl Workloads for Versions {
         }
     }
 
-    async fn at_start(&self, rollout: &RolloutId, fence: Fence) -> Result<AtStart, TargetError> {
-        deployment::at_start(self.stable.deployment(), self.canary.deployment(), rollout, fence).await
+    async fn at_start(
+        &self,
+        rollout: &RolloutId,
+        after: Option<&RolloutId>,
+        fence: Fence,
+    ) -> Result<AtStart, TargetError> {
+        deployment::at_start(self.stable.deployment(), self.canary.deployment(), rollout, after, fence).await
     }
 
     async fn observe(&self) -> Result<Sizes, TargetError> {

@@ -108,7 +108,7 @@ async fn the_canary_goes_up_stable_is_held_and_all_comes_back() {
     let v = versions("scale", PromoteBy::CopyTemplate).await;
     v.workloads.check().await.unwrap();
     let before = owners(v.shop.get("deployment/checkout").await)["spec"].clone();
-    let start = v.workloads.at_start(&rollout(), fence("1.1")).await.unwrap();
+    let start = v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     assert_eq!(start, AtStart { stable: 3, canary: 0, stable_min: None });
 
     v.workloads.raise_canary(2, fence("1.2")).await.unwrap();
@@ -116,7 +116,7 @@ async fn the_canary_goes_up_stable_is_held_and_all_comes_back() {
     v.sizes(3, 2).await;
     assert_eq!(v.workloads.observe().await.unwrap().canary, Size { wanted: 2, available: 2 });
     assert_eq!(
-        v.workloads.at_start(&rollout(), fence("1.4")).await.unwrap(),
+        v.workloads.at_start(&rollout(), None, fence("1.4")).await.unwrap(),
         start,
         "a second call answers alike"
     );
@@ -141,7 +141,7 @@ async fn an_autoscalers_minimum_is_the_floor_and_comes_back() {
     v.shop.apply(AUTOSCALER).await;
     let before = owners(v.shop.get("hpa/checkout").await)["spec"].clone();
     let minimum = async || v.shop.get("hpa/checkout").await["spec"]["minReplicas"].clone();
-    let start = v.workloads.at_start(&rollout(), fence("1.1")).await.unwrap();
+    let start = v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     assert_eq!((start.stable, start.stable_min), (3, Some(1)));
     v.workloads.hold_stable(3, fence("1.2")).await.unwrap();
     assert_eq!(minimum().await, 3);
@@ -162,7 +162,7 @@ async fn an_autoscalers_minimum_is_the_floor_and_comes_back() {
 async fn promotion_by_copy_keeps_stables_labels_and_can_be_undone() {
     let v = versions("copy", PromoteBy::CopyTemplate).await;
     let before = v.template("checkout").await;
-    v.workloads.at_start(&rollout(), fence("1.1")).await.unwrap();
+    v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     v.workloads.restore(fence("1.2")).await.unwrap();
     assert_eq!(v.template("checkout").await, before, "nothing was promoted yet, so nothing is restored");
 
@@ -220,7 +220,7 @@ async fn a_former_template_that_is_gone_is_told() {
 #[tokio::test]
 async fn a_canary_that_changed_after_it_was_judged_is_not_promoted() {
     let v = versions("changed", PromoteBy::CopyTemplate).await;
-    v.workloads.at_start(&rollout(), fence("1.1")).await.unwrap();
+    v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     v.shop.kubectl(&["set", "image", "deployment/checkout-canary", "app=checkout:3"]).await;
     let error = v.workloads.promote(fence("1.2")).await.unwrap_err().to_string();
     assert!(error.contains("checkout-canary") && error.contains("what was judged"), "{error}");

@@ -32,9 +32,11 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
         let rising = weight > standing.unwrap_or(Weight::ZERO) && abort.is_none() && !weight.is_zero();
         let wanted =
             Wanted { rollout: edge.id.clone(), weight, fence: edge.fence(id), abort: abort.clone(), rising };
+        edge.standing.send_modify(|standing| standing.writing(weight, now()));
         let began = Instant::now();
         match edge.target.apply(&wanted).await {
             Ok(observed) => {
+                edge.standing.send_modify(|standing| standing.found(observed.canary, now()));
                 edge.parts.meters.written(began.elapsed().as_secs_f64());
                 edge.post.urgent(Event::TrafficObserved(read(&observed, true))).await;
                 if observed.canary == weight && observed.fence.is_some_and(|fence| fence >= wanted.fence) {
@@ -62,6 +64,9 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
         }
         tokio::time::sleep(backoff.next()).await;
         standing = edge.target.observe().await.ok().map(|observed| observed.canary);
+        if let Some(found) = standing {
+            edge.standing.send_modify(|standing| standing.found(found, now()));
+        }
     }
 }
 
@@ -157,16 +162,18 @@ async fn look(edge: &Edge, observed: Observed) {
     if observed.canary == wanted() {
         return edge.post.event(Event::TrafficObserved(read(&observed, false))).await;
     }
+    edge.standing.send_modify(|standing| standing.rumour(observed.canary, now()));
     // Two reads that follow each other and agree: a single one may have been overtaken by our own write.
     let mut last = None;
     let mut backoff = Backoff::new(SECOND_LOOK, Duration::from_secs(5));
     loop {
         tokio::time::sleep(backoff.next()).await;
-        let Ok(now) = edge.target.observe().await else { continue };
-        if now.canary == wanted() || last == Some(now.canary) {
-            return edge.post.event(Event::TrafficObserved(read(&now, true))).await;
+        let Ok(fresh) = edge.target.observe().await else { continue };
+        if fresh.canary == wanted() || last == Some(fresh.canary) {
+            edge.standing.send_modify(|standing| standing.found(fresh.canary, now()));
+            return edge.post.event(Event::TrafficObserved(read(&fresh, true))).await;
         }
-        last = Some(now.canary);
+        last = Some(fresh.canary);
         backoff = Backoff::new(SECOND_LOOK, Duration::from_secs(5));
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_rollout::{AlertKind, Effect, EffectId, Event, Notice, Numbered, Timestamp};
 use sluice_wire::{
     alert::{Alert, AlertStatus},
     cloudevent::CloudEvent,
     message::{TOLD, Told},
+    record::Charter,
     subject,
 };
 
@@ -15,10 +16,8 @@ use crate::runtime::{backoff::Backoff, clock::now, edge::Edge};
 
 /// At least once, under one id: a repeat is recognised by the stream and by whoever listens.
 pub(super) async fn publish(edge: Edge, job: Numbered) {
-    let Effect::Publish { notice, reason } = &job.effect else { return };
-    let name = name(notice);
-    let event = event(&edge, job.id, notice, reason);
-    let subject = subject::out(edge.id.namespace(), edge.id.name(), name);
+    let report = edge.report.borrow().clone();
+    let Some((subject, event)) = published(&edge.charter, job.id, &job.effect, &report) else { return };
     let headers = [("Content-Type".to_owned(), "application/cloudevents+json".to_owned())];
     let body = bytes::Bytes::from(event.to_bytes());
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
@@ -29,26 +28,34 @@ pub(super) async fn publish(edge: Edge, job: Numbered) {
     edge.post.event(Event::EffectDone { id: job.id }).await;
 }
 
-fn event(edge: &Edge, id: EffectId, notice: &Notice, reason: &str) -> CloudEvent {
-    let now_at = *edge.snapshot.borrow();
+/// What is published for a notice, and where; nothing for another effect.
+pub fn published(
+    charter: &Charter,
+    id: EffectId,
+    effect: &Effect,
+    evidence: &Value,
+) -> Option<(String, CloudEvent)> {
+    let Effect::Publish { notice, reason, revision, weight } = effect else { return None };
+    let (rollout, name) = (&charter.id, name(notice));
     let outcome = match notice {
         Notice::Finished { outcome } => Some(*outcome),
         _ => None,
     };
     let told = Told {
-        rollout: edge.id.clone(),
-        revision: now_at.revision,
-        phase: name(notice).to_owned(),
-        weight: now_at.weight,
-        reason: reason.to_owned(),
-        version: edge.charter.release.clone(),
+        rollout: rollout.clone(),
+        revision: *revision,
+        phase: name.to_owned(),
+        weight: *weight,
+        reason: reason.clone(),
+        version: charter.release.clone(),
         outcome,
-        details: json!({"notice": notice, "evidence": *edge.report.borrow()}),
+        details: json!({"notice": notice, "evidence": evidence}),
     };
     let data = serde_json::to_value(told).unwrap_or_default();
-    let kind = format!("{TOLD}{}", name(notice));
-    let place = format!("{}/{}", edge.id.namespace(), edge.id.name());
-    CloudEvent::new(format!("{}/{}", edge.id, id.seq), "sluice", &kind, &place, now(), data)
+    let place = format!("{}/{}", rollout.namespace(), rollout.name());
+    let (event_id, kind) = (format!("{rollout}/{}", id.seq), format!("{TOLD}{name}"));
+    let event = CloudEvent::new(event_id, "sluice", &kind, &place, now(), data);
+    Some((subject::out(rollout.namespace(), rollout.name(), name), event))
 }
 
 /// The notice's token in a subject and a type.

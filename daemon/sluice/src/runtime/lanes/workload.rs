@@ -45,7 +45,7 @@ async fn scale(edge: &Edge, job: &Numbered, role: Role, replicas: Replicas) {
 
 /// Writes the wish; answers how many pods must be available for it.
 async fn sized(edge: &Edge, role: Role, replicas: Replicas, fence: Fence) -> Result<u32, TargetError> {
-    let start = edge.workloads.at_start(&edge.id, fence).await?;
+    let start = edge.workloads.at_start(&edge.id, edge.charter.after.as_ref(), fence).await?;
     let workloads = &edge.workloads;
     match (role, replicas) {
         (Role::Canary, Replicas::AtLeastShare(weight)) => {
@@ -170,7 +170,8 @@ async fn hold_floor(edge: &Edge, sizes: Sizes) {
         return;
     }
     let fence = Fence { epoch: now.epoch, seq: now.seq };
-    let Ok(start) = edge.workloads.at_start(&edge.id, fence).await else { return };
+    let after = edge.charter.after.as_ref();
+    let Ok(start) = edge.workloads.at_start(&edge.id, after, fence).await else { return };
     if sizes.stable.wanted < start.stable {
         tracing::warn!(rollout = %edge.id, wanted = sizes.stable.wanted, floor = start.stable, "stable was shrunk; it is put back to its floor");
         if let Err(error) = edge.workloads.hold_stable(start.stable, fence).await {

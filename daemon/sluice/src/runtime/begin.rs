@@ -1,0 +1,175 @@
+//! The beginning of a rollout: everything outside is checked, the target is claimed, then charter, `open` key and state are
+//! saved, in this order, and the owner starts.
+
+use std::sync::Arc;
+
+use sluice_alerts::Dispatcher;
+use sluice_bus::StoreRevision;
+use sluice_metrics_adapters::Ask;
+use sluice_rollout::{Event, Fence, RolloutId, State, Weight};
+use sluice_traffic::{Observed, Target, Workloads};
+use sluice_wire::{
+    decisions::sum_of_bytes,
+    message::Answer,
+    policy::{Policy, PromoteBy},
+    record::{Charter, Owner, Saved, VERSION},
+};
+
+use super::{
+    Daemon,
+    announce::{StartError, parse, started},
+    clock::now,
+    policy_bytes,
+    roll::{Entry, MOST_RUNNING},
+    rollout,
+    rollout::Beginning,
+    standing::Standing,
+};
+
+/// Everything outside that a rollout needs, checked.
+pub(super) struct Edges {
+    policy: Arc<Policy>,
+    pub target: Arc<dyn Target>,
+    pub workloads: Arc<dyn Workloads>,
+    alerts: Arc<Dispatcher>,
+    ask: Ask,
+}
+
+impl Daemon {
+    /// Checks everything outside, claims the target, saves, and starts the owner.
+    pub(super) async fn begin(&self, charter: Charter) -> Result<Answer, StartError> {
+        if self.rollouts.is_full() {
+            return Err(StartError::Passing(format!(
+                "this daemon carries {MOST_RUNNING} rollouts already; it begins when some have ended, or where another daemon runs"
+            )));
+        }
+        let policy = parse(&charter)?;
+        let (edges, observed) = self.edges_by_role(policy, &charter.id).await?;
+        if let Some(other) = self.parts.ledger.hold_target(&edges.target.key(), &charter.id).await? {
+            return Err(StartError::Refused(format!(
+                "{} is held by {other}; one rollout per target",
+                edges.target.name()
+            )));
+        }
+        self.stop_aftermath(&charter.id).await;
+        let ledger = &self.parts.ledger;
+        let attempts = ledger.attempts(charter.id.namespace(), charter.id.name()).await?;
+        let after = match attempts.ids.iter().rev().find(|former| **former != charter.id) {
+            Some(former) if !self.has_put_back(former).await? => Some(former.clone()),
+            Some(_) | None => None,
+        };
+        let policy = policy_bytes(&edges.policy);
+        let charter = Charter { policy_hash: sum_of_bytes(policy.as_bytes()), policy, after, ..charter };
+        let epoch = attempts.epoch.max(observed.fence.map_or(0, |fence: Fence| fence.epoch)) + 1;
+        let saved = Saved {
+            version: VERSION,
+            owner: self.owner(epoch),
+            state: State::new(charter.id.clone(), epoch, now()),
+            untold: Vec::new(),
+        };
+        ledger.create_charter(&charter).await?;
+        ledger.open(&charter.id).await?;
+        let revision = ledger.save(&saved, 0).await?;
+        ledger.make_current(&charter.id, epoch).await?;
+        let id = charter.id.clone();
+        let standing = Standing::found_at_start(Some(observed.canary), None, now());
+        self.own(charter, edges, (saved, revision), standing, Event::Requested);
+        self.forget_waiting(&id).await?;
+        Ok(started(&id))
+    }
+
+    /// Whether an attempt that has ended has put back the sizes that it had raised.
+    async fn has_put_back(&self, former: &RolloutId) -> Result<bool, StartError> {
+        let saved = self.parts.ledger.load(former).await?;
+        Ok(saved.is_none_or(|(saved, _)| saved.state.has_put_back()))
+    }
+
+    /// The drain and the scale-down of the attempt before would hit the new one's pods: they are given up. What it has
+    /// to tell, it still tells.
+    async fn stop_aftermath(&self, by: &RolloutId) {
+        if let Some(Entry::Running(former)) = self.rollouts.get(by.namespace(), by.name())
+            && former.view.borrow().outcome.is_some()
+        {
+            former.aftermath.cancel();
+            former.post.urgent(Event::Superseded { by: by.attempt().to_owned() }).await;
+        }
+    }
+
+    /// After a swap the canary's name is the one that carries everything: the two change roles for the next rollout.
+    async fn edges_by_role(&self, policy: Policy, id: &RolloutId) -> Result<(Edges, Observed), StartError> {
+        let swaps = policy.spec.workloads.promote == PromoteBy::Swap;
+        let edges = self.edges(policy, id).await?;
+        let observed = edges.target.observe().await?;
+        if !swaps || observed.canary != Weight::FULL {
+            return Ok((edges, observed));
+        }
+        let swapped = self.edges(edges.policy.swapped(), id).await?;
+        let observed = swapped.target.observe().await?;
+        if observed.canary == Weight::FULL {
+            return Err(StartError::Refused(format!(
+                "{} stands at 100 % canary: the former rollout ended there; make that version the stable one and set its weight to 0 first",
+                swapped.target.name()
+            )));
+        }
+        Ok((swapped, observed))
+    }
+
+    pub(super) async fn edges(&self, policy: Policy, id: &RolloutId) -> Result<Edges, StartError> {
+        let edges = self.connect(policy, id).await?;
+        let machine = edges.policy.machine();
+        let mut weights: Vec<Weight> = machine.steps.iter().map(|step| step.weight).collect();
+        weights.extend(machine.bake.map(|bake| bake.weight));
+        edges.target.check(&weights).await?;
+        edges.workloads.check().await?;
+        Ok(edges)
+    }
+
+    pub(super) async fn connect(&self, policy: Policy, id: &RolloutId) -> Result<Edges, StartError> {
+        let refuse = |why: String| StartError::Refused(why);
+        let namespace = &policy.metadata.namespace;
+        let clients = &self.parts.clients;
+        let target = sluice_traffic::connect(&policy.spec.target, namespace, clients).await?;
+        let workloads = sluice_traffic::connect_workloads(
+            &policy.spec.workloads,
+            &policy.spec.target,
+            namespace,
+            clients,
+        )
+        .await?;
+        let alerts =
+            self.parts.alerts.dispatcher(&policy.spec.alerts).map_err(|error| refuse(error.to_string()))?;
+        let ask = Ask::of(&policy, id.clone()).map_err(|error| refuse(error.to_string()))?;
+        self.parts.sources.connect(&policy.spec.metrics).map_err(|error| refuse(error.to_string()))?;
+        Ok(Edges { policy: Arc::new(policy), target, workloads, alerts: Arc::new(alerts), ask })
+    }
+
+    pub(super) fn owner(&self, epoch: u64) -> Owner {
+        Owner { daemon: self.parts.daemon.clone(), incarnation: self.parts.incarnation.clone(), epoch }
+    }
+
+    pub(super) fn own(
+        &self,
+        charter: Charter,
+        edges: Edges,
+        (saved, revision): (Saved, StoreRevision),
+        standing: Standing,
+        first: Event,
+    ) {
+        let (namespace, name) = (charter.id.namespace().to_owned(), charter.id.name().to_owned());
+        let handle = rollout::begin(Beginning {
+            parts: self.parts.clone(),
+            charter: Arc::new(charter),
+            policy: edges.policy,
+            target: edges.target,
+            workloads: edges.workloads,
+            alerts: edges.alerts,
+            ask: edges.ask,
+            saved,
+            revision,
+            standing,
+            first,
+            changes: self.changes.clone(),
+        });
+        self.rollouts.enter(&namespace, &name, Entry::Running(handle));
+    }
+}

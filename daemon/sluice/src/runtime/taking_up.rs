@@ -1,0 +1,93 @@
+//! Taking up what a start before this one left.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use futures::StreamExt;
+use sluice_rollout::{Effect, Event, RolloutId, State};
+use sluice_traffic::Observed;
+use sluice_wire::record::Saved;
+
+use super::{
+    Daemon,
+    announce::{StartError, parse},
+    clock::now,
+    roll::Entry,
+    standing::Standing,
+};
+
+/// So many are taken up side by side after a start.
+const TAKE_UP_AT_ONCE: usize = 64;
+
+impl Daemon {
+    /// Takes up what an earlier start of this daemon left, and knows again how the others ended.
+    pub(super) async fn take_up(&self) -> anyhow::Result<()> {
+        for id in self.parts.ledger.latest().await? {
+            if let Ok(Some(view)) = self.view_of(&id).await {
+                self.rollouts.enter(id.namespace(), id.name(), Entry::Ended(Box::new(view)));
+            }
+        }
+        let unsettled = self.parts.ledger.unsettled().await?;
+        self.take_up_each(unsettled).await;
+        Ok(())
+    }
+
+    /// What cannot be taken up now (a server that is away, say) is tried again with what waits.
+    pub(super) async fn take_up_each(&self, ids: Vec<RolloutId>) {
+        let each = ids.into_iter().map(|id| async move {
+            match self.take_up_one(&id).await {
+                Ok(()) => tracing::info!(rollout = %id, "taken up"),
+                Err(error) => {
+                    tracing::error!(rollout = %id, %error, "cannot be taken up yet; its traffic stays as it is; tried again soon");
+                    self.left().push(id);
+                }
+            }
+        });
+        futures::stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
+    }
+
+    pub(super) fn left(&self) -> MutexGuard<'_, Vec<RolloutId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn take_up_one(&self, id: &RolloutId) -> Result<(), StartError> {
+        let gone = || StartError::Refused("its record is gone".into());
+        let charter = self.parts.ledger.charter(id).await?.ok_or_else(gone)?;
+        let (saved, revision) = self.parts.ledger.load(id).await?.ok_or_else(gone)?;
+        if saved.owner.daemon != self.parts.daemon && !self.parts.alone {
+            return Err(StartError::Refused(format!("daemon {} owns it", saved.owner.daemon)));
+        }
+        let edges = self.connect(parse(&charter)?, id).await?;
+        let observed = edges.target.observe().await;
+        if let Err(error) = &observed {
+            tracing::warn!(rollout = %id, %error, "the target cannot be read; an abort mark may stand there");
+        }
+        let observed = observed.ok();
+        let standing = standing(observed.as_ref(), &saved.state);
+        let mark = observed.and_then(|observed| observed.abort);
+        let mark = mark.filter(|mark| mark.rollout == id.to_string()).map(|mark| mark.reason);
+        let epoch = saved.owner.epoch + 1;
+        let takeover = saved.owner.incarnation != self.parts.incarnation;
+        // Fences are of the new epoch from the first effect on: an abort by the mark goes out before its transition is saved.
+        let state = State { epoch, ..saved.state };
+        self.parts.ledger.tell_untold(id, &saved.untold).await?;
+        let saved = Saved { owner: self.owner(epoch), state, untold: Vec::new(), ..saved };
+        let revision = self.parts.ledger.save(&saved, revision).await?;
+        self.parts.ledger.make_current(id, epoch).await?;
+        let first = match saved.state.revision {
+            // It was saved, and ended before anything was asked for.
+            0 => Event::Requested,
+            _ => Event::Recovered { epoch, takeover, abort_mark: mark },
+        };
+        self.own(charter, edges, (saved, revision), standing, first);
+        Ok(())
+    }
+}
+
+/// A weight that was being written when the daemon ended, or that is not the one it had written, changed at some moment
+/// since: no window spans that.
+fn standing(observed: Option<&Observed>, state: &State) -> Standing {
+    let weight = observed.map(|observed| observed.canary);
+    let writing = state.outstanding.iter().any(|one| matches!(one.effect, Effect::SetTraffic { .. }));
+    let unsure = writing || weight.is_some_and(|weight| weight != state.weight);
+    Standing::found_at_start(weight, unsure.then_some(state.now), now())
+}
