@@ -159,6 +159,9 @@ pub struct State {
     pub had_traffic: bool,
     /// Whether stable's template may have been touched, so that an abort has to restore it.
     pub stable_touched: bool,
+    /// It ended, and a newer release took the sizes over that it had raised: that one puts them back.
+    #[serde(default)]
+    pub sizes_left: bool,
     /// Available canary pods as last reported, and how many the present weight needs.
     pub canary_available: u32,
     pub canary_needed: u32,
@@ -201,6 +204,7 @@ impl State {
             baseline_measured: false,
             had_traffic: false,
             stable_touched: false,
+            sizes_left: false,
             canary_available: 0,
             canary_needed: 1,
             outstanding: Vec::new(),
@@ -242,7 +246,7 @@ impl State {
                 Effect::WatchDrain { .. } | Effect::SetTraffic { .. } | Effect::ScaleWorkload { .. }
             )
         };
-        self.is_done() && !self.outstanding.iter().any(|one| sizes(&one.effect))
+        self.is_done() && !self.sizes_left && !self.outstanding.iter().any(|one| sizes(&one.effect))
     }
 
     /// The outstanding effect with this id, if it has not been overtaken.

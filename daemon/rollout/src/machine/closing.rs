@@ -169,6 +169,7 @@ impl Draft<'_> {
     /// What a finished one still had to do to target and pods is given up: they are the newer one's now.
     pub(super) fn superseded(&mut self, by: String) -> Reason {
         if self.state.is_done() {
+            self.state.sizes_left |= !self.state.has_put_back();
             let ours = |effect: &Effect| !matches!(effect.lane(), Lane::Target | Lane::Workload);
             self.state.outstanding.retain(|one| ours(&one.effect));
             return Reason::Superseded { by };

@@ -59,6 +59,7 @@ fn after_the_aftermath_and_after_a_later_rollouts_write_the_target_is_none_of_ou
     let later = ReadBack { weight: percent(5.0), fence: Some(Fence { epoch: 2, seq: 1 }), fresh: true };
     assert_eq!(story.event(Event::TrafficObserved(later)).code(), "stale");
     story.event(Event::Superseded { by: "v3".into() });
+    assert!(!story.state.has_put_back(), "what it had raised is left to the newer one");
     assert_eq!(somebody_writes(&mut story, percent(5.0)).code(), "stale");
     assert_eq!(story.effects, []);
 }
