@@ -141,8 +141,9 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
             let step = state.step(policy).unwrap_or(0).saturating_add_signed(isize::from(*off));
             let counted = Duration::from_secs(u64::from(*seconds));
             let until = state.now.plus(counted);
-            let alarms =
-                [None, Some(Vec::new()), Some(vec![format!("split: {seconds}")])][usize::from(*seconds % 3)].clone();
+            let alarms = [None, Some(Vec::new()), Some(vec![format!("split: {seconds}")])]
+                [usize::from(*seconds % 3)]
+            .clone();
             Event::Evidence { step, verdict: *verdict, counted, until, words: "as seen".into(), alarms }
         }
         Chance::Vanished => Event::CanaryVanished,

@@ -43,6 +43,7 @@ impl Scribe {
             policy_hash: sum_of_bytes(bytes.as_bytes()),
             policy: bytes,
             announced: Timestamp::from_millis(1_000),
+            after: None,
         };
         let plan = policy.plan().unwrap();
         let mut scribe = Scribe {

@@ -14,7 +14,8 @@ use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
 use sluice_rollout::{
-    Answered, Effect, Event, Fence, Lane, Numbered, Observation, Reason, RolloutId, State, Timestamp, Transition, step,
+    Answered, Effect, Event, Fence, Lane, Numbered, Observation, Reason, RolloutId, State, Timestamp,
+    Transition, step,
 };
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
