@@ -1,6 +1,7 @@
 //! A thousand rollouts of one daemon (`SLUICE_BENCH_FLEET` names another number): what they need while they stand, how soon
 //! they are in hand again after `kill -9`, and when the last is shut after all turned bad at once, or after one message.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -95,17 +96,28 @@ impl Fleet {
             self.bus.announce(&rollout(name), attempt).await?;
         }
         let took = self.all_at(50.0, known, begun).await?;
-        self.judged(2).await?;
+        self.judged_since(&BTreeMap::new()).await?;
+        let watched = self.watched().await?;
+        self.judged_since(&watched).await?;
         Ok(took)
     }
 
-    /// Waits until so many windows of each were judged.
-    async fn judged(&self, least: u64) -> Result<()> {
+    /// How many seconds of windows were counted of each.
+    async fn watched(&self) -> Result<BTreeMap<String, f64>> {
+        let views = self.daemon.views().await?;
+        let open = views.iter().filter(|view| view.phase == "observing");
+        Ok(open.map(|view| (view.rollout.to_string(), view.watched_seconds.unwrap_or(0.0))).collect())
+    }
+
+    /// Waits until each was watched for longer than then.
+    async fn judged_since(&self, then: &BTreeMap<String, f64>) -> Result<()> {
         let begun = Instant::now();
         loop {
-            let views = self.daemon.views().await?;
-            let open = views.iter().filter(|view| view.phase == "observing");
-            let judged = open.filter(|view| view.evidence["windows"].as_u64() >= Some(least)).count();
+            let now = self.watched().await?;
+            let further = |(name, seconds): &(&String, &f64)| {
+                **seconds > then.get(name.as_str()).copied().unwrap_or(0.0)
+            };
+            let judged = now.iter().filter(further).count();
             if judged >= self.names.len() {
                 return Ok(());
             }
@@ -121,7 +133,7 @@ impl Fleet {
 
     /// Until the API server told this weight of each route, after the first `known` events.
     async fn all_at(&self, percent: f64, known: usize, begun: Instant) -> Result<Duration> {
-        let mut missing: std::collections::BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
+        let mut missing: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
         let mut known = known;
         let find = async {
             loop {
@@ -187,11 +199,12 @@ impl Fleet {
     }
 
     async fn killed(&mut self) -> Result<[Duration; 2]> {
+        let watched = self.watched().await?;
         self.daemon.kill9();
         let begun = Instant::now();
         self.daemon.start_again().await?;
         let ready = begun.elapsed();
-        self.judged(1).await?;
+        self.judged_since(&watched).await?;
         Ok([ready, begun.elapsed()])
     }
 
