@@ -148,8 +148,8 @@ impl Names {
 
 fn workload(workload: &Workload) -> Option<String> {
     match workload {
-        Workload::Deployment(name) => Some(name.clone()),
-        _ => None,
+        Workload::Deployment(name) | Workload::DeploymentConfig(name) => Some(name.clone()),
+        Workload::External => None,
     }
 }
 

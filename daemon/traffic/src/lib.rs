@@ -14,6 +14,7 @@ mod clients;
 mod error;
 mod haproxy;
 mod kubernetes;
+pub mod openshift;
 mod poll;
 mod share;
 mod target;

@@ -10,6 +10,7 @@ use crate::kubernetes::routers::{
     traefik, virtualservice,
 };
 use crate::kubernetes::{KubeTarget, names, object::Object, selector, weighted::Weighted};
+use crate::openshift::OpenShiftRoute;
 use crate::{Clients, Target, TargetError, Unfit, haproxy, webhook};
 
 /// How a target is worked with.
@@ -56,7 +57,13 @@ pub async fn connect(
     clients: &Clients,
 ) -> Result<Arc<dyn Target>, TargetError> {
     Ok(match form(target) {
-        Form::Router(router) => Arc::new(connect_router(*router, target, namespace, clients).await?),
+        Form::Router(router) => {
+            let router = connect_router(*router, target, namespace, clients).await?;
+            if let policy::Target::OpenShiftRoute(route) = target {
+                return Ok(Arc::new(OpenShiftRoute::new(router, route, clients)));
+            }
+            Arc::new(router)
+        }
         Form::Flip(flip) => Arc::new(selector::connect(flip, namespace, clients).await?),
         Form::Haproxy(config) => Arc::new(haproxy::connect(config).await?),
         Form::Webhook(config) => Arc::new(webhook::connect(config, clients)?),

@@ -73,6 +73,28 @@ pub struct ExplainArgs {
     pub rollout: RolloutName,
 }
 
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change"))]
+pub struct BackendsArgs {
+    /// The Route: checkout, shop/checkout.
+    pub route: String,
+    /// One backend: NAME=10 (a weight), NAME=5% (of it and the primary together), NAME=+15%, NAME=-3.
+    #[arg(long, value_name = "NAME=VALUE", group = "change")]
+    pub adjust: Option<String>,
+    /// All weights 100.
+    #[arg(long, group = "change")]
+    pub equal: bool,
+    /// All weights 0: no traffic at all.
+    #[arg(long, group = "change")]
+    pub zero: bool,
+    /// In place of $KUBECONFIG, ~/.kube/config, or the pod's own account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    pub kube_context: Option<String>,
+}
+
 /// One rollout, or all of them.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]

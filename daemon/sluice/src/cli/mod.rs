@@ -17,9 +17,9 @@ mod run;
 use clap::{Parser, Subcommand};
 
 pub use asking::{
-    AllOr, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, InitArgs, JudgeArgs, ManArgs,
-    OverrideArgs, RecordArgs, ReplayArgs, SetWeightArgs, SkipArgs, StartArgs, StatusArgs, ValidateArgs,
-    WatchArgs,
+    AllOr, BackendsArgs, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, InitArgs, JudgeArgs,
+    ManArgs, OverrideArgs, RecordArgs, ReplayArgs, SetWeightArgs, SkipArgs, StartArgs, StatusArgs,
+    ValidateArgs, WatchArgs,
 };
 pub use demo::DemoOptions;
 pub use entry::{entry, log_to_stderr};
@@ -134,6 +134,11 @@ pub enum Verb {
         after_help = "Examples:\n  sluice plan checkout.yaml --requests-per-second 200 --errors 0.5%\n  sluice plan checkout.yaml -r 2000 --latency 40ms,250ms --canary-pods 2 -o json"
     )]
     Plan(PlanArgs),
+    /// The backends of an OpenShift Route and what their weights come to; or change them, as `oc set route-backends` does.
+    #[command(
+        after_help = "Examples:\n  sluice backends checkout -n shop\n  sluice backends shop/checkout --adjust checkout-canary=+10%"
+    )]
+    Backends(BackendsArgs),
     /// The JSON Schema of a policy, for editors and CI.
     #[command(after_help = "Example: sluice schema > policy.schema.json")]
     Schema,

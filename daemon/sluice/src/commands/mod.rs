@@ -3,6 +3,7 @@
 //! A command asks a [`Client`], says what it learnt on a [`Screen`], and ends in an [`Exit`]. It decides nothing about a
 //! rollout: that is the daemon's. Errors end here: said once, with what to do, on stderr.
 
+mod backends;
 mod completions;
 mod demo;
 mod explain;
@@ -56,6 +57,7 @@ async fn perform(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Verb::Validate(args) => validate::perform(&args, screen),
         Verb::Judge(args) => judge::perform(&args, screen).await,
         Verb::Plan(args) => plan::perform(&args, screen),
+        Verb::Backends(args) => backends::perform(&args, &global, screen).await,
         Verb::Schema => schema::perform(screen),
         Verb::Completions(args) => completions::perform(&args, screen),
         Verb::Man(args) => man::perform(&args, screen),

@@ -69,7 +69,8 @@ fn asked(verb: &Verb) -> Option<(&AllOr, &'static str, Command)> {
         | Verb::Man(_)
         | Verb::Plan(_)
         | Verb::Record(_)
-        | Verb::Replay(_) => return None,
+        | Verb::Replay(_)
+        | Verb::Backends(_) => return None,
     })
 }
 

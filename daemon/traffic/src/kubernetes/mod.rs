@@ -83,6 +83,10 @@ impl<K: Kind> KubeTarget<K> {
         KubeTarget { kind, object, seen: Mutex::default() }
     }
 
+    pub fn namespace(&self) -> &str {
+        &self.place().namespace
+    }
+
     fn place(&self) -> &Place {
         &self.object.place
     }

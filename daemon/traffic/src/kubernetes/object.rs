@@ -175,9 +175,28 @@ impl Object {
         fence: Fence,
         change: impl Fn(&DynamicObject) -> Result<Change, TargetError> + Send + Sync,
     ) -> Result<DynamicObject, TargetError> {
+        self.rewrite(|base| change(base)?.guarded(base, fence)).await
+    }
+
+    /// The same by a person, who has no fence: the one that stands there is tested and stays.
+    pub async fn edit_by_hand(
+        &self,
+        change: impl Fn(&DynamicObject) -> Result<Vec<PatchOperation>, TargetError> + Send + Sync,
+    ) -> Result<DynamicObject, TargetError> {
+        let guarded = |base: &DynamicObject| {
+            let operations = change(base)?;
+            Ok(if operations.is_empty() { operations } else { [guards(base), operations].concat() })
+        };
+        self.rewrite(guarded).await
+    }
+
+    async fn rewrite(
+        &self,
+        operations: impl Fn(&DynamicObject) -> Result<Vec<PatchOperation>, TargetError> + Send + Sync,
+    ) -> Result<DynamicObject, TargetError> {
         for _ in 0..ATTEMPTS {
             let base = self.get().await?;
-            let operations = change(&base).and_then(|change| change.guarded(&base, fence))?;
+            let operations = operations(&base)?;
             if operations.is_empty() {
                 return Ok(base);
             }
@@ -245,8 +264,12 @@ fn api_fault(place: &Place, verb: &str, error: &kube::Error) -> Option<TargetErr
             ))
         }
         404 => return None,
+        403 => TargetError::Refused(format!(
+            "{verb} of {title}: {words}; grant it (deploy/kubernetes/rbac.yaml), and ask: kubectl -n {} auth can-i {verb} {}",
+            place.namespace, place.kubectl
+        )),
         409 => TargetError::Changed(format!("{title}: {words}")),
-        401 | 403 | 400 | 405 | 413 | 415 | 422 => {
+        401 | 400 | 405 | 413 | 415 | 422 => {
             TargetError::Refused(format!("{verb} of {title}: {words} (see: {})", place.show()))
         }
         _ => TargetError::Unreachable(format!("the API server, to {verb} {title}: {} {words}", status.code)),

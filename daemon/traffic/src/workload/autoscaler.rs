@@ -39,10 +39,10 @@ impl Autoscalers {
         Ok(Autoscalers(Object::connect(clients, &AUTOSCALER, namespace, "").await?))
     }
 
-    /// The one that scales this Deployment, if any.
-    pub async fn of(&self, deployment: &str) -> Result<Option<Autoscaler>, TargetError> {
+    /// The one that scales this Deployment (or whatever kind it is), if any.
+    pub async fn of(&self, kind: &str, name: &str) -> Result<Option<Autoscaler>, TargetError> {
         let all = self.0.list(&ListParams::default()).await?;
-        let found = all.into_iter().find(|hpa| scales(hpa, deployment));
+        let found = all.into_iter().find(|hpa| scales(hpa, kind, name));
         Ok(found.map(|read| Autoscaler {
             object: self.0.sibling(read.metadata.name.as_deref().unwrap_or_default()),
             read,
@@ -50,9 +50,9 @@ impl Autoscalers {
     }
 }
 
-fn scales(autoscaler: &DynamicObject, deployment: &str) -> bool {
+fn scales(autoscaler: &DynamicObject, kind: &str, name: &str) -> bool {
     let target = &autoscaler.data["spec"]["scaleTargetRef"];
-    target["kind"] == "Deployment" && target["name"] == deployment
+    target["kind"] == kind && target["name"] == name
 }
 
 impl Autoscaler {
@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn only_the_autoscaler_of_the_deployment_is_meant() {
-        assert!(scales(&hpa(1, None), "shop"));
-        assert!(!scales(&hpa(1, None), "shop-canary"));
+        assert!(scales(&hpa(1, None), "Deployment", "shop"));
+        assert!(!scales(&hpa(1, None), "Deployment", "shop-canary"));
+        assert!(!scales(&hpa(1, None), "DeploymentConfig", "shop"));
     }
 }

@@ -1,4 +1,5 @@
-//! One version run by an `apps/v1` Deployment: its size, its floor, its template.
+//! One version run by an `apps/v1` Deployment: its size, its floor, its template. OpenShift's DeploymentConfig is the same in all
+//! but its template, which is its owner's: what rolls it out is a trigger or `oc rollout latest`.
 //!
 //! Scaling patches the Deployment itself, because `deployments/scale` cannot test an annotation and so would take a former
 //! owner's writes. Where an autoscaler owns the size, the floor is its minimum too, or it would undo the floor at its next look.
@@ -29,6 +30,15 @@ pub(crate) const DEPLOYMENT: KindName = KindName {
     short: "deployment",
 };
 
+pub(crate) const DEPLOYMENT_CONFIG: KindName = KindName {
+    group: "apps.openshift.io",
+    version: "v1",
+    kind: "DeploymentConfig",
+    plural: "deploymentconfigs",
+    kubectl: "deploymentconfigs.apps.openshift.io",
+    short: "deploymentconfig",
+};
+
 /// Sizes at the start of a rollout, as JSON. On stable, or on the canary where stable is no Deployment.
 pub(crate) const AT_START: &str = "sluice.dev/at-start";
 /// The ReplicaSet that keeps stable's template from before the promotion.
@@ -36,6 +46,7 @@ pub(crate) const FORMER: &str = "sluice.dev/former-replicaset";
 
 #[derive(Debug)]
 pub(crate) struct Deployment {
+    kind: &'static KindName,
     object: Object,
     autoscalers: Autoscalers,
     revisions: Revisions,
@@ -56,9 +67,16 @@ struct Remembered {
 }
 
 impl Deployment {
-    pub async fn connect(name: &str, namespace: &str, clients: &Clients) -> Result<Deployment, TargetError> {
+    /// `kind`: [`DEPLOYMENT`] or [`DEPLOYMENT_CONFIG`].
+    pub async fn connect(
+        kind: &'static KindName,
+        name: &str,
+        namespace: &str,
+        clients: &Clients,
+    ) -> Result<Deployment, TargetError> {
         Ok(Deployment {
-            object: Object::connect(clients, &DEPLOYMENT, namespace, name).await?,
+            kind,
+            object: Object::connect(clients, kind, namespace, name).await?,
             autoscalers: Autoscalers::connect(clients, namespace).await?,
             revisions: Revisions::connect(clients, namespace).await?,
         })
@@ -74,9 +92,9 @@ impl Deployment {
             return Err(self
                 .object
                 .place
-                .unfit("spec.paused", "a paused Deployment rolls nothing out; kubectl rollout resume it"));
+                .unfit("spec.paused", "while it is paused nothing is rolled out; resume it"));
         }
-        self.autoscalers.of(&self.object.place.name).await.map(drop)
+        self.autoscalers.of(self.kind.kind, &self.object.place.name).await.map(drop)
     }
 
     pub fn check_apart_from(&self, other: &Deployment) -> Result<(), TargetError> {
@@ -93,6 +111,11 @@ impl Deployment {
     /// Whether stable can get another template and its own back.
     pub async fn check_copy(&self) -> Result<(), TargetError> {
         let object = self.object.get().await?;
+        if self.kind.kind != DEPLOYMENT.kind {
+            let why =
+                "copyTemplate copies between Deployments only; write workloads.promote: swap or external";
+            return Err(self.object.place.unfit("spec.template", why));
+        }
         if let Some(owner) = gitops_owner(&object) {
             let why = format!(
                 "a GitOps tool owns it ({owner}) and would put the old version back; write workloads.promote: external, and promote in Git"
@@ -116,7 +139,7 @@ impl Deployment {
             Ok(if replicas(object) < at_least { scale_to(at_least) } else { Change::default() })
         };
         self.object.edit(fence, raise).await?;
-        match self.autoscalers.of(&self.object.place.name).await? {
+        match self.autoscalers.of(self.kind.kind, &self.object.place.name).await? {
             Some(autoscaler) => autoscaler.raise_minimum(at_least, fence).await,
             None => Ok(()),
         }
@@ -124,7 +147,7 @@ impl Deployment {
 
     /// Exactly so many. An autoscaler gets its own minimum back; at 0 it stands still by itself.
     pub async fn set(&self, wanted: u32, fence: Fence) -> Result<(), TargetError> {
-        if let Some(autoscaler) = self.autoscalers.of(&self.object.place.name).await? {
+        if let Some(autoscaler) = self.autoscalers.of(self.kind.kind, &self.object.place.name).await? {
             autoscaler.restore_minimum(None, fence).await?;
         }
         let set = |object: &DynamicObject| {
@@ -135,7 +158,7 @@ impl Deployment {
 
     /// The autoscaler's minimum as before; without one, no fewer replicas than before. More stay: somebody wanted them.
     pub async fn release(&self, start: AtStart, fence: Fence) -> Result<(), TargetError> {
-        if let Some(autoscaler) = self.autoscalers.of(&self.object.place.name).await? {
+        if let Some(autoscaler) = self.autoscalers.of(self.kind.kind, &self.object.place.name).await? {
             return autoscaler.restore_minimum(start.stable_min, fence).await;
         }
         let raise = |object: &DynamicObject| {
@@ -304,7 +327,7 @@ async fn look_around(
     };
     if let Some(stable) = stable {
         found.stable = replicas(&stable.object.get().await?);
-        let autoscaler = stable.autoscalers.of(&stable.object.place.name).await?;
+        let autoscaler = stable.autoscalers.of(stable.kind.kind, &stable.object.place.name).await?;
         found.stable_min = autoscaler.map(|autoscaler| autoscaler.own_minimum());
     }
     if let Some(canary) = canary {

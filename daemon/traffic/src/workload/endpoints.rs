@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream::BoxStream};
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::runtime::watcher::{Config, Event};
 use serde_json::Value;
 use sluice_wire::policy;
 
-use crate::kubernetes::object::{KindName, Place, watch, watch_fault};
+use crate::kubernetes::object::{KindName, Object, Place, watch, watch_fault};
 use crate::{Clients, TargetError};
 
 const SLICE: KindName = KindName {
@@ -61,6 +61,19 @@ impl Endpoints {
         });
         counts.filter_map(std::future::ready).boxed()
     }
+}
+
+/// How many endpoints of a Service are ready now.
+pub(crate) async fn ready_endpoints(
+    namespace: &str,
+    service: &str,
+    clients: &Clients,
+) -> Result<u32, TargetError> {
+    let slices = Object::connect(clients, &SLICE, namespace, service).await?;
+    let labels = format!("kubernetes.io/service-name={service}");
+    let all = slices.list(&ListParams::default().labels(&labels)).await?;
+    let ready: BTreeSet<String> = all.iter().flat_map(ready).collect();
+    Ok(u32::try_from(ready.len()).unwrap_or(u32::MAX))
 }
 
 /// Namespace and name of the Service that carries the canary's traffic.

@@ -11,7 +11,7 @@
 
 mod autoscaler;
 mod deployment;
-mod endpoints;
+pub(crate) mod endpoints;
 mod external;
 mod promotion;
 mod revision;
@@ -24,7 +24,7 @@ use sluice_rollout::{Fence, Role, RolloutId};
 use sluice_wire::policy::{self, PromoteBy};
 
 use crate::{AtStart, Clients, Size, Sizes, TargetError, Workloads};
-use deployment::Deployment;
+use deployment::{DEPLOYMENT, DEPLOYMENT_CONFIG, Deployment};
 use endpoints::Endpoints;
 
 /// The policy's workloads, ready to be asked. Reads nothing from them yet: `check` and `observe` do.
@@ -66,8 +66,11 @@ impl Arm {
     ) -> Result<Arm, TargetError> {
         Ok(match workload {
             policy::Workload::Deployment(name) => {
-                Arm::Deployment(Box::new(Deployment::connect(name, namespace, clients).await?))
+                Arm::Deployment(Box::new(Deployment::connect(&DEPLOYMENT, name, namespace, clients).await?))
             }
+            policy::Workload::DeploymentConfig(name) => Arm::Deployment(Box::new(
+                Deployment::connect(&DEPLOYMENT_CONFIG, name, namespace, clients).await?,
+            )),
             policy::Workload::External => Arm::External,
         })
     }

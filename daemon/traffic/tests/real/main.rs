@@ -5,6 +5,7 @@
 
 mod haproxy;
 mod httproute;
+mod openshift;
 mod routers;
 mod selector;
 mod shop;

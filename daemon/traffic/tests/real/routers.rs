@@ -2,11 +2,9 @@
 //! closed, fenced, written back by GitOps, put back. Two numbers change, and nothing else.
 
 use serde_json::Value;
-use sluice_rig::kube::Crds;
 use sluice_rig::page::Page;
 use sluice_traffic::TargetError;
 use sluice_wire::policy::Policy;
-use tokio::sync::OnceCell;
 
 use crate::shop::{Shop, abort, fence, has_percent, owners, seen, up, weight};
 
@@ -21,18 +19,9 @@ struct Expected {
 }
 
 async fn shop(page: &Page, label: &str) -> Shop {
-    static READY: OnceCell<()> = OnceCell::const_new();
-    let shop = Shop::bare(label).await;
-    READY
-        .get_or_init(|| async {
-            shop.kube.install(Crds::Routers).await.unwrap();
-            let roles =
-                std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes/rbac.yaml");
-            shop.kube.apply("default", &std::fs::read_to_string(roles).unwrap()).await.unwrap();
-        })
-        .await;
-    let role = format!("--clusterrole={}", page.role);
-    shop.kubectl(&["create", "rolebinding", "sluice", &role, "--user=sluice"]).await;
+    let shop = Shop::with_routers(label).await;
+    shop.bind("sluice-workloads").await;
+    shop.bind(&page.role).await;
     shop.apply(&page.objects).await;
     shop
 }

@@ -1,5 +1,6 @@
 //! A namespace of its own for a test, and a daemon's view of it with no more rights than it needs.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::Value;
 use sluice_rig::Kube;
-use sluice_rig::kube::deployed_rights;
+use sluice_rig::kube::{Crds, deployed_rights};
 use sluice_rollout::{Fence, RolloutId, Weight};
 use sluice_traffic::{Clients, Observed, Target, TargetError, Wanted, Workloads};
 use sluice_wire::policy;
+use tokio::sync::OnceCell;
 
 /// Generous: the machine may be busy. Nothing waits this long when all is well.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -25,6 +27,26 @@ impl Shop {
         let shop = Shop::bare(label).await;
         shop.apply(&deployed_rights().unwrap()).await;
         shop
+    }
+
+    /// With the CRDs of every router that has one, and the ClusterRoles of `rbac.yaml`; the daemon may do nothing yet.
+    pub async fn with_routers(label: &str) -> Shop {
+        static READY: OnceCell<()> = OnceCell::const_new();
+        let shop = Shop::bare(label).await;
+        READY
+            .get_or_init(|| async {
+                shop.kube.install(Crds::Routers).await.unwrap();
+                let roles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes/rbac.yaml");
+                shop.kube.apply("default", &std::fs::read_to_string(roles).unwrap()).await.unwrap();
+            })
+            .await;
+        shop
+    }
+
+    /// Lets the daemon do what a ClusterRole of `rbac.yaml` says.
+    pub async fn bind(&self, role: &str) {
+        self.kubectl(&["create", "rolebinding", role, &format!("--clusterrole={role}"), "--user=sluice"])
+            .await;
     }
 
     /// Where the daemon may do nothing yet.

@@ -25,6 +25,9 @@ pub struct Workloads {
 pub enum Workload {
     /// Name of an `apps/v1` Deployment in the policy's namespace. An autoscaler's minimum is its floor.
     Deployment(String),
+    /// Name of an OpenShift `apps.openshift.io/v1` DeploymentConfig in the policy's namespace. It is scaled and watched; its
+    /// template stays its owner's, so `promote` is `swap` or `external`.
+    DeploymentConfig(String),
     /// Somebody else runs it; Sluice neither scales nor replaces it.
     #[default]
     External,
