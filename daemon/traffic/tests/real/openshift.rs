@@ -118,7 +118,7 @@ async fn deployment_configs_are_scaled_and_waited_for_and_their_templates_stay_t
         policy::Target::Webhook(serde_json::from_value(json!({"url": "http://127.0.0.1:1"})).unwrap());
     let workloads = shop.workloads(&versions(PromoteBy::Swap), &target).await;
     workloads.check().await.unwrap();
-    let start = workloads.at_start(&rollout(), fence("1.1")).await.unwrap();
+    let start = workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     assert_eq!(start, AtStart { stable: 3, canary: 0, stable_min: None });
 
     workloads.raise_canary(2, fence("1.2")).await.unwrap();
