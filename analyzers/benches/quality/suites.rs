@@ -1,5 +1,6 @@
 //! The cells of the table: goals 1 to 5 of the statistics page, and the rivals.
 
+use crate::passing;
 use crate::rivals::NAMES;
 use crate::runs::{Cost, Kind, Outcome, many, wald};
 use crate::table::{Options, Summary, percent, upper};
@@ -21,8 +22,11 @@ pub fn print(options: &Options) {
         troubled(options);
     }
     if options.wants("budget") {
-        budget(options);
-        false_pass(options);
+        passing::budget(options);
+    }
+    if options.wants("pass") {
+        passing::exposure(options);
+        passing::false_pass(options);
     }
     if options.wants("late") {
         late(options);
@@ -35,7 +39,7 @@ pub fn print(options: &Options) {
     }
 }
 
-const SERVICE: Service =
+pub const SERVICE: Service =
     Service { per_second: 200.0, base: 0.01, window_s: 15.0, stable_pods: 8, canary_pods: 2, latency: false };
 
 /// Ten per cent, one step, errors only.
@@ -44,7 +48,7 @@ fn one_step(r: f64, pods: Pods) -> Plan {
     Plan { errors: Some(errors), latency: None, pods, ..Plan::new(vec![0.1]) }
 }
 
-fn defaults() -> Plan {
+pub fn defaults() -> Plan {
     Plan::new(vec![0.01, 0.05, 0.25, 0.5])
 }
 
@@ -90,7 +94,7 @@ fn healthy(options: &Options, hours: &[f64]) {
         TROUBLES.iter().map(|(name, trouble)| ((*name).to_owned(), SERVICE, *trouble)).collect();
     cells.push(("few pods (2 and 1), uneven 10 %".into(), few, Trouble::UnevenPods(0.1)));
     cells.push(("rare errors (0.01 %)".into(), rare, Trouble::None));
-    for (name, service, trouble) in cells {
+    for (name, service, trouble) in cells.into_iter().filter(|(name, ..)| options.wants_world(name)) {
         for history_h in hours.iter().copied() {
             let kind = Kind {
                 history_h,
@@ -106,9 +110,12 @@ fn healthy_defaults(options: &Options) {
     for (name, trouble) in
         [("ideal", Trouble::None), ("bursts of 5", Trouble::Bursts(5.0)), ("slow start", Trouble::SlowStart)]
     {
+        let name = &format!("{name}, defaults");
+        if !options.wants_world(name) {
+            continue;
+        }
         let kind = Kind { step_s: 3600.0, ..kind(latency, trouble, Change::None, defaults()) };
-        let fewer =
-            Options { parts: Vec::new(), rollouts: options.rollouts / 5, power: 0, threads: options.threads };
+        let fewer = Options { rollouts: options.rollouts / 5, ..options.clone() };
         healthy_row(name, 6.0, "all defaults, with latency", &kind, &fewer);
     }
 }
@@ -193,7 +200,7 @@ fn troubled(options: &Options) {
     let mut cells: Vec<(&str, Service, Trouble)> =
         TROUBLES.iter().map(|(name, of)| (*name, SERVICE, *of)).collect();
     cells.push(("few pods (2 and 1), uneven 10 %", few, Trouble::UnevenPods(0.1)));
-    for (name, service, trouble) in cells {
+    for (name, service, trouble) in cells.into_iter().filter(|(name, ..)| options.wants_world(name)) {
         let size =
             if let Trouble::Bursts(size) | Trouble::GeometricBursts(size) = trouble { size } else { 1.0 };
         let kind = kind(service, trouble, Change::Errors(3.0), one_step(1.25, Pods::RandomEffect));
@@ -203,91 +210,6 @@ fn troubled(options: &Options) {
         let over = |requests: f64| requests / bound;
         let (mean, median, p99) = (over(of.mean), over(of.median), over(of.p99));
         println!("| {name} | {bound:.0} | {mean:.2} | {median:.2} | {p99:.2} | {} |", percent(of.share()));
-    }
-}
-
-fn budget(options: &Options) {
-    println!(
-        "\n## The harm budget over 1, 5, 25, 50 %, the abort running beside it ({} rollouts a cell)\n",
-        options.power.min(500)
-    );
-    println!(
-        "| requests/s | errors | canary | left the last step | median min | 95 % min | aborted | left step 1 / 2 / 3 |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    let healthy = [(5.0, 0.0), (50.0, 0.0), (50.0, 0.005), (500.0, 0.005), (500.0, 0.02), (5000.0, 0.02)];
-    for (per_second, base) in healthy {
-        budget_row(per_second, base, 1.0, 14_400.0, options);
-    }
-    for (per_second, base, ratio) in [
-        (50.0, 0.005, 2.0),
-        (500.0, 0.005, 2.0),
-        (50.0, 0.005, 6.0),
-        (500.0, 0.005, 6.0),
-        (50.0, 0.005, 21.0),
-    ] {
-        budget_row(per_second, base, ratio, 14_400.0, options);
-    }
-}
-
-fn budget_row(per_second: f64, base: f64, ratio: f64, most_s: f64, options: &Options) {
-    let service = Service { per_second, base, window_s: 5.0, ..SERVICE };
-    let plan = Plan { latency: None, ..defaults() };
-    let kind = Kind {
-        advances: true,
-        most_s,
-        history_h: 1.0,
-        ..kind(service, Trouble::None, Change::Errors(ratio), plan)
-    };
-    let outcomes = many(&kind, options.power.min(500), options.threads);
-    let mut minutes: Vec<f64> =
-        outcomes.iter().map(|one| one.left_s[3].map_or(f64::INFINITY, |left| left / 60.0)).collect();
-    minutes.sort_by(f64::total_cmp);
-    let at = |p: f64| minutes[((p * minutes.len() as f64) as usize).min(minutes.len() - 1)];
-    let share = |test: &dyn Fn(&Outcome) -> bool| {
-        percent(outcomes.iter().filter(|one| test(one)).count() as f64 / outcomes.len() as f64)
-    };
-    println!(
-        "| {per_second} | {} % | x{ratio} | {} | {:.1} | {:.1} | {} | {} / {} / {} |",
-        base * 100.0,
-        share(&|one| one.left_s[3].is_some()),
-        at(0.5),
-        at(0.95),
-        share(&|one| one.aborted.is_some()),
-        share(&|one| one.left_s[0].is_some()),
-        share(&|one| one.left_s[1].is_some()),
-        share(&|one| one.left_s[2].is_some()),
-    );
-}
-
-/// A canary exactly at the tolerance of its step: how often is it passed, the abort switched off?
-fn false_pass(options: &Options) {
-    println!("\n## False passes of a canary at the tolerance ({} rollouts a cell, 8 h)\n", options.power);
-    println!("| requests/s | errors | passed | upper 99 % bound |");
-    println!("| --- | --- | --- | --- |");
-    for (per_second, base) in [(50.0, 0.0001), (50.0, 0.005), (500.0, 0.005), (500.0, 0.02)] {
-        let plan = Plan { latency: None, false_abort: 1e-12, steps: vec![0.1, 0.5], ..defaults() };
-        let d = (0.001f64 / 0.5).max(10.0 / (per_second * 0.5 * 60.0));
-        let kind = Kind {
-            advances: true,
-            most_s: 8.0 * 3600.0,
-            history_h: 1.0,
-            ..kind(
-                Service { per_second, base, ..SERVICE },
-                Trouble::None,
-                Change::Errors(1.25 + d / base),
-                plan,
-            )
-        };
-        let outcomes = many(&kind, options.power, options.threads);
-        let passed = outcomes.iter().filter(|one| one.left_s[0].is_some()).count();
-        let share = passed as f64 / outcomes.len() as f64;
-        println!(
-            "| {per_second} | {} % | {} | {} |",
-            base * 100.0,
-            percent(share),
-            percent(upper(passed, outcomes.len()))
-        );
     }
 }
 

@@ -3,8 +3,11 @@
 use crate::runs::{Cost, Outcome};
 use statrs::distribution::{Beta, ContinuousCDF};
 
+#[derive(Debug, Clone)]
 pub struct Options {
     pub parts: Vec<String>,
+    /// Of the healthy and troubled worlds only those whose name contains this.
+    pub world: Option<String>,
     /// Rollouts of a cell of false aborts.
     pub rollouts: u64,
     /// Rollouts of a cell of power.
@@ -14,9 +17,13 @@ pub struct Options {
 
 impl Options {
     pub fn read(words: impl Iterator<Item = String>) -> Self {
-        let mut of = Self { parts: Vec::new(), rollouts: 10_000, power: 2_000, threads: 2 };
+        let mut of = Self { parts: Vec::new(), world: None, rollouts: 10_000, power: 2_000, threads: 2 };
         let mut words = words;
         while let Some(word) = words.next() {
+            if word == "--world" {
+                of.world = words.next();
+                continue;
+            }
             let mut number =
                 || words.next().and_then(|word| word.parse().ok()).expect("a number after the option");
             match word.as_str() {
@@ -27,6 +34,10 @@ impl Options {
             }
         }
         of
+    }
+
+    pub fn wants_world(&self, name: &str) -> bool {
+        self.world.as_ref().is_none_or(|world| name.contains(world.as_str()))
     }
 
     pub fn wants(&self, part: &str) -> bool {
