@@ -52,8 +52,7 @@ impl Ceiling {
     pub fn add(&mut self, count: Count, phi: f64) {
         let (n, x) = (count.n as f64 / phi, count.x as f64 / phi);
         for (at, alternative) in self.above.iter().enumerate() {
-            let rise = alternative.rho - 1.0;
-            self.mix.multiply(at, x * alternative.log_ratio - n * self.limit * rise);
+            self.mix.multiply(at, increment(alternative, x, n * self.limit));
         }
         self.events += x;
         self.exposure += n;
@@ -75,6 +74,11 @@ impl Ceiling {
             alternative.log_weight + self.events * alternative.log_ratio + spared
         }))
     }
+}
+
+/// logE of one rho for `events` where the limit expects `expected`; see the module's head.
+pub fn increment(alternative: &Alternative, events: f64, expected: f64) -> f64 {
+    events * alternative.log_ratio - expected * (alternative.rho - 1.0)
 }
 
 /// One limit of the plan.
