@@ -16,6 +16,12 @@ pub fn typical(seen: Pair, stable_per_canary: Option<f64>) -> Option<Pair> {
     Some(Pair { canary: count(TYPICAL, canary), stable: count(TYPICAL * split, stable) })
 }
 
+/// The same of the canary alone, where no stable is needed.
+pub fn typical_alone(seen: Count) -> Option<Pair> {
+    let rate = seen.rate()?;
+    Some(Pair { canary: Count::new(TYPICAL as u64, (TYPICAL * rate) as u64), stable: Count::default() })
+}
+
 /// The smallest number of canary requests after which `log_e(times of the typical window)` reaches the bar.
 pub fn more_requests(like: Pair, bar: f64, log_e: impl Fn(f64) -> f64) -> Option<u64> {
     let at = |requests: f64| log_e(requests / like.canary.n.max(1) as f64);

@@ -138,16 +138,20 @@ impl LatencyEvidence {
     /// The average over boundaries and odds ratios; restarts as in the errors metric.
     pub fn log_abort(&self) -> f64 {
         let compared = self.boundaries.iter().filter(|boundary| !boundary.mix.is_empty());
-        let count = compared.clone().count();
-        if count == 0 {
-            return 0.0;
+        match self.compared() {
+            0 => 0.0,
+            count => log_sum_exp(compared.map(Boundary::log_e)) - libm::log(count as f64),
         }
-        log_sum_exp(compared.map(Boundary::log_e)) - libm::log(count as f64)
     }
 
     /// The weakest gate's evidence for `r p_s + plus + d`; none while no gate stands.
     pub fn log_advance(&self, plus_d: f64) -> Option<f64> {
         self.gates.iter().map(|gate| gate.proof.log_e(plus_d)).reduce(f64::min)
+    }
+
+    /// How many boundaries share the metric's evidence.
+    pub(crate) fn compared(&self) -> usize {
+        self.boundaries.iter().filter(|boundary| !boundary.mix.is_empty()).count()
     }
 
     /// The boundary that speaks loudest against the canary.
@@ -181,6 +185,19 @@ impl Boundary {
         let log_e = |mix: &RestartMix| mix.log_e(std::iter::repeat_n(log_weight, mix.len()));
         let late = self.late.as_ref().map_or(f64::INFINITY, |late| log_e(&late.mix));
         log_e(&self.mix).min(late)
+    }
+
+    /// The evidence if `times` more windows like `like` came, the guess being today's.
+    pub(crate) fn log_e_after(&self, latency: &LatencyPlan, times: f64, like: Pair, phi: f64) -> f64 {
+        let log_weight = -libm::log(self.mix.len().max(1) as f64);
+        let weights = std::iter::repeat_n(log_weight, self.mix.len());
+        let (guess, odds) = (self.guess(latency), latency.compare.as_ref().map(|compare| &compare.odds));
+        let (n_c, n_s) = (like.canary.n as f64, like.stable.n as f64);
+        self.mix.log_e_after(weights, |at| {
+            let odds = odds.and_then(|odds| odds.get(at));
+            let bet = guess.zip(odds).and_then(|(q, odds)| Bet::new(latency.worse_by, q, *odds, n_c, n_s));
+            bet.map_or(0.0, |bet| bet.log_e(like) * times / phi)
+        })
     }
 
     fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window) {

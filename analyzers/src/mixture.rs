@@ -65,13 +65,23 @@ impl RestartMix {
     }
 
     /// ln of `sum_rho w_rho R_rho + what is left of v`.
-    pub fn log_e<'a>(&'a self, log_weights: impl Iterator<Item = f64> + Clone + 'a) -> f64 {
+    pub fn log_e(&self, log_weights: impl Iterator<Item = f64> + Clone) -> f64 {
+        self.log_e_after(log_weights, |_| 0.0)
+    }
+
+    /// The same if each alternative were multiplied once more.
+    pub fn log_e_after(
+        &self,
+        log_weights: impl Iterator<Item = f64> + Clone,
+        log_factor: impl Fn(usize) -> f64 + Clone,
+    ) -> f64 {
         if self.started <= 0.0 {
             return 0.0;
         }
         let left = 1.0 - self.started;
         let rest = if left > NOTHING_LEFT { libm::log(left) } else { LOG_NOTHING };
-        let running = log_weights.zip(self.log_r.iter()).map(|(log_weight, log_r)| log_weight + log_r);
+        let running = log_weights.zip(self.log_r.iter()).enumerate();
+        let running = running.map(|(at, (log_weight, log_r))| log_weight + (log_r + log_factor(at)));
         log_add(log_sum_exp(running), rest)
     }
 

@@ -12,7 +12,7 @@ use crate::mixture::{RestartMix, log_add};
 use crate::plan::{ABORT_GRID, LatencyPlan, Objective, Plan, alternatives, grid};
 use crate::proof::Proof;
 use crate::rate_ratio::{Alternative, Pair, increment};
-use crate::slo::Ceiling;
+use crate::slo::{Ahead, Ceiling};
 use crate::window::{Arm, Window};
 use serde::{Deserialize, Serialize};
 
@@ -90,25 +90,40 @@ impl ObjectiveEvidence {
         self.proof.add(pair, phi.pass);
     }
 
-    fn phi(&self, plan: &Plan, latency: &LatencyPlan, le: f64) -> Phi {
+    pub(crate) fn phi(&self, plan: &Plan, latency: &LatencyPlan, le: f64) -> Phi {
         let frozen = latency.history_at(le).and_then(|past| past.dispersion);
         Phi::of(latency.pods.unwrap_or(plan.pods), frozen, &self.running)
     }
 
     pub fn log_abort(&self) -> f64 {
-        let absolute = self.ceiling.log_abort();
-        if !self.beside {
-            return absolute;
-        }
-        absolute.min(self.mix.log_e(self.above.iter().map(|alternative| alternative.log_weight)))
+        self.log_abort_after(0.0, Pair::default(), Phi::NONE)
     }
 
     /// Evidence for "good enough for d more than the objective, or than the margin beside stable".
     pub fn log_advance(&self, plus: f64, d: f64) -> f64 {
-        let absolute = self.ceiling.log_advance(d);
+        self.log_advance_after(plus, d, (0.0, Pair::default(), Phi::NONE))
+    }
+
+    /// The evidence if `times` more windows like `like` came.
+    pub(crate) fn log_abort_after(&self, times: f64, like: Pair, phi: Phi) -> f64 {
+        let absolute = self.ceiling.log_abort_after(Ahead::of(like.canary, times, phi.pass));
         if !self.beside {
             return absolute;
         }
-        log_add(absolute, self.proof.log_e(plus + d)) - std::f64::consts::LN_2
+        let more = times > 0.0 && like.has_both();
+        let factor = |at: usize| {
+            if more { increment(self.r, &self.above[at], like).s1 * times / phi.abort } else { 0.0 }
+        };
+        let weights = self.above.iter().map(|alternative| alternative.log_weight);
+        absolute.min(self.mix.log_e_after(weights, factor))
+    }
+
+    pub(crate) fn log_advance_after(&self, plus: f64, d: f64, (times, like, phi): (f64, Pair, Phi)) -> f64 {
+        let absolute = self.ceiling.log_advance_after(d, Ahead::of(like.canary, times, phi.pass));
+        if !self.beside {
+            return absolute;
+        }
+        let relative = self.proof.log_e_after(plus + d, times, like, phi.pass);
+        log_add(absolute, relative) - std::f64::consts::LN_2
     }
 }

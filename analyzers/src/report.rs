@@ -2,7 +2,7 @@
 
 use crate::errors::ErrorsEvidence;
 use crate::evidence::Evidence;
-use crate::forecast::{more_requests, typical};
+use crate::forecast::{more_requests, typical, typical_alone};
 use crate::judge::Verdict;
 use crate::kayenta::{Class, Classified, GaugePlan};
 use crate::latency::LatencyEvidence;
@@ -10,7 +10,7 @@ use crate::plan::{ErrorsPlan, LatencyPlan, Plan, SloLimit, SloOf, SloSource};
 use crate::rate_ratio::{Count, Pair};
 use crate::restarts::RestartsEvidence;
 use crate::score::ScoreClass;
-use crate::slo::SloEvidence;
+use crate::slo::{Ahead, SloEvidence};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +122,9 @@ fn culprits(plan: &Plan, evidence: &Evidence, findings: &[Finding], of_errors: f
     of.into_iter().map(|(finding, _)| finding.metric.clone()).collect()
 }
 
+/// Most likely ratios from here on are the end of what the curve tells apart.
+const FARTHEST: f64 = 63.0;
+
 struct Writer<'a> {
     plan: &'a Plan,
     evidence: &'a Evidence,
@@ -134,21 +137,19 @@ impl Writer<'_> {
     /// In the order of [`Evidence::shares`].
     fn findings(&self) -> Vec<Finding> {
         let mut of = Vec::new();
+        let mut bars = self.bars();
+        let mut bar = || bars.next().unwrap_or_else(|| -libm::log(self.plan.false_abort));
         if let (Some(how), Some(errors)) = (&self.plan.errors, &self.evidence.errors) {
-            of.push(self.errors(how, errors));
+            of.push(self.errors(how, errors, bar()));
         }
         if let (Some(how), Some(latency)) = (&self.plan.latency, &self.evidence.latency) {
-            self.latency(how, latency, &mut of);
+            self.latency(how, latency, &mut bar, &mut of);
         }
-        of.extend(self.plan.slo.iter().zip(&self.evidence.slo).map(|(limit, slo)| self.slo(limit, slo)));
+        of.extend(
+            self.plan.slo.iter().zip(&self.evidence.slo).map(|(limit, slo)| self.slo(limit, slo, bar())),
+        );
         if let Some(restarts) = &self.evidence.restarting {
-            of.push(self.restarts(restarts));
-        }
-        let total = self.evidence.total_weight(self.plan);
-        for (finding, share) in of.iter_mut().zip(self.evidence.shares_by(self.plan, |_| 0.0)) {
-            if share.weight > 0.0 {
-                finding.abort_bar -= libm::log(share.weight / total);
-            }
+            of.push(self.restarts(restarts, bar()));
         }
         of.extend(
             self.evidence.gauges.classified(&self.plan.gauges).map(|(plan, found)| self.gauge(plan, &found)),
@@ -156,8 +157,17 @@ impl Writer<'_> {
         of
     }
 
-    fn restarts(&self, restarts: &RestartsEvidence) -> Finding {
+    /// Where each metric alone would abort, in the order of [`Evidence::shares_by`].
+    fn bars(&self) -> impl Iterator<Item = f64> {
+        let (base, total) = (-libm::log(self.plan.false_abort), self.evidence.total_weight(self.plan));
+        let shares = self.evidence.shares_by(self.plan, |_| 0.0);
+        shares
+            .map(move |share| if share.weight > 0.0 { base - libm::log(share.weight / total) } else { base })
+    }
+
+    fn restarts(&self, restarts: &RestartsEvidence, bar: f64) -> Finding {
         let mut of = self.blank("restarts");
+        of.abort_bar = bar;
         of.log_abort = restarts.log_abort();
         (of.canary, of.stable) = (restarts.totals.canary, restarts.totals.stable);
         of.ratio = ratio(restarts.totals);
@@ -196,14 +206,18 @@ impl Writer<'_> {
         }
     }
 
-    fn errors(&self, how: &ErrorsPlan, errors: &ErrorsEvidence) -> Finding {
+    fn errors(&self, how: &ErrorsPlan, errors: &ErrorsEvidence, bar: f64) -> Finding {
         let mut of = self.blank("errors");
+        of.abort_bar = bar;
         (of.canary, of.stable) = (errors.totals.canary, errors.totals.stable);
         (of.log_abort, of.log_advance) = (self.of_errors, errors.log_advance(self.d));
         of.gates = self.beside();
         of.missing = self.missing(errors.last);
         if let Some(interval) = errors.curve.interval(self.plan.false_abort) {
-            of.ratio = Some(interval.most_likely).filter(|_| errors.totals.stable.x > 0);
+            // Beyond the curve's reach the counts themselves say more.
+            let within = interval.most_likely < FARTHEST;
+            let likely = if within { Some(interval.most_likely) } else { ratio(errors.totals) };
+            of.ratio = likely.filter(|_| errors.totals.stable.x > 0);
             (of.ratio_low, of.ratio_high) = (Some(interval.low), interval.high);
         }
         let phi = errors.phi(self.plan.pods, how);
@@ -220,9 +234,15 @@ impl Writer<'_> {
         self.with_forecast(of)
     }
 
-    fn latency(&self, how: &LatencyPlan, latency: &LatencyEvidence, of: &mut Vec<Finding>) {
+    fn latency(
+        &self,
+        how: &LatencyPlan,
+        latency: &LatencyEvidence,
+        mut bar: impl FnMut() -> f64,
+        of: &mut Vec<Finding>,
+    ) {
         if how.compare.is_some() {
-            of.push(self.compared(how, latency));
+            of.push(self.compared(how, latency, bar()));
         }
         for objective in &latency.objectives {
             let percent = objective.objective.quantile * 100.0;
@@ -233,12 +253,30 @@ impl Writer<'_> {
             finding.log_advance = objective.log_advance(how.worse_by.plus, self.d);
             (finding.ratio, finding.gates) = (ratio(objective.totals), how.required || latency.seen);
             finding.missing = self.no_histogram(latency);
+            finding.abort_bar = bar();
+            if let Some((le, like)) =
+                objective.le.zip(self.typical_of(objective.totals, objective.ceiling.totals))
+            {
+                let phi = objective.phi(self.plan, how, le);
+                finding.needed_to_abort = more_requests(like, finding.abort_bar, |times| {
+                    objective.log_abort_after(times, like, phi)
+                });
+                finding.needed_to_advance = more_requests(like, finding.advance_bar, |times| {
+                    objective.log_advance_after(how.worse_by.plus, self.d, (times, like, phi))
+                });
+            }
             of.push(self.with_forecast(finding));
         }
     }
 
-    fn compared(&self, how: &LatencyPlan, latency: &LatencyEvidence) -> Finding {
+    /// Beside stable both versions, else the canary alone.
+    fn typical_of(&self, both: Pair, alone: Count) -> Option<Pair> {
+        if self.beside() { typical(both, self.split()) } else { typical_alone(alone) }
+    }
+
+    fn compared(&self, how: &LatencyPlan, latency: &LatencyEvidence, bar: f64) -> Finding {
         let mut of = self.blank("latency");
+        of.abort_bar = bar;
         of.log_abort = latency.log_abort();
         of.log_advance = latency.log_advance(how.worse_by.plus + self.d).unwrap_or(0.0);
         of.gates = self.beside() && (how.required || latency.seen);
@@ -247,6 +285,12 @@ impl Writer<'_> {
             of.place = Some(format!("slower than {} s", loudest.le_canary));
             (of.canary, of.stable) = (loudest.totals.canary, loudest.totals.stable);
             of.ratio = ratio(loudest.totals);
+            let (phi, shared) = (loudest.phi(self.plan, how).abort, latency.compared().max(1) as f64);
+            of.needed_to_abort = typical(loudest.totals, self.split()).and_then(|like| {
+                more_requests(like, bar + libm::log(shared), |times| {
+                    loudest.log_e_after(how, times, like, phi)
+                })
+            });
         }
         let gates = latency.gates.iter().map(|gate| {
             let like = typical(gate.totals, self.split())?;
@@ -258,7 +302,7 @@ impl Writer<'_> {
         self.with_forecast(of)
     }
 
-    fn slo(&self, limit: &SloLimit, slo: &SloEvidence) -> Finding {
+    fn slo(&self, limit: &SloLimit, slo: &SloEvidence, bar: f64) -> Finding {
         let mut of = self.blank(match limit.of {
             SloOf::Errors => "slo-errors".to_owned(),
             SloOf::SlowerThan { .. } => "slo-latency".to_owned(),
@@ -268,6 +312,15 @@ impl Writer<'_> {
         (of.log_abort, of.log_advance) = (slo.ceiling.log_abort(), slo.ceiling.log_advance(self.d));
         of.gates = limit.source == SloSource::Declared || !self.beside();
         of.ratio = slo.ceiling.totals.rate().map(|rate| rate / limit.limit);
+        of.abort_bar = bar;
+        if let Some(like) = typical_alone(slo.ceiling.totals) {
+            let phi = self.plan.errors.as_ref().and_then(|errors| errors.dispersion).unwrap_or(1.0);
+            let ahead = |times: f64| Ahead::of(like.canary, times, phi);
+            of.needed_to_abort = more_requests(like, bar, |times| slo.ceiling.log_abort_after(ahead(times)));
+            of.needed_to_advance = more_requests(like, of.advance_bar, |times| {
+                slo.ceiling.log_advance_after(self.d, ahead(times))
+            });
+        }
         self.with_forecast(of)
     }
 

@@ -28,6 +28,21 @@ pub struct Ceiling {
     pub(crate) last: Count,
 }
 
+/// What may still come: exposure and events, divided by the dispersion.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ahead {
+    n: f64,
+    x: f64,
+}
+
+impl Ahead {
+    const NOTHING: Ahead = Ahead { n: 0.0, x: 0.0 };
+
+    pub(crate) fn of(like: Count, times: f64, phi: f64) -> Self {
+        Self { n: like.n as f64 * times / phi, x: like.x as f64 * times / phi }
+    }
+}
+
 impl Ceiling {
     pub fn new(limit: f64) -> Self {
         let equal = |grid: &[f64]| -> Vec<Alternative> {
@@ -61,17 +76,29 @@ impl Ceiling {
     }
 
     pub fn log_abort(&self) -> f64 {
-        self.mix.log_e(self.above.iter().map(|alternative| alternative.log_weight))
+        self.log_abort_after(Ahead::NOTHING)
     }
 
     /// Evidence for "below limit + d".
     pub fn log_advance(&self, d: f64) -> f64 {
+        self.log_advance_after(d, Ahead::NOTHING)
+    }
+
+    /// The evidence if more came.
+    pub(crate) fn log_abort_after(&self, ahead: Ahead) -> f64 {
+        let weights = self.above.iter().map(|alternative| alternative.log_weight);
+        let factor = |at: usize| increment(&self.above[at], ahead.x, ahead.n * self.limit);
+        self.mix.log_e_after(weights, factor)
+    }
+
+    pub(crate) fn log_advance_after(&self, d: f64, ahead: Ahead) -> f64 {
+        let (events, exposure) = (self.events + ahead.x, self.exposure + ahead.n);
         log_sum_exp(self.below.iter().map(|alternative| {
-            if alternative.rho == 0.0 && self.totals.x > 0 {
+            if alternative.rho == 0.0 && (self.totals.x > 0 || ahead.x > 0.0) {
                 return LOG_NOTHING;
             }
-            let spared = self.exposure * (self.limit + d) * (1.0 - alternative.rho);
-            alternative.log_weight + self.events * alternative.log_ratio + spared
+            let spared = exposure * (self.limit + d) * (1.0 - alternative.rho);
+            alternative.log_weight + events * alternative.log_ratio + spared
         }))
     }
 }

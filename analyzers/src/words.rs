@@ -5,6 +5,9 @@ use crate::kayenta::Class;
 use crate::report::{Finding, Report};
 use std::fmt::Write;
 
+/// A ratio below this would be written as 0.0.
+const LEAST_SAID: f64 = 0.05;
+
 impl Report {
     /// One line for the verdict, one for each metric that has something to say.
     pub fn words(&self) -> String {
@@ -64,7 +67,16 @@ impl Finding {
         let does = if self.place.is_some() && self.metric.starts_with("latency") { "is slow" } else { does };
         let at = self.place.as_deref().map(|place| format!(" ({place})")).unwrap_or_default();
         let sure = libm::floor(1000.0 * (1.0 - libm::exp(-self.abort_bar)) + 1e-9) / 10.0;
-        match (self.ratio, self.ratio_low, self.ratio_high) {
+        // An interval that begins at nothing and has no end says nothing: the counts do.
+        let low = self.ratio_low.filter(|low| *low >= LEAST_SAID || self.ratio_high.is_some());
+        let ratio = self.ratio.filter(|_| low.is_some() || self.ratio_low.is_none());
+        match (ratio, low, self.ratio_high) {
+            (Some(ratio), Some(low), Some(high)) if low < LEAST_SAID => {
+                let _ = write!(
+                    text,
+                    "canary {does} {ratio:.1} times as often{at} (at most {high:.1}), {sure} % sure"
+                );
+            }
             (Some(ratio), Some(low), Some(high)) => {
                 let _ = write!(
                     text,
@@ -78,10 +90,10 @@ impl Finding {
                 );
             }
             (None, Some(low), None) if low > 0.0 => {
-                let _ = write!(
-                    text,
-                    "canary {does} at least {low:.1} times as often{at}, {sure} % sure; stable not once"
-                );
+                let _ = write!(text, "canary {does} at least {low:.1} times as often{at}, {sure} % sure");
+                if self.stable.x == 0 {
+                    text.push_str("; stable not once");
+                }
             }
             (Some(ratio), _, _) => {
                 let against = if self.metric.starts_with("slo") { "of the limit" } else { "as often" };
@@ -120,14 +132,28 @@ impl Finding {
         match (self.needed, self.minutes) {
             (Some(needed), Some(minutes)) => {
                 let what = if self.needed == self.needed_to_abort { "to abort" } else { "to advance" };
-                let _ =
-                    write!(text, "; needs about {} more requests {what} ({minutes:.0} min)", grouped(needed));
+                let _ = write!(
+                    text,
+                    "; needs about {} more requests {what} ({})",
+                    grouped(needed),
+                    span(minutes)
+                );
             }
             (Some(needed), None) => {
                 let _ = write!(text, "; needs about {} more requests", grouped(needed));
             }
+            (None, _) if self.canary.n == 0 => {}
             (None, _) => text.push_str("; cannot be decided at this rate"),
         }
+    }
+}
+
+/// Seconds below a minute, hours from two on.
+fn span(minutes: f64) -> String {
+    match minutes {
+        short if short < 1.0 => format!("{:.0} s", (short * 60.0).max(1.0)),
+        long if long >= 120.0 => format!("{:.1} h", long / 60.0),
+        usual => format!("{usual:.0} min"),
     }
 }
 
@@ -147,6 +173,11 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_has_the_unit_that_people_would_say() {
+        assert_eq!([0.001, 0.5, 1.2, 90.0, 150.0].map(span), ["1 s", "30 s", "1 min", "90 min", "2.5 h"]);
+    }
 
     #[test]
     fn numbers_are_grouped_by_thousands() {

@@ -2,7 +2,7 @@
 
 use sluice_analyzers::plan::{Objective, Plan, Pods, SloLimit, SloOf, SloSource};
 use sluice_analyzers::window::WindowError;
-use sluice_analyzers::{Arm, Bucket, Evidence, PodWindow, Verdict, Window, judge, report};
+use sluice_analyzers::{Arm, Bucket, Evidence, Finding, PodWindow, Verdict, Window, judge, report};
 
 const SECOND: i64 = 15_000;
 
@@ -369,4 +369,32 @@ fn an_incident_between_two_scrapes_is_not_the_canarys_fault() {
         judge(&plan, &mut evidence, &window).unwrap() == Verdict::Fail
     });
     assert_eq!(failed, Some(11));
+}
+
+fn finding(evidence: &Evidence, plan: &Plan, metric: &str) -> Finding {
+    report(plan, evidence).findings.into_iter().find(|finding| finding.metric == metric).unwrap()
+}
+
+/// A canary that is slow was said to be undecidable, until it was aborted.
+#[test]
+fn the_forecast_of_latencies_and_limits_comes_true() {
+    let plan = latency_plan(&[0.1, 0.5]);
+    let window = |at: i64| with_latency(at, 1, [(900, 90, 9), (100, 20, 1)]);
+    let mut evidence = Evidence::new(&plan);
+    (0..4).for_each(|at| assert_ne!(judge(&plan, &mut evidence, &window(at)), Ok(Verdict::Fail)));
+    let early = finding(&evidence, &plan, "latency");
+    let needed = early.needed_to_abort.expect("the canary is slow");
+    assert!(early.words().contains("more requests to abort"), "{}", early.words());
+    let (windows, verdict, _) = until_decided(&plan, 2_000, window);
+    let took = windows.saturating_sub(4) as f64 * 100.0;
+    assert_eq!(verdict, Verdict::Fail);
+    assert!((0.5..2.0).contains(&(took / needed as f64)), "{took} of {needed}");
+
+    let flip = Plan { errors: None, latency: None, restarts: None, ..Plan::new(vec![1.0]) };
+    let limit = SloLimit { of: SloOf::Errors, limit: 0.01, source: SloSource::Declared, weight: 1.0 };
+    let flip = Plan { slo: vec![limit], ..flip };
+    let mut evidence = Evidence::new(&flip);
+    judge(&flip, &mut evidence, &counts(0, 1, (200, 6), (0, 0))).unwrap();
+    let slo = finding(&evidence, &flip, "slo-errors");
+    assert!(slo.needed_to_abort.is_some_and(|needed| (100..2_000).contains(&needed)), "{slo:?}");
 }
