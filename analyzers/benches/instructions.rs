@@ -14,7 +14,8 @@ use std::hint::black_box;
 use std::process::Command;
 
 const UPDATES: u64 = 20_000;
-const LOOPS: [(&str, fn(u64)); 4] = [
+type Loop = (&'static str, fn(u64));
+const LOOPS: [Loop; 4] = [
     ("formula 1, six alternatives", formula_1),
     ("errors, both directions and the ratio's curve", dispersion),
     ("the same with the pod effect", pod_effect),

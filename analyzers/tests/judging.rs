@@ -372,7 +372,11 @@ fn an_incident_between_two_scrapes_is_not_the_canarys_fault() {
 }
 
 fn finding(evidence: &Evidence, plan: &Plan, metric: &str) -> Finding {
-    report(plan, evidence).findings.into_iter().find(|finding| finding.metric == metric).unwrap()
+    report(plan, evidence)
+        .findings
+        .into_iter()
+        .find(|finding| finding.metric == metric)
+        .expect("a metric of the plan")
 }
 
 /// A canary that is slow was said to be undecidable, until it was aborted.
