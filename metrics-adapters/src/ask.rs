@@ -148,7 +148,9 @@ impl Names {
 
 fn workload(workload: &Workload) -> Option<String> {
     match workload {
-        Workload::Deployment(name) | Workload::DeploymentConfig(name) => Some(name.clone()),
+        Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name) => {
+            Some(name.clone())
+        }
         Workload::External => None,
     }
 }

@@ -13,6 +13,8 @@ pub enum Shape {
     VirtualService,
     /// Blue and green behind one Service.
     Service,
+    /// Avi's pool group in an annotation of the Service `checkout`. The versions change roles with every release.
+    PoolGroup,
 }
 
 /// Beside the pair: a third backend with a share of its own, filters, another rule, a rule whose weight is absent,
@@ -58,13 +60,24 @@ spec:
     route: [{destination: {host: static}}]
 ";
 
+/// Avi's annotation. Its members are `checkout` and `checkout-canary`, in this order.
+const POOL_GROUP: &str = "avi_proxy";
+
+fn pool_group(canary: u64, stable: u64) -> String {
+    format!(
+        "{{\"virtualservice\": {{\"east_west_placement\": true}}, \"poolgroup\": {{\"members\": [\
+         {{\"ratio\": {stable}, \"pool_ref\": \"/api/pool/?name=checkout-pool-http-tcp\", \"x\": 1.50}}, \
+         {{\"pool_ref\": \"/api/pool/?name=checkout-canary-pool-http-tcp\", \"ratio\":{canary}}}]}}}}"
+    )
+}
+
 impl Shape {
     /// As `kubectl get` names it.
     pub fn resource(self) -> &'static str {
         match self {
             Shape::HttpRoute => "httproute",
             Shape::VirtualService => "virtualservice",
-            Shape::Service => "service",
+            Shape::Service | Shape::PoolGroup => "service",
         }
     }
 
@@ -77,7 +90,7 @@ impl Shape {
             Shape::VirtualService => {
                 format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices")
             }
-            Shape::Service => format!("/api/v1/namespaces/{namespace}/services"),
+            Shape::Service | Shape::PoolGroup => format!("/api/v1/namespaces/{namespace}/services"),
         }
     }
 
@@ -89,6 +102,13 @@ impl Shape {
             Shape::HttpRoute => HTTP_ROUTE.to_owned(),
             Shape::VirtualService => VIRTUAL_SERVICE.to_owned(),
             Shape::Service => service("checkout", self.stable_name()),
+            Shape::PoolGroup => service("checkout", "checkout").replace(
+                "metadata: {name: checkout}",
+                &format!(
+                    "metadata: {{name: checkout, annotations: {{{POOL_GROUP}: '{}'}}}}",
+                    pool_group(0, 1)
+                ),
+            ),
         };
         let others = match self {
             Shape::HttpRoute | Shape::VirtualService => {
@@ -96,6 +116,7 @@ impl Shape {
                     .join("\n---\n")
             }
             Shape::Service => service("checkout-preview", self.canary_name()),
+            Shape::PoolGroup => service("checkout-canary", "checkout-canary"),
         };
         [
             deployment(self.stable_name(), "v1", 3, ""),
@@ -109,7 +130,7 @@ impl Shape {
     /// The stable Deployment, and the label `app` of its pods.
     pub fn stable_name(self) -> &'static str {
         match self {
-            Shape::HttpRoute | Shape::VirtualService => "checkout",
+            Shape::HttpRoute | Shape::VirtualService | Shape::PoolGroup => "checkout",
             Shape::Service => "checkout-blue",
         }
     }
@@ -117,7 +138,7 @@ impl Shape {
     /// The canary Deployment, and the label `app` of its pods.
     pub fn canary_name(self) -> &'static str {
         match self {
-            Shape::HttpRoute | Shape::VirtualService => "checkout-canary",
+            Shape::HttpRoute | Shape::VirtualService | Shape::PoolGroup => "checkout-canary",
             Shape::Service => "checkout-green",
         }
     }
@@ -136,6 +157,7 @@ impl Shape {
         match self {
             Shape::HttpRoute => json!({"httpRoute": pair}),
             Shape::VirtualService => json!({"virtualService": pair}),
+            Shape::PoolGroup => json!({"aviPoolGroup": pair}),
             Shape::Service => json!({"service": {"name": "checkout",
                 "stable": {"app": self.stable_name()}, "canary": {"app": self.canary_name()}}}),
         }
@@ -145,7 +167,7 @@ impl Shape {
     pub fn workloads(self) -> Value {
         let promote = match self {
             Shape::HttpRoute | Shape::VirtualService => "copyTemplate",
-            Shape::Service => "swap",
+            Shape::Service | Shape::PoolGroup => "swap",
         };
         json!({"stable": {"deployment": self.stable_name()}, "canary": {"deployment": self.canary_name()},
             "promote": promote, "scaleDownDelay": "1s"})
@@ -154,7 +176,7 @@ impl Shape {
     /// What such a target asks of the rest of the policy.
     pub(super) fn spec(self) -> Value {
         match self {
-            Shape::HttpRoute | Shape::VirtualService => json!({}),
+            Shape::HttpRoute | Shape::VirtualService | Shape::PoolGroup => json!({}),
             Shape::Service => json!({"steps": [], "bake": {"for": "3s", "holdback": "0%"},
                 "analysis": {"slo": {"errors": "2%"}}}),
         }
@@ -175,6 +197,12 @@ impl Shape {
                 .map(|route| (name(&route["destination"]["host"]), route["weight"].as_u64().unwrap_or(0)))
                 .collect(),
             Shape::Service => vec![(name(&object["spec"]["selector"]["app"]), 1)],
+            Shape::PoolGroup => {
+                let text = object["metadata"]["annotations"][POOL_GROUP].as_str().unwrap_or_default();
+                let group: Value = serde_json::from_str(text).unwrap_or_default();
+                let ratio = |at: usize| group["poolgroup"]["members"][at]["ratio"].as_u64().unwrap_or(0);
+                vec![("checkout".to_owned(), ratio(0)), ("checkout-canary".to_owned(), ratio(1))]
+            }
         }
     }
 
@@ -194,6 +222,8 @@ impl Shape {
                     add("/spec/http/0/route/1/weight", canary)
                 ])
             }
+            Shape::PoolGroup => json!([{"op": "add", "path": "/metadata/annotations/avi_proxy",
+                "value": pool_group(canary.into(), stable.into())}]),
             Shape::Service => {
                 let name = if canary > stable { self.canary_name() } else { self.stable_name() };
                 json!([{"op": "add", "path": "/spec/selector/app", "value": name}])
@@ -220,6 +250,14 @@ impl Shape {
                 });
             }),
             Shape::Service => drop_if(&mut object["spec"]["selector"], |_| true, "app"),
+            Shape::PoolGroup => {
+                let ratios: Vec<u64> = self.backends(&object).into_iter().map(|(_, ratio)| ratio).collect();
+                let text = object.pointer_mut("/metadata/annotations/avi_proxy");
+                // Byte for byte: with these ratios the text has to be the one that its owner wrote.
+                if let Some(text) = text.filter(|text| **text == pool_group(ratios[1], ratios[0])) {
+                    *text = json!("as its owner wrote it");
+                }
+            }
         }
         object
     }

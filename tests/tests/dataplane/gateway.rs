@@ -8,7 +8,7 @@ use sluice_rig::{Contour, ContourOptions, Envoy, Kube, KubeOptions, Prometheus};
 use sluice_tests::world::servers;
 use sluice_tests::{Daemon, DaemonOptions};
 
-use crate::shop::{self, Shop};
+use crate::shop::{self, Shop, Split};
 
 pub struct Gateway {
     pub kube: Kube,
@@ -21,13 +21,13 @@ pub struct Gateway {
 
 impl Gateway {
     /// With these shops' objects, each in a namespace of its own: Envoy's listener opens with the first route.
-    pub async fn open(shops: &[&str]) -> Result<Gateway> {
+    pub async fn open(shops: &[(&str, Split)]) -> Result<Gateway> {
         let crds = vec![Crds::GatewayExperimental, Crds::Contour];
         let kube = Kube::start(KubeOptions { crds, ..KubeOptions::default() }).await?;
         kube.allow_everything("sluice").await?;
-        for name in shops {
+        for (name, split) in shops {
             kube.kubectl(&["create", "namespace", name]).await?;
-            kube.apply(name, &shop::objects(name)).await?;
+            kube.apply(name, &shop::objects(name, *split)).await?;
         }
         let contour = Contour::start(&kube, ContourOptions::default()).await?;
         let envoy = Envoy::start(&contour).await?;
@@ -37,8 +37,8 @@ impl Gateway {
     }
 
     /// A shop with users, whose pods Envoy reaches and Prometheus has counted.
-    pub async fn shop(&self, name: &str) -> Result<Shop> {
-        Shop::open(self, name).await
+    pub async fn shop(&self, name: &str, split: Split) -> Result<Shop> {
+        Shop::open(self, name, split).await
     }
 
     /// What Prometheus scrapes of a shop.

@@ -1,4 +1,4 @@
-//! An HTTPRoute that a real Contour and a real Envoy carry out, with real requests to real pods: whether the shares that
+//! An HTTPRoute (and an HTTPProxy) that a real Contour and a real Envoy carry out, with real requests to real pods: whether the shares that
 //! Sluice writes are the shares that versions get, and how soon.
 //!
 //! All of it runs in a network of its own (`sluice_rig::netns`), where pods have their own addresses.
@@ -12,13 +12,14 @@ use sluice_rig::netns;
 use sluice_rollout::Outcome;
 
 use gateway::Gateway;
-use shop::Shop;
+use shop::{Shop, Split};
 
 #[test]
 fn a_good_release_and_a_bad_one_through_envoy() -> Result<()> {
     netns::enclosed("a_good_release_and_a_bad_one_through_envoy", async || {
-        let gateway = Gateway::open(&["good", "errors"]).await?;
-        let (good, bad) = (gateway.shop("good").await?, gateway.shop("errors").await?);
+        let route = Split::HttpRoute;
+        let gateway = Gateway::open(&[("good", route), ("errors", route)]).await?;
+        let (good, bad) = (gateway.shop("good", route).await?, gateway.shop("errors", route).await?);
         good.fleet.behaviour("good").set_error_share(0.005);
         good.fleet.behaviour("good-canary").set_error_share(0.005);
         bad.fleet.behaviour("errors").set_error_share(0.01);
@@ -42,6 +43,23 @@ fn a_good_release_and_a_bad_one_through_envoy() -> Result<()> {
         for shop in [&good, &bad] {
             print!("{}", shop.account());
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_good_release_through_an_http_proxy() -> Result<()> {
+    netns::enclosed("a_good_release_through_an_http_proxy", async || {
+        let proxy = Split::HttpProxy;
+        let gateway = Gateway::open(&[("proxied", proxy)]).await?;
+        let shop = gateway.shop("proxied", proxy).await?;
+        shop.fleet.behaviour("proxied").set_error_share(0.005);
+        shop.fleet.behaviour("proxied-canary").set_error_share(0.005);
+        let daemon = gateway.daemon(&[&shop]).await?;
+        ensure!(release(&daemon, &shop).await? == 0, "{}", daemon.account(&shop.rollout()).await);
+        ensure!(shop.weights() == [0.0, 10.0, 25.0, 50.0, 90.0, 0.0], "{:?}", shop.weights());
+        shop.share_was_the_weights()?;
+        print!("{}", shop.account());
         Ok(())
     })
 }

@@ -1,4 +1,5 @@
 //! One service behind the gateway: two Deployments, two Services, a route of its own host, and users.
+//! The route is an HTTPRoute or Contour's own HTTPProxy.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -20,8 +21,16 @@ const USERS: f64 = 250.0;
 const LATE: Duration = Duration::from_millis(600);
 const PORT: u16 = 8080;
 
+/// What splits the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    HttpRoute,
+    HttpProxy,
+}
+
 pub struct Shop {
     pub name: String,
+    split: Split,
     pub fleet: Arc<Fleet>,
     routes: Watch,
     tally: Tally,
@@ -29,12 +38,11 @@ pub struct Shop {
 }
 
 impl Shop {
-    pub async fn open(gateway: &Gateway, name: &str) -> Result<Shop> {
+    pub async fn open(gateway: &Gateway, name: &str, split: Split) -> Result<Shop> {
         let fleet = Arc::new(Fleet::follow(&gateway.kube, name, Place::PodAddress(PORT)).await?);
         fleet.wait_until_ready(("app", name), 3, LIMIT).await?;
         fleet.feed(gateway.targets(name))?;
-        let routes = format!("/apis/gateway.networking.k8s.io/v1/namespaces/{name}/httproutes");
-        let routes = gateway.kube.watch(&routes).await?;
+        let routes = gateway.kube.watch(&split.path(name)).await?;
         let url = gateway.envoy.url();
         reaches(&url, name).await?;
         let users = Load::with_header(&url, USERS, "Host", &host(name))?;
@@ -42,7 +50,7 @@ impl Shop {
         gateway.prometheus.wait_for(&counted, LIMIT, |count| count > USERS).await?;
         let (ours, stable, canary) = (fleet.clone(), name.to_owned(), format!("{name}-canary"));
         let tally = Tally::of(move || [&stable, &canary].map(|app| ours.requests(("app", app))));
-        Ok(Shop { name: name.to_owned(), fleet, routes, tally, users })
+        Ok(Shop { name: name.to_owned(), split, fleet, routes, tally, users })
     }
 
     /// `namespace/name`
@@ -53,7 +61,7 @@ impl Shop {
     pub fn policy(&self, prometheus: &str) -> PolicyText {
         let (stable, canary) = (&self.name, format!("{}-canary", self.name));
         let spec = json!({
-            "target": {"httpRoute": {"name": self.name, "stable": stable, "canary": canary}},
+            "target": {self.split.word(): {"name": self.name, "stable": stable, "canary": canary}},
             "workloads": {
                 "stable": {"deployment": stable}, "canary": {"deployment": canary},
                 "promote": "copyTemplate", "scaleDownDelay": "1s",
@@ -67,7 +75,8 @@ impl Shop {
     fn written(&self) -> Vec<(Instant, f64)> {
         let events = self.routes.events();
         let ours = events.iter().filter(|seen| seen.kind != "DELETED" && seen.name() == self.name);
-        let mut written: Vec<(Instant, f64)> = ours.map(|seen| (seen.at, percent(&seen.object))).collect();
+        let mut written: Vec<(Instant, f64)> =
+            ours.map(|seen| (seen.at, self.split.percent(&seen.object))).collect();
         written.dedup_by_key(|(_, percent)| *percent);
         written
     }
@@ -126,14 +135,66 @@ fn host(name: &str) -> String {
     format!("{name}.example")
 }
 
-fn percent(route: &Value) -> f64 {
-    let weight =
-        |index: usize| route["spec"]["rules"][0]["backendRefs"][index]["weight"].as_f64().unwrap_or(1.0);
-    (1000.0 * weight(1) / (weight(0) + weight(1))).round() / 10.0
+impl Split {
+    fn word(self) -> &'static str {
+        match self {
+            Split::HttpRoute => "httpRoute",
+            Split::HttpProxy => "httpProxy",
+        }
+    }
+
+    fn path(self, namespace: &str) -> String {
+        match self {
+            Split::HttpRoute => {
+                format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes")
+            }
+            Split::HttpProxy => format!("/apis/projectcontour.io/v1/namespaces/{namespace}/httpproxies"),
+        }
+    }
+
+    fn percent(self, route: &Value) -> f64 {
+        let backends = match self {
+            Split::HttpRoute => &route["spec"]["rules"][0]["backendRefs"],
+            Split::HttpProxy => &route["spec"]["routes"][0]["services"],
+        };
+        let weight = |index: usize| backends[index]["weight"].as_f64().unwrap_or(1.0);
+        (1000.0 * weight(1) / (weight(0) + weight(1))).round() / 10.0
+    }
+
+    fn object(self, name: &str) -> String {
+        let host = host(name);
+        match self {
+            Split::HttpRoute => format!(
+                "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}}}
+spec:
+  parentRefs: [{{name: gateway, namespace: default}}]
+  hostnames: [{host}]
+  rules:
+  - backendRefs:
+    - {{name: {name}, port: 80, weight: 100}}
+    - {{name: {name}-canary, port: 80, weight: 0}}
+"
+            ),
+            Split::HttpProxy => format!(
+                "apiVersion: projectcontour.io/v1
+kind: HTTPProxy
+metadata: {{name: {name}}}
+spec:
+  virtualhost: {{fqdn: {host}}}
+  routes:
+  - services:
+    - {{name: {name}, port: 80, weight: 100}}
+    - {{name: {name}-canary, port: 80, weight: 0}}
+"
+            ),
+        }
+    }
 }
 
 /// Everything in the cluster that belongs to a shop; the canary has no pods yet.
-pub fn objects(name: &str) -> String {
+pub fn objects(name: &str, split: Split) -> String {
     let version = |app: &str, replicas: u32| {
         format!(
             "apiVersion: apps/v1
@@ -155,19 +216,5 @@ spec: {{selector: {{app: {app}}}, ports: [{{port: 80, targetPort: {PORT}}}]}}
         )
     };
     let canary = format!("{name}-canary");
-    let route = format!(
-        "apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: {name}}}
-spec:
-  parentRefs: [{{name: gateway, namespace: default}}]
-  hostnames: [{}]
-  rules:
-  - backendRefs:
-    - {{name: {name}, port: 80, weight: 100}}
-    - {{name: {canary}, port: 80, weight: 0}}
-",
-        host(name)
-    );
-    version(name, 3) + &version(&canary, 0) + &route
+    version(name, 3) + &version(&canary, 0) + &split.object(name)
 }

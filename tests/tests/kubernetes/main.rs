@@ -4,6 +4,7 @@
 //! notified of; exit codes are those of the real program.
 
 mod again;
+mod backends;
 mod good;
 mod input;
 mod older;

@@ -54,6 +54,43 @@ fn a_flip_to_a_green_that_breaks_its_objective_is_flipped_back() -> Result<()> {
 }
 
 #[test]
+fn a_pool_group_is_drained_to_one_version_and_the_next_release_reverses_the_roles() -> Result<()> {
+    story(async {
+        let world = open("pools", Shape::PoolGroup).await?;
+        let _load = world.load().await?;
+        let strip = |object| owners_part(&world.shape.without_weights(object));
+        let before = world.route().await?;
+        let daemon = world.daemon(json!({})).await?;
+        let release = async |version: &str| {
+            let started = daemon.cli(&["start", &world.rollout(), "--version", version, "--wait"]).await?;
+            ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&world.rollout()).await);
+            Ok(())
+        };
+        release("v2").await?;
+        world.wait_weights(&[0.0, 10.0, 25.0, 50.0, 90.0, 100.0]).await?;
+        ensure!(world.shape.backends(&world.route().await?) == ratios(0, 1), "{:?}", world.route().await?);
+        world.wait_field("deployment/checkout", "/spec/replicas", json!(0)).await?;
+        world.wait_field("deployment/checkout-canary", "/status/availableReplicas", json!(3)).await?;
+
+        world.kubectl(&["set", "image", "deployment/checkout", "app=registry.example/checkout:v3"]).await?;
+        release("v3").await?;
+        world.wait_weights(&[0.0, 10.0, 25.0, 50.0, 90.0, 100.0, 90.0, 75.0, 50.0, 10.0, 0.0]).await?;
+        ensure!(world.shape.backends(&world.route().await?) == ratios(1, 0), "{:?}", world.route().await?);
+        world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await?;
+        world.wait_field("deployment/checkout", "/status/availableReplicas", json!(3)).await?;
+        for seen in world.routes.events().iter().filter(|seen| seen.name() == "checkout") {
+            ensure!(strip(&seen.object) == strip(&before), "more than the ratios changed: {:#}", seen.object);
+        }
+        Ok(())
+    })
+}
+
+/// Of `checkout`, and of `checkout-canary`.
+fn ratios(first: u64, second: u64) -> Vec<(String, u64)> {
+    vec![("checkout".to_owned(), first), ("checkout-canary".to_owned(), second)]
+}
+
+#[test]
 fn an_external_promotion_is_waited_for() -> Result<()> {
     story(async {
         let world = World::open("external").await?;

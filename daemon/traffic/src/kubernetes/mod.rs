@@ -23,6 +23,7 @@ pub(crate) mod object;
 mod pair;
 pub(crate) mod patch;
 pub(crate) mod routers;
+mod rules;
 pub(crate) mod selector;
 mod text;
 pub(crate) mod weighted;

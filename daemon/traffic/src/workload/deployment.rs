@@ -1,5 +1,5 @@
-//! One version run by an `apps/v1` Deployment: its size, its floor, its template. OpenShift's DeploymentConfig is the same in all
-//! but its template, which is its owner's: what rolls it out is a trigger or `oc rollout latest`.
+//! One version run by an `apps/v1` Deployment: its size, its floor, its template. OpenShift's DeploymentConfig and a
+//! StatefulSet are the same in all but their templates, which are their owners': no ReplicaSet keeps a former one.
 //!
 //! Scaling patches the Deployment itself, because `deployments/scale` cannot test an annotation and so would take a former
 //! owner's writes. Where an autoscaler owns the size, the floor is its minimum too, or it would undo the floor at its next look.
@@ -12,32 +12,13 @@ use sha2::{Digest, Sha256};
 use sluice_rollout::{Fence, Role, RolloutId};
 
 use super::autoscaler::Autoscalers;
-use super::promotion::{
-    Progress, gitops_owner, images, progress, template_for_stable, template_of_replica_set,
-};
+use super::controller::Controller;
+use super::promotion::{Progress, gitops_owner, images, template_for_stable, template_of_replica_set};
 use super::revision::Revisions;
 use crate::kubernetes::marks::annotation;
-use crate::kubernetes::object::{Change, KindName, Object};
+use crate::kubernetes::object::{Change, Object};
 use crate::kubernetes::patch::{add, path, test};
 use crate::{AtStart, Clients, Size, TargetError};
-
-pub(crate) const DEPLOYMENT: KindName = KindName {
-    group: "apps",
-    version: "v1",
-    kind: "Deployment",
-    plural: "deployments",
-    kubectl: "deployment",
-    short: "deployment",
-};
-
-pub(crate) const DEPLOYMENT_CONFIG: KindName = KindName {
-    group: "apps.openshift.io",
-    version: "v1",
-    kind: "DeploymentConfig",
-    plural: "deploymentconfigs",
-    kubectl: "deploymentconfigs.apps.openshift.io",
-    short: "deploymentconfig",
-};
 
 /// Sizes at the start of a rollout, as JSON. On stable, or on the canary where stable is no Deployment.
 pub(crate) const AT_START: &str = "sluice.dev/at-start";
@@ -46,7 +27,7 @@ pub(crate) const FORMER: &str = "sluice.dev/former-replicaset";
 
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    kind: &'static KindName,
+    controller: Controller,
     object: Object,
     autoscalers: Autoscalers,
     revisions: Revisions,
@@ -67,16 +48,15 @@ struct Remembered {
 }
 
 impl Deployment {
-    /// `kind`: [`DEPLOYMENT`] or [`DEPLOYMENT_CONFIG`].
     pub async fn connect(
-        kind: &'static KindName,
+        controller: Controller,
         name: &str,
         namespace: &str,
         clients: &Clients,
     ) -> Result<Deployment, TargetError> {
         Ok(Deployment {
-            kind,
-            object: Object::connect(clients, kind, namespace, name).await?,
+            controller,
+            object: Object::connect(clients, controller.kind(), namespace, name).await?,
             autoscalers: Autoscalers::connect(clients, namespace).await?,
             revisions: Revisions::connect(clients, namespace).await?,
         })
@@ -94,7 +74,7 @@ impl Deployment {
                 .place
                 .unfit("spec.paused", "while it is paused nothing is rolled out; resume it"));
         }
-        self.autoscalers.of(self.kind.kind, &self.object.place.name).await.map(drop)
+        self.autoscalers.of(self.controller.kind().kind, &self.object.place.name).await.map(drop)
     }
 
     pub fn check_apart_from(&self, other: &Deployment) -> Result<(), TargetError> {
@@ -111,7 +91,7 @@ impl Deployment {
     /// Whether stable can get another template and its own back.
     pub async fn check_copy(&self) -> Result<(), TargetError> {
         let object = self.object.get().await?;
-        if self.kind.kind != DEPLOYMENT.kind {
+        if self.controller != Controller::Deployment {
             let why =
                 "copyTemplate copies between Deployments only; write workloads.promote: swap or external";
             return Err(self.object.place.unfit("spec.template", why));
@@ -139,7 +119,7 @@ impl Deployment {
             Ok(if replicas(object) < at_least { scale_to(at_least) } else { Change::default() })
         };
         self.object.edit(fence, raise).await?;
-        match self.autoscalers.of(self.kind.kind, &self.object.place.name).await? {
+        match self.autoscalers.of(self.controller.kind().kind, &self.object.place.name).await? {
             Some(autoscaler) => autoscaler.raise_minimum(at_least, fence).await,
             None => Ok(()),
         }
@@ -147,7 +127,9 @@ impl Deployment {
 
     /// Exactly so many. An autoscaler gets its own minimum back; at 0 it stands still by itself.
     pub async fn set(&self, wanted: u32, fence: Fence) -> Result<(), TargetError> {
-        if let Some(autoscaler) = self.autoscalers.of(self.kind.kind, &self.object.place.name).await? {
+        if let Some(autoscaler) =
+            self.autoscalers.of(self.controller.kind().kind, &self.object.place.name).await?
+        {
             autoscaler.restore_minimum(None, fence).await?;
         }
         let set = |object: &DynamicObject| {
@@ -158,7 +140,9 @@ impl Deployment {
 
     /// The autoscaler's minimum as before; without one, no fewer replicas than before. More stay: somebody wanted them.
     pub async fn release(&self, start: AtStart, fence: Fence) -> Result<(), TargetError> {
-        if let Some(autoscaler) = self.autoscalers.of(self.kind.kind, &self.object.place.name).await? {
+        if let Some(autoscaler) =
+            self.autoscalers.of(self.controller.kind().kind, &self.object.place.name).await?
+        {
             return autoscaler.restore_minimum(start.stable_min, fence).await;
         }
         let raise = |object: &DynamicObject| {
@@ -225,7 +209,10 @@ impl Deployment {
     /// Somebody else promotes: until stable runs what the canary runs, and its pods are available.
     pub async fn wait_for_images_of(&self, canary: &Deployment) -> Result<(), TargetError> {
         let wanted = images(&canary.object.get().await?);
-        self.wait_until(|object| images(object) == wanted && progress(object) == Progress::Done).await
+        self.wait_until(|object| {
+            images(object) == wanted && self.controller.progress(object) == Progress::Done
+        })
+        .await
     }
 
     /// Somebody else has promoted and has to undo it: we can only say so.
@@ -243,7 +230,7 @@ impl Deployment {
 
     /// Until all pods have the present template and are available.
     pub async fn wait_until_rolled_out(&self) -> Result<(), TargetError> {
-        self.wait_until(|object| progress(object) == Progress::Done).await
+        self.wait_until(|object| self.controller.progress(object) == Progress::Done).await
     }
 
     /// Ends with an error when the Deployment is gone or its own progress deadline has passed; a silent API server is waited for.
@@ -252,7 +239,7 @@ impl Deployment {
         while let Some(state) = states.next().await {
             match state {
                 Ok(Some(object)) if arrived(&object) => return Ok(()),
-                Ok(Some(object)) => self.log_progress(&progress(&object))?,
+                Ok(Some(object)) => self.log_progress(&self.controller.progress(&object))?,
                 Ok(None) => return Err(self.object.missing()),
                 Err(error) if error.retryable() => tracing::debug!(%error, "waiting goes on"),
                 Err(error) => return Err(error),
@@ -327,7 +314,8 @@ async fn look_around(
     };
     if let Some(stable) = stable {
         found.stable = replicas(&stable.object.get().await?);
-        let autoscaler = stable.autoscalers.of(stable.kind.kind, &stable.object.place.name).await?;
+        let autoscaler =
+            stable.autoscalers.of(stable.controller.kind().kind, &stable.object.place.name).await?;
         found.stable_min = autoscaler.map(|autoscaler| autoscaler.own_minimum());
     }
     if let Some(canary) = canary {

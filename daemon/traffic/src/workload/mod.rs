@@ -1,7 +1,7 @@
 //! How the two versions are run, and the one list of workloads.
 //!
 //! ```text
-//!   Versions ─┬─ Arm: deployment   scale, floor, template      (autoscaler: its minimum is the floor)
+//!   Versions ─┬─ Arm: deployment   scale, floor, template      (autoscaler: its minimum is the floor; controller: which kind)
 //!             │       external     nothing to scale, nothing to see
 //!             ├─ promotion         which template stable gets, whether it has arrived    pure
 //!             └─ endpoints         the canary's ready endpoints, live
@@ -10,6 +10,7 @@
 //! Every wish names the result and can be repeated; every write tests our fence on the object it changes.
 
 mod autoscaler;
+mod controller;
 mod deployment;
 pub(crate) mod endpoints;
 mod external;
@@ -24,7 +25,8 @@ use sluice_rollout::{Fence, Role, RolloutId};
 use sluice_wire::policy::{self, PromoteBy};
 
 use crate::{AtStart, Clients, Size, Sizes, TargetError, Workloads};
-use deployment::{DEPLOYMENT, DEPLOYMENT_CONFIG, Deployment};
+use controller::Controller;
+use deployment::Deployment;
 use endpoints::Endpoints;
 
 /// The policy's workloads, ready to be asked. Reads nothing from them yet: `check` and `observe` do.
@@ -64,15 +66,14 @@ impl Arm {
         namespace: &str,
         clients: &Clients,
     ) -> Result<Arm, TargetError> {
-        Ok(match workload {
-            policy::Workload::Deployment(name) => {
-                Arm::Deployment(Box::new(Deployment::connect(&DEPLOYMENT, name, namespace, clients).await?))
-            }
-            policy::Workload::DeploymentConfig(name) => Arm::Deployment(Box::new(
-                Deployment::connect(&DEPLOYMENT_CONFIG, name, namespace, clients).await?,
-            )),
-            policy::Workload::External => Arm::External,
-        })
+        let (controller, name) = match workload {
+            policy::Workload::Deployment(name) => (Controller::Deployment, name),
+            policy::Workload::DeploymentConfig(name) => (Controller::DeploymentConfig, name),
+            policy::Workload::StatefulSet(name) => (Controller::StatefulSet, name),
+            policy::Workload::External => return Ok(Arm::External),
+        };
+        let deployment = Deployment::connect(controller, name, namespace, clients).await?;
+        Ok(Arm::Deployment(Box::new(deployment)))
     }
 
     fn name(&self) -> String {

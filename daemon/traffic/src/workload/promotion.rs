@@ -89,6 +89,36 @@ pub(crate) fn progress(deployment: &DynamicObject) -> Progress {
     }
 }
 
+/// The same of a StatefulSet, whose pods are replaced from the last to the first, down to its partition. With `OnDelete` somebody
+/// else replaces them, and only readiness is waited for.
+pub(crate) fn stateful_progress(set: &DynamicObject) -> Progress {
+    let (spec, status) = (&set.data["spec"], &set.data["status"]);
+    let count = |field: &str| status[field].as_i64().unwrap_or(0);
+    let wanted = spec["replicas"].as_i64().unwrap_or(1);
+    let partition = spec["updateStrategy"]["rollingUpdate"]["partition"].as_i64().unwrap_or(0);
+    let waiting = |what: String| Progress::Waiting(what);
+    if count("observedGeneration") < set.metadata.generation.unwrap_or(0) {
+        return waiting("the StatefulSet controller has not seen the change yet".into());
+    }
+    if count("readyReplicas") < wanted {
+        return waiting(format!("{} of {wanted} pods are ready", count("readyReplicas")));
+    }
+    if spec["updateStrategy"]["type"] == "OnDelete" {
+        return Progress::Done;
+    }
+    let due = (wanted - partition).max(0);
+    if partition > 0 && count("updatedReplicas") < due {
+        waiting(format!(
+            "{} of {due} pods above the partition have the new template",
+            count("updatedReplicas")
+        ))
+    } else if partition == 0 && status["updateRevision"] != status["currentRevision"] {
+        waiting(format!("{} of {wanted} pods have the new template", count("updatedReplicas")))
+    } else {
+        Progress::Done
+    }
+}
+
 fn deadline_exceeded(status: &Value) -> Option<String> {
     let conditions = status["conditions"].as_array()?;
     let stuck = conditions.iter().find(|condition| condition["reason"] == "ProgressDeadlineExceeded")?;

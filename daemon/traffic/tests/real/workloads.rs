@@ -299,3 +299,44 @@ async fn a_template_owned_by_gitops_is_known_by_its_fields_manager() {
     let refusal = v.refusal().await;
     assert!(refusal.contains("field manager argocd-controller") && refusal.contains("external"), "{refusal}");
 }
+
+#[tokio::test]
+async fn stateful_sets_are_scaled_and_waited_for() {
+    let shop = Shop::open("stateful").await;
+    let set = |name: &str, replicas: u32| {
+        format!(
+            "{{apiVersion: apps/v1, kind: StatefulSet, metadata: {{name: {name}}}, spec: {{replicas: {replicas}, serviceName: {name}, \
+             selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, \
+             spec: {{containers: [{{name: app, image: 'checkout:1'}}]}}}}}}}}"
+        )
+    };
+    shop.apply(&format!("{}\n---\n{}", set("blue", 2), set("green", 0))).await;
+    let versions = |promote| policy::Workloads {
+        stable: Workload::StatefulSet("blue".into()),
+        canary: Workload::StatefulSet("green".into()),
+        promote,
+        ..policy::Workloads::default()
+    };
+    let workloads = shop.workloads(&versions(PromoteBy::Swap), &route()).await;
+    workloads.check().await.unwrap();
+    let mut states = workloads.watch();
+    let full = |n| Size { wanted: n, available: n };
+    seen(&mut states, "blue at its size", |sizes| sizes.stable == full(2)).await;
+    let start = workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    assert_eq!(start, AtStart { stable: 2, canary: 0, stable_min: None });
+    workloads.raise_canary(2, fence("1.2")).await.unwrap();
+    seen(&mut states, "green at its size", |sizes| sizes.canary == full(2)).await;
+
+    shop.kubectl(&["set", "image", "statefulset/green", "app=checkout:2"]).await;
+    tokio::time::timeout(LIMIT, workloads.promote(fence("1.3"))).await.unwrap().unwrap();
+    let green = shop.get("statefulset/green").await;
+    assert_eq!(
+        green["status"]["currentRevision"], green["status"]["updateRevision"],
+        "all pods run the new version"
+    );
+    workloads.set_stable(0, fence("1.4")).await.unwrap();
+    seen(&mut states, "blue gone", |sizes| sizes.stable == full(0)).await;
+    let copied =
+        shop.workloads(&versions(PromoteBy::CopyTemplate), &route()).await.check().await.unwrap_err();
+    assert!(copied.to_string().contains("swap or external"), "{copied}");
+}

@@ -28,6 +28,9 @@ pub enum Workload {
     /// Name of an OpenShift `apps.openshift.io/v1` DeploymentConfig in the policy's namespace. It is scaled and watched; its
     /// template stays its owner's, so `promote` is `swap` or `external`.
     DeploymentConfig(String),
+    /// Name of an `apps/v1` StatefulSet in the policy's namespace. It is scaled and watched; its template stays its owner's, so
+    /// `promote` is `swap` or `external`.
+    StatefulSet(String),
     /// Somebody else runs it; Sluice neither scales nor replaces it.
     #[default]
     External,

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::workload::promotion::images;
+use crate::workload::promotion::{images, progress, stateful_progress};
 
 fn deployment(json: Value) -> DynamicObject {
     serde_json::from_value(json).unwrap()
@@ -154,4 +154,35 @@ fn what_was_judged_is_known_by_what_its_pods_run() {
     assert_eq!(pods_hash(&restarted), pods_hash(&canary()));
     assert_ne!(pods_hash(&patched), pods_hash(&canary()));
     assert_eq!(images(&patched), ["shop:3"]);
+}
+
+#[test]
+fn a_stateful_set_is_rolled_out_as_kubectl_sees_it() {
+    let set = |spec: Value, status: Value| -> DynamicObject {
+        let object = json!({"metadata": {"name": "db", "generation": 4}, "spec": spec, "status": status});
+        serde_json::from_value(object).unwrap()
+    };
+    let plain = json!({"replicas": 3});
+    let partitioned = json!({"replicas": 3, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}});
+    let by_hand = json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}});
+    let status = |seen: u32, ready: u32, updated: u32, revision: &str| {
+        json!({"observedGeneration": seen, "readyReplicas": ready, "updatedReplicas": updated,
+            "currentRevision": "db-1", "updateRevision": revision})
+    };
+    let table = [
+        (&plain, status(4, 3, 3, "db-1"), ""),
+        (&plain, status(3, 3, 3, "db-1"), "not seen"),
+        (&plain, status(4, 2, 3, "db-1"), "2 of 3 pods are ready"),
+        (&plain, status(4, 3, 1, "db-2"), "1 of 3 pods have"),
+        (&partitioned, status(4, 3, 1, "db-2"), ""),
+        (&partitioned, status(4, 3, 0, "db-2"), "0 of 1 pods above the partition"),
+        (&by_hand, status(4, 3, 0, "db-2"), ""),
+    ];
+    for (spec, status, words) in table {
+        match stateful_progress(&set(spec.clone(), status.clone())) {
+            Progress::Done => assert_eq!(words, "", "{status}"),
+            Progress::Waiting(what) => assert!(!words.is_empty() && what.contains(words), "{what}"),
+            Progress::Stuck(what) => panic!("{what}"),
+        }
+    }
 }

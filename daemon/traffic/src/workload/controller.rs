@@ -1,0 +1,59 @@
+//! What keeps a version's pods: its name in the API, and how far it has come.
+
+use kube::api::DynamicObject;
+
+use super::promotion::{Progress, progress, stateful_progress};
+use crate::kubernetes::object::KindName;
+
+/// What keeps a version's pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Controller {
+    Deployment,
+    /// OpenShift's.
+    DeploymentConfig,
+    StatefulSet,
+}
+
+const DEPLOYMENT: KindName = KindName {
+    group: "apps",
+    version: "v1",
+    kind: "Deployment",
+    plural: "deployments",
+    kubectl: "deployment",
+    short: "deployment",
+};
+
+const DEPLOYMENT_CONFIG: KindName = KindName {
+    group: "apps.openshift.io",
+    version: "v1",
+    kind: "DeploymentConfig",
+    plural: "deploymentconfigs",
+    kubectl: "deploymentconfigs.apps.openshift.io",
+    short: "deploymentconfig",
+};
+
+const STATEFUL_SET: KindName = KindName {
+    group: "apps",
+    version: "v1",
+    kind: "StatefulSet",
+    plural: "statefulsets",
+    kubectl: "statefulset",
+    short: "statefulset",
+};
+
+impl Controller {
+    pub fn kind(self) -> &'static KindName {
+        match self {
+            Controller::Deployment => &DEPLOYMENT,
+            Controller::DeploymentConfig => &DEPLOYMENT_CONFIG,
+            Controller::StatefulSet => &STATEFUL_SET,
+        }
+    }
+
+    pub fn progress(self, object: &DynamicObject) -> Progress {
+        match self {
+            Controller::Deployment | Controller::DeploymentConfig => progress(object),
+            Controller::StatefulSet => stateful_progress(object),
+        }
+    }
+}
