@@ -402,3 +402,35 @@ fn the_forecast_of_latencies_and_limits_comes_true() {
     let slo = finding(&evidence, &flip, "slo-errors");
     assert!(slo.needed_to_abort.is_some_and(|needed| (100..2_000).contains(&needed)), "{slo:?}");
 }
+
+/// Fields that came later are missing in what an older daemon saved.
+#[test]
+fn what_an_older_daemon_saved_still_reads() {
+    fn strip(value: &mut serde_json::Value, names: &[&str]) {
+        match value {
+            serde_json::Value::Object(of) => {
+                of.retain(|name, _| !names.contains(&name.as_str()));
+                of.values_mut().for_each(|value| strip(value, names));
+            }
+            serde_json::Value::Array(of) => of.iter_mut().for_each(|value| strip(value, names)),
+            _ => {}
+        }
+    }
+    let objective = Objective { quantile: 0.99, limit_s: 0.5 };
+    let mut plan = latency_plan(&[0.1]);
+    plan.latency.as_mut().unwrap().objectives = vec![objective];
+    let mut evidence = Evidence::new(&plan);
+    for at in 0..5 {
+        judge(&plan, &mut evidence, &with_latency(at, 1, [(900, 90, 9), (90, 9, 1)])).unwrap();
+    }
+    let mut saved = serde_json::to_value(&evidence).unwrap();
+    strip(&mut saved, &["freedom"]);
+    for objective in saved["latency"]["objectives"].as_array_mut().unwrap() {
+        strip(objective, &["running"]);
+    }
+    let read: Evidence = serde_json::from_value(saved).unwrap();
+    assert_eq!(report(&plan, &read).log_abort, report(&plan, &evidence).log_abort);
+    let past = r#"{"le": 0.5, "requests": 100, "slow": 1, "dispersion": 1.5}"#;
+    let past: sluice_analyzers::plan::BoundaryHistory = serde_json::from_str(past).unwrap();
+    assert_eq!(past.dispersion, Some(1.5));
+}
