@@ -11,3 +11,4 @@ pub mod picture;
 pub mod policy_files;
 pub mod replay;
 pub mod runtime;
+pub mod signing;

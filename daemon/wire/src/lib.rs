@@ -10,6 +10,7 @@ pub mod decisions;
 pub mod message;
 pub mod policy;
 pub mod record;
+pub mod signature;
 pub mod subject;
 pub mod units;
 pub mod view;

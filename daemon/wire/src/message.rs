@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_rollout::{Action, Outcome, RolloutId, Weight};
 
-use crate::units::Span;
+use crate::{signature::Signature, units::Span};
 
 /// Types of the events that start a rollout; CDEvents' are matched without their version.
 pub const ANNOUNCED: &str = "dev.sluice.release.announced";
@@ -64,6 +64,9 @@ pub struct Command {
     /// With `_all`: only rollouts whose policy has these labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub selector: BTreeMap<String, String>,
+    /// Where the daemon asks for signed commands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -122,6 +122,9 @@ pub struct Because {
     /// Makes a repeat recognisable: it gets the first answer again.
     #[arg(long, value_name = "TEXT")]
     pub id: Option<String>,
+    /// File with your nkey seed (SU…), or your NATS credentials file: where the daemon asks for signed commands.
+    #[arg(long, env = "SLUICE_SIGN_WITH", value_name = "KEYFILE")]
+    pub sign_with: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

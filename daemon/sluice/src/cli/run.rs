@@ -31,6 +31,10 @@ pub struct RunArgs {
     /// File with one `user token` a line; read again for every request.
     #[arg(long, env = "SLUICE_HTTP_TOKENS", value_name = "FILE")]
     pub http_tokens: Option<PathBuf>,
+    /// File with one `user PUBLIC-KEY` (nkey, U…) a line: every command has to be signed by a key of its user. Read again
+    /// for every command.
+    #[arg(long, env = "SLUICE_SIGNERS", value_name = "FILE")]
+    pub signers: Option<PathBuf>,
     /// This daemon's name, the same at every start; the host's if left out.
     #[arg(long, env = "SLUICE_DAEMON", value_name = "NAME")]
     pub daemon: Option<String>,
@@ -66,6 +70,7 @@ pub struct RunOptions {
     pub bus: BusChoice,
     pub listen: SocketAddr,
     pub http_tokens: Option<PathBuf>,
+    pub signers: Option<PathBuf>,
     /// The same at every start: what stands under this name is taken back.
     pub daemon: String,
     /// Nothing: $KUBECONFIG, ~/.kube/config, or the pod's own account.
@@ -90,6 +95,7 @@ impl Default for RunOptions {
             bus: BusChoice::Embedded { data: None },
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http_tokens: None,
+            signers: None,
             daemon: "sluice".to_owned(),
             kubeconfig: None,
             kube_context: None,
@@ -116,6 +122,7 @@ impl RunArgs {
             bus,
             listen: self.listen,
             http_tokens: self.http_tokens,
+            signers: self.signers,
             daemon: self.daemon.unwrap_or_else(host_name),
             kubeconfig: self.kubeconfig,
             kube_context: self.kube_context,

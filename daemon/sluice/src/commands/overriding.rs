@@ -1,9 +1,14 @@
 //! `promote`, `pause`, `abort`, …: one message to one rollout or to all, and its answer.
 
-use sluice_wire::message::{Answer, Command};
+use std::path::Path;
 
-use crate::cli::{Aim, AllOr, Exit, Global, Verb};
+use sluice_wire::message::{Answer, Command};
+use sluice_wire::signature::Claim;
+
+use crate::cli::{Aim, AllOr, Because, Exit, Global, Verb};
 use crate::client::{Client, ClientError, fresh_id};
+use crate::runtime::clock::now;
+use crate::signing;
 
 use super::{Failure, Screen};
 
@@ -13,14 +18,31 @@ pub async fn perform(
     client: &Client,
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
-    let Some((which, action, command)) = asked(verb) else {
+    let Some((which, because, action, command)) = asked(verb) else {
         return Err(Failure::input("this is no override", "see `sluice help`"));
     };
     let id = command.id.clone().unwrap_or_else(fresh_id);
     let command = Command { id: Some(id.clone()), ..command };
-    let answer = send(client, &which.aim(global), action, &command, &id).await?;
+    let aim = which.aim(global);
+    let command = signed(because.sign_with.as_deref(), &global.user(), &aim, action, command)?;
+    let answer = send(client, &aim, action, &command, &id).await?;
     tell(&answer, screen)?;
     Ok(if answer.accepted { Exit::Well } else { Exit::WentBadly })
+}
+
+fn signed(
+    file: Option<&Path>,
+    user: &str,
+    aim: &Aim,
+    action: &str,
+    command: Command,
+) -> Result<Command, Failure> {
+    let Some(file) = file else { return Ok(command) };
+    let claim = Claim { user, namespace: &aim.namespace, name: &aim.name, action };
+    let signature = signing::sign(file, claim, now(), &command).map_err(|why| {
+        Failure::input(why, "--sign-with names a file with your nkey seed; make one with `nk -gen user`")
+    })?;
+    Ok(Command { signature: Some(signature), ..command })
 }
 
 /// An answer that did not come names the id by which the command can be repeated without a second effect.
@@ -43,17 +65,17 @@ async fn send(
 }
 
 /// The action as the subject names it, with its body.
-fn asked(verb: &Verb) -> Option<(&AllOr, &'static str, Command)> {
+fn asked(verb: &Verb) -> Option<(&AllOr, &Because, &'static str, Command)> {
     Some(match verb {
-        Verb::Promote(args) => (&args.which, "promote", args.command()),
-        Verb::PromoteFull(args) => (&args.which, "promote-full", args.command()),
-        Verb::Pause(args) => (&args.which, "pause", args.command()),
-        Verb::Resume(args) => (&args.which, "resume", args.command()),
-        Verb::Abort(args) => (&args.which, "abort", args.command()),
-        Verb::Retry(args) => (&args.which, "retry", args.command()),
-        Verb::Skip(args) => (&args.which, "skip", args.command()),
-        Verb::SetWeight(args) => (&args.which, "set-weight", args.command()),
-        Verb::Extend(args) => (&args.which, "extend", args.command()),
+        Verb::Promote(args) => (&args.which, &args.because, "promote", args.command()),
+        Verb::PromoteFull(args) => (&args.which, &args.because, "promote-full", args.command()),
+        Verb::Pause(args) => (&args.which, &args.because, "pause", args.command()),
+        Verb::Resume(args) => (&args.which, &args.because, "resume", args.command()),
+        Verb::Abort(args) => (&args.which, &args.because, "abort", args.command()),
+        Verb::Retry(args) => (&args.which, &args.because, "retry", args.command()),
+        Verb::Skip(args) => (&args.which, &args.because, "skip", args.command()),
+        Verb::SetWeight(args) => (&args.which, &args.because, "set-weight", args.command()),
+        Verb::Extend(args) => (&args.which, &args.because, "extend", args.command()),
         Verb::Init(_)
         | Verb::Run(_)
         | Verb::Demo(_)

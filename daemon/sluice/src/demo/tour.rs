@@ -126,6 +126,7 @@ impl Tour {
             alone: true,
             kubeconfig: None,
             kube_context: None,
+            signers: None,
         };
         let daemon = Daemon::start(setup).await?;
         Ok(Tour { daemon, bus, worlds, pace })

@@ -2,15 +2,24 @@
 
 use futures::future::join_all;
 use serde_json::Value;
-use sluice_rollout::{Action, Override, Phase, State, Timestamp};
+use sluice_rollout::{Action, Override, Phase, RolloutId, State, Timestamp};
 use sluice_wire::{
     cloudevent::CloudEvent,
     message::{ANNOUNCED, Announcement, Answer, Command},
+    policy::{Policy, access},
+    signature::Claim,
     subject::ALL,
     view::RolloutView,
 };
 
-use super::{Daemon, announce::started, clock::now, roll::Entry, rollout::Handle};
+use super::{
+    Daemon,
+    announce::started,
+    authority::{self, Nonce, Turn},
+    clock::now,
+    roll::Entry,
+    rollout::Handle,
+};
 use crate::control::{Control, ControlError};
 
 impl Daemon {
@@ -31,9 +40,19 @@ impl Daemon {
             Ok(asked) => asked,
             Err(error) => return Answer::refused(error.to_string()),
         };
+        let claim = Claim { user, namespace, name, action };
+        let nonce = match self.authority.check(claim, &command, sent).await {
+            Ok(nonce) => nonce,
+            Err(why) => {
+                self.parts.meters.refuse("signature");
+                tracing::warn!(user, namespace, name, action, why, "a command is refused");
+                return Answer::refused(format!("refused: {why}"));
+            }
+        };
         let actor =
             command.actor.clone().map_or_else(|| user.to_owned(), |actor| format!("{actor} (by {user})"));
-        let wish = Wish { actor, key: format!("{user} {key}"), action: asked, command, sent };
+        let key = format!("{user} {key}");
+        let wish = Wish { user: user.to_owned(), actor, key, action: asked, command, sent, nonce };
         if namespace == ALL || name == ALL {
             return self.obey_all(namespace, name, &wish).await;
         }
@@ -43,9 +62,11 @@ impl Daemon {
             return first;
         }
         match self.rollouts.get(namespace, name) {
-            Some(Entry::Running(handle)) if !handle.post.is_closed() => self.obey_one(&handle, &wish).await,
-            Some(Entry::Running(_) | Entry::Ended(_)) if wish.action == Action::Retry => {
-                self.retry(namespace, name, &wish).await
+            Some(Entry::Running(handle)) if !handle.post.is_closed() => {
+                self.once(&handle.id.clone(), &wish, self.obey_one(&handle, &wish)).await
+            }
+            Some(entry @ (Entry::Running(_) | Entry::Ended(_))) if wish.action == Action::Retry => {
+                self.once(&entry.view().rollout, &wish, self.retry(namespace, name, &wish)).await
             }
             Some(entry @ (Entry::Running(_) | Entry::Ended(_))) => over(&entry.view()),
             None => self.not_in_hand(namespace, name, &wish).await,
@@ -55,7 +76,9 @@ impl Daemon {
     /// It may have ended so long ago that only the store knows it.
     async fn not_in_hand(&self, namespace: &str, name: &str, wish: &Wish) -> Answer {
         match self.rollout(namespace, name, None).await {
-            Ok(_) if wish.action == Action::Retry => self.retry(namespace, name, wish).await,
+            Ok(view) if wish.action == Action::Retry => {
+                self.once(&view.rollout, wish, self.retry(namespace, name, wish)).await
+            }
             Ok(view) => over(&view),
             Err(ControlError::Unknown(_)) => Answer::refused(format!(
                 "no rollout {namespace}/{name} is known here; `sluice status` lists those that are"
@@ -77,7 +100,34 @@ impl Daemon {
         None
     }
 
+    /// A signed command has its effect once, whatever has become of the rollout since; a repeat gets the first answer.
+    async fn once(&self, id: &RolloutId, wish: &Wish, obeying: impl Future<Output = Answer>) -> Answer {
+        let Some(nonce) = &wish.nonce else { return obeying.await };
+        let (ledger, place) = (&self.parts.ledger, (id.namespace(), id.name()));
+        match authority::take(ledger, place, nonce, id.attempt(), wish.action.name()).await {
+            Turn::First | Turn::Again => {}
+            Turn::Answered(answer) => return *answer,
+            Turn::Refused(why) => return Answer::refused(format!("refused: {why}")),
+        }
+        let answer = obeying.await;
+        authority::note_answer(ledger, place, nonce, &answer).await;
+        answer
+    }
+
+    /// The policy's own word on who may do this.
+    fn may(&self, policy: &Policy, wish: &Wish) -> Result<(), Answer> {
+        access::check(&policy.spec.access, &wish.user, wish.action.name()).map_err(|why| {
+            self.parts.meters.refuse("access");
+            let (user, action) = (&wish.user, wish.action.name());
+            tracing::warn!(user, action, policy = policy.metadata.name, "a command is refused: access");
+            Answer::refused(why)
+        })
+    }
+
     async fn obey_one(&self, handle: &Handle, wish: &Wish) -> Answer {
+        if let Err(refusal) = self.may(&handle.policy, wish) {
+            return refusal;
+        }
         if let Some(attempt) = &wish.command.attempt
             && attempt != handle.id.attempt()
         {
@@ -115,7 +165,8 @@ impl Daemon {
                 && handle.view.borrow().outcome.is_none()
         };
         let handles: Vec<Handle> = self.rollouts.running().into_iter().filter(matches).collect();
-        let each = join_all(handles.iter().map(|handle| self.obey_one(handle, wish))).await;
+        let each = handles.iter().map(|handle| self.once(&handle.id, wish, self.obey_one(handle, wish)));
+        let each = join_all(each).await;
         let accepted = each.iter().filter(|answer| answer.accepted).count();
         let message = match each.len() {
             0 => "no running rollout matches".to_owned(),
@@ -143,6 +194,14 @@ impl Daemon {
         {
             return refused(format!("{id} was promoted: there is nothing to try again"));
         }
+        match serde_json::from_str::<Policy>(&charter.policy) {
+            Ok(policy) => {
+                if let Err(refusal) = self.may(&policy, wish) {
+                    return refusal;
+                }
+            }
+            Err(error) => return refused(format!("the policy of {id} cannot be read: {error}")),
+        }
         let announcement = Announcement {
             version: charter.release.clone(),
             attempt: Some(next_attempt(id.attempt())),
@@ -160,6 +219,10 @@ impl Daemon {
 
 /// One person's command, before it is addressed.
 struct Wish {
+    /// Whom the door let in.
+    user: String,
+    /// Of a signed command.
+    nonce: Option<Nonce>,
     actor: String,
     key: String,
     action: Action,

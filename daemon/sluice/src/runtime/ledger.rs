@@ -9,6 +9,7 @@
 //! | `pending.<ns>.<name>` | the announcement that waits for its turn | until it begins |
 //! | `target.<object>` | which rollout holds this target | until it is settled |
 //! | `record.<ns>.<name>.<attempt>` | batches of the decision record: no key, but a record of the store's | as they come |
+//! | `nonces.<ns>.<name>` | signed commands of the last minutes, and their answers | before and after each |
 //! | `open.<ns>.<name>.<attempt>` | nothing: the rollout has not settled | until it is settled |
 
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use sluice_wire::{
     record::{Charter, HistoryLine, Saved, VERSION},
     subject::escape,
 };
+
+use super::authority::Nonces;
 
 /// How many attempts of a policy are remembered; older ones are deleted.
 const MOST_ATTEMPTS: usize = 20;
@@ -194,6 +197,28 @@ impl Ledger {
 
     async fn has_settled(&self, id: &RolloutId) -> Result<bool, StoreError> {
         Ok(self.load(id).await?.is_none_or(|(saved, _)| saved.state.is_done()))
+    }
+
+    /// Changes what is known of a policy's signed commands, by compare-and-swap.
+    pub async fn change_nonces<T>(
+        &self,
+        (namespace, name): (&str, &str),
+        change: impl Fn(&mut Nonces) -> T,
+    ) -> Result<T, StoreError> {
+        let key = format!("nonces.{}.{}", escape(namespace), escape(name));
+        for _ in 0..5 {
+            let (before, revision) = self.read::<Nonces>(&key).await?.unwrap_or_default();
+            let mut after = before.clone();
+            let told = change(&mut after);
+            if after == before {
+                return Ok(told);
+            }
+            match self.store.put(&key, json(&after)?, revision).await {
+                Err(StoreError::Conflict { .. }) => {}
+                other => return other.map(|_| told),
+            }
+        }
+        Err(StoreError::Conflict { key })
     }
 
     pub async fn tell_history(&self, line: &HistoryLine) -> Result<(), StoreError> {

@@ -29,6 +29,7 @@ pub struct Meters {
     failures: Family<By, Counter>,
     dropped: Family<By, Counter>,
     dead: Counter,
+    refused: Family<By, Counter>,
     save_seconds: Histogram,
     write_seconds: Histogram,
     unsaved: Gauge<i64, std::sync::atomic::AtomicI64>,
@@ -42,6 +43,7 @@ const VERDICTS: [&str; 5] = ["pass", "fail", "undecided", "no-data", "source-dow
 const FAILURES: [&str; 6] =
     ["set-traffic", "release-traffic", "scale-workload", "promote-workload", "restore-workload", "publish"];
 const QUEUES: [&str; 5] = ["lane", "deferred", "record", "history", "ended-rollouts"];
+const LACKS: [&str; 2] = ["signature", "access"];
 
 impl Default for Meters {
     fn default() -> Self {
@@ -62,6 +64,12 @@ impl Default for Meters {
         registry.register("dropped", "What a full queue dropped, by queue", dropped.clone());
         let dead = Counter::default();
         registry.register("dead_letters", "Messages that could not be read", dead.clone());
+        let refused = Family::<By, Counter>::default();
+        registry.register(
+            "refused_commands",
+            "Commands refused before the rollout was asked, by what was missing",
+            refused.clone(),
+        );
         let save_seconds = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
         registry.register("save_seconds", "Time to save a state", save_seconds.clone());
         let write_seconds = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
@@ -90,6 +98,7 @@ impl Default for Meters {
             failures,
             dropped,
             dead,
+            refused,
             save_seconds,
             write_seconds,
             unsaved,
@@ -106,6 +115,7 @@ impl Meters {
         drop(self.transitions.get_or_create(&by("requested")));
         VERDICTS.iter().for_each(|verdict| drop(self.verdicts.get_or_create(&by(verdict))));
         FAILURES.iter().for_each(|effect| drop(self.failures.get_or_create(&by(effect))));
+        LACKS.iter().for_each(|lack| drop(self.refused.get_or_create(&by(lack))));
         QUEUES.iter().for_each(|queue| drop(self.dropped.get_or_create(&by(queue))));
     }
 
@@ -132,6 +142,10 @@ impl Meters {
 
     pub fn drop_one(&self, queue: &str) {
         self.dropped.get_or_create(&by(queue)).inc();
+    }
+
+    pub fn refuse(&self, lack: &str) {
+        self.refused.get_or_create(&by(lack)).inc();
     }
 
     pub fn dead_letter(&self) {

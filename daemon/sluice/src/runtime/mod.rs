@@ -2,6 +2,7 @@
 //! begins new ones, takes up those that a crash left, and answers the doors.
 
 mod announce;
+mod authority;
 mod backoff;
 mod begin;
 pub mod clock;
@@ -55,8 +56,8 @@ use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, parts::Parts, policies::PolicyBook,
-    recorder::Records, roll::Roll, rollout::Handle,
+    authority::Authority, historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, parts::Parts,
+    policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle,
 };
 use crate::control::{Control, ControlError};
 
@@ -90,6 +91,8 @@ pub struct Setup {
     pub kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig in place of its current one.
     pub kube_context: Option<String>,
+    /// File of the public keys by which commands are signed; nothing: they need no signature.
+    pub signers: Option<PathBuf>,
 }
 
 /// Namespace and name.
@@ -101,6 +104,7 @@ type Turn = Arc<tokio::sync::Mutex<()>>;
 pub struct Daemon {
     parts: Parts,
     book: PolicyBook,
+    authority: Authority,
     /// The latest rollout of each policy.
     rollouts: Roll,
     /// One announcement of a policy at a time.
@@ -138,6 +142,7 @@ impl Daemon {
         let daemon = Arc::new(Daemon {
             parts,
             book: PolicyBook::new(setup.policies),
+            authority: Authority::new(setup.signers),
             rollouts: Roll::new(parts_meters),
             starting: Mutex::default(),
             left: Mutex::default(),

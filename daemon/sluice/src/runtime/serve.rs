@@ -47,6 +47,7 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
         alone: matches!(options.bus, BusChoice::Embedded { .. }),
         kubeconfig: options.kubeconfig.clone(),
         kube_context: options.kube_context.clone(),
+        signers: options.signers.clone(),
     };
     let daemon = Daemon::start(setup).await?;
     let shutdown = CancellationToken::new();

@@ -2,6 +2,7 @@
 //!
 //! [`Policy::parse`] answers with everything checked, or with file, line, field and remedy of all that is wrong.
 
+pub mod access;
 mod alerts;
 mod document;
 mod fault;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_rollout::Weight;
 
+pub use access::AccessRule;
 pub use alerts::{AlertSink, AlertWebhook, Alertmanager, OWN_LABELS, Slack};
 pub use document::{Place, Places};
 pub use fault::{PolicyFault, PolicyFaults};
@@ -80,6 +82,9 @@ pub struct Spec {
     /// Before the old version is replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub promote_gates: Vec<Gate>,
+    /// Who may command what; without a rule whoever NATS or a token lets in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<AccessRule>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<AlertSink>,
     #[serde(default)]

@@ -47,6 +47,11 @@ impl Policy {
         for (index, sink) in self.spec.alerts.iter().enumerate() {
             wrong.extend(wrong_sink(index, sink));
         }
+        for (index, rule) in self.spec.access.iter().enumerate() {
+            wrong.extend(
+                rule.wrong().into_iter().map(|(field, why)| (format!("spec.access[{index}].{field}"), why)),
+            );
+        }
         if let Err(why) = self.spec.bake_weight() {
             wrong.push(("spec.bake.holdback".to_owned(), why));
             return wrong;

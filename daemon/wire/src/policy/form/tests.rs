@@ -24,7 +24,7 @@ fn full() -> Value {
             "bake": {"for": "10m", "holdback": "5%"},
             "gates": [{"name": "g", "approval": {}, "patience": "1h"}, {"name": "h", "webhook": {"url": "http://g"}}],
             "alerts": [{"alertmanager": {"urls": ["http://a"], "labels": {"a": "b"}}}, {"slack": {"urlFile": "/x"}}],
-            "onNewRelease": "queue", "onDrift": "report",
+            "access": [{"users": ["ann"], "actions": ["abort"]}], "onNewRelease": "queue", "onDrift": "report",
         },
     })
 }
