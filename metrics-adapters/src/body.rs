@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use reqwest::{Client, RequestBuilder, redirect::Policy};
+use reqwest::RequestBuilder;
+use sluice_outbound::{Client, Forbidden, Outbound};
 use url::Url;
 
 use crate::SourceError;
@@ -17,6 +18,8 @@ pub struct Http {
     pub concurrency: usize,
     /// A larger answer of Prometheus is an error; it is not read to its end.
     pub most_bytes: usize,
+    /// What a policy's address may be.
+    pub outbound: Outbound,
 }
 
 impl Default for Http {
@@ -26,6 +29,7 @@ impl Default for Http {
             connect_timeout: Duration::from_secs(3),
             concurrency: 8,
             most_bytes: 32 << 20,
+            outbound: Outbound::default(),
         }
     }
 }
@@ -37,18 +41,15 @@ impl Http {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        Client::builder()
-            .user_agent(&self.user_agent)
-            .connect_timeout(self.connect_timeout.min(timeout))
-            .timeout(timeout)
-            .redirect(Policy::none())
-            .gzip(true)
-            .build()
-            .map_err(|error| SourceError::Config {
-                server: server.to_owned(),
-                what: "the HTTP client".to_owned(),
-                why: chain(&error),
-            })
+        let (agent, connect) = (self.user_agent.clone(), self.connect_timeout.min(timeout));
+        let make = move || {
+            reqwest::Client::builder().user_agent(&agent).connect_timeout(connect).timeout(timeout).gzip(true)
+        };
+        self.outbound.client(make).map_err(|error| SourceError::Config {
+            server: server.to_owned(),
+            what: "the HTTP client".to_owned(),
+            why: chain(&error),
+        })
     }
 }
 
@@ -62,6 +63,11 @@ pub(crate) fn address(text: &str) -> Result<Url, String> {
         Ok(_) => Err(format!("{text:?} has to begin with http:// or https://")),
         Err(error) => Err(format!("{text:?}: {error}; write for example http://127.0.0.1:9090")),
     }
+}
+
+/// Refused before anything is sent.
+pub(crate) fn forbidden(server: &str, why: &Forbidden) -> SourceError {
+    SourceError::Config { server: server.to_owned(), what: "its address".to_owned(), why: why.to_string() }
 }
 
 /// An answer that was read to its end.
@@ -100,6 +106,11 @@ pub(crate) async fn fetch(
 pub(crate) fn head(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect::<String>().trim().to_owned()
+}
+
+/// The same of what may be no address at all.
+pub(crate) fn shown_text(text: &str) -> String {
+    text.parse().map_or_else(|_| "the source".to_owned(), |url| shown(&url))
 }
 
 /// An address without user and password.

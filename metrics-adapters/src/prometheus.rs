@@ -32,8 +32,9 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
-use reqwest::{Client, header::HeaderMap};
+use reqwest::header::HeaderMap;
 use sluice_analyzers::Arm;
+use sluice_outbound::Client;
 use sluice_rollout::RolloutId;
 use sluice_wire::policy;
 use url::Url;
@@ -50,7 +51,7 @@ pub(crate) use self::{
 use crate::{
     Ask, Gauges, Http, Reading, Source, SourceError,
     ask::Place,
-    body::{Body, address, fetch, shown},
+    body::{Body, address, fetch, forbidden, shown},
     phase::Phase,
 };
 
@@ -219,7 +220,8 @@ impl Prometheus {
     async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Result<Body, SourceError> {
         let pass = self.gate.enter().await?;
         let request = async {
-            let mut request = self.client.post(self.endpoint(path)).headers(self.headers.clone());
+            let request = self.client.post(self.endpoint(path)).map_err(|why| forbidden(&self.name, &why))?;
+            let mut request = request.headers(self.headers.clone());
             if let Some(token) = self.token().await? {
                 request = request.bearer_auth(token);
             }
@@ -235,10 +237,10 @@ impl Prometheus {
         outcome
     }
 
-    fn endpoint(&self, path: &str) -> String {
+    fn endpoint(&self, path: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(&format!("{}/{path}", self.url.path().trim_end_matches('/')));
-        url.into()
+        url
     }
 
     async fn token(&self) -> Result<Option<String>, SourceError> {

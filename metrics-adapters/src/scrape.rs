@@ -16,8 +16,9 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
-use reqwest::{Client, header::ACCEPT};
+use reqwest::header::ACCEPT;
 use sluice_analyzers::Arm;
+use sluice_outbound::Client;
 use sluice_wire::policy;
 use url::Url;
 
@@ -26,7 +27,7 @@ pub(crate) use self::families::Shape;
 use crate::{
     Ask, AskError, Gauges, Http, PodSample, Reading, Source, SourceError,
     ask::Place,
-    body::{address, fetch, head},
+    body::{address, fetch, forbidden, head},
     reading::{Complaints, arm_name},
 };
 
@@ -99,7 +100,8 @@ impl Scrape {
 
     async fn page(&self, page: Page<'_>, at_ms: i64) -> Result<Counted, SourceError> {
         let pod = pod_name(page.url);
-        let request = self.client.get(page.url.clone()).header(ACCEPT, FORMATS);
+        let request = self.client.get(page.url.clone()).map_err(|why| forbidden(&pod, &why))?;
+        let request = request.header(ACCEPT, FORMATS);
         let body = fetch(&pod, request, self.timeout, MOST_BYTES).await?;
         if body.status != 200 {
             return Err(SourceError::Status { server: pod, status: body.status, body: head(&body.bytes) });

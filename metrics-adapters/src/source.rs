@@ -10,7 +10,12 @@ use std::{
 use async_trait::async_trait;
 use sluice_wire::policy;
 
-use crate::{Ask, Gauges, Http, Reading, prometheus::Prometheus, scrape::Scrape};
+use crate::{
+    Ask, Gauges, Http, Reading,
+    body::{address, shown_text},
+    prometheus::Prometheus,
+    scrape::Scrape,
+};
 
 /// Where counters are read. Cheap to share; one per server, whatever the number of rollouts.
 #[async_trait]
@@ -84,6 +89,7 @@ impl SourceError {
 
 /// The source of one policy; see [`Sources`] for many policies.
 pub fn connect(metrics: &policy::Metrics, http: &Http) -> Result<Arc<dyn Source>, SourceError> {
+    check_addresses(metrics, http)?;
     Ok(match metrics {
         policy::Metrics::Prometheus(prometheus) => Arc::new(Prometheus::connect(prometheus, http)?),
         policy::Metrics::Scrape(scrape) => Arc::new(Scrape::connect(scrape, http)?),
@@ -104,6 +110,8 @@ impl Sources {
     }
 
     pub fn connect(&self, metrics: &policy::Metrics) -> Result<Arc<dyn Source>, SourceError> {
+        // Before anything is shared: pages of one source may be many policies'.
+        check_addresses(metrics, &self.http)?;
         let key = server_key(metrics);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(source) = known.get(&key).and_then(Weak::upgrade) {
@@ -114,6 +122,23 @@ impl Sources {
         known.insert(key, Arc::downgrade(&source));
         Ok(source)
     }
+}
+
+/// What may not be asked is said when the policy is taken; a name is checked when it is looked up.
+fn check_addresses(metrics: &policy::Metrics, http: &Http) -> Result<(), SourceError> {
+    let (field, urls): (_, Vec<&String>) = match metrics {
+        policy::Metrics::Prometheus(prometheus) => ("spec.metrics.prometheus.url", vec![&prometheus.url]),
+        policy::Metrics::Scrape(scrape) => {
+            ("spec.metrics.scrape", scrape.stable.iter().chain(&scrape.canary).collect())
+        }
+    };
+    for url in urls {
+        let wrong =
+            |why: String| SourceError::Config { server: shown_text(url), what: field.to_owned(), why };
+        let url = address(url).map_err(wrong)?;
+        http.outbound.check(&url).map_err(|why| wrong(why.to_string()))?;
+    }
+    Ok(())
 }
 
 /// What makes two policies' sources one: everything but what is asked there.

@@ -11,9 +11,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use reqwest::Client;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use sluice_outbound::{Client, Outbound};
 use sluice_rollout::{AlertKind, Timestamp};
 use sluice_wire::{
     alert::{Alert, AlertStatus, kind_name},
@@ -46,8 +46,13 @@ pub(crate) struct Alertmanager {
 pub(crate) fn replicas(
     block: &policy::Alertmanager,
     client: &Client,
+    outbound: &Outbound,
 ) -> Result<Vec<Alertmanager>, SinkError> {
-    let urls = block.replicas().into_iter().map(outward::url).collect::<Result<Vec<_>, SinkError>>()?;
+    let urls = block
+        .replicas()
+        .into_iter()
+        .map(|url| outward::url(url, outbound))
+        .collect::<Result<Vec<_>, SinkError>>()?;
     let receiver = urls.first().map(HiddenUrl::place).unwrap_or_default();
     Ok(urls.into_iter().map(|base| replica(block, client, base, &receiver)).collect())
 }
@@ -86,7 +91,7 @@ impl Sink for Alertmanager {
     async fn send(&self, alerts: &[Alert]) -> Result<(), SinkError> {
         let now = (self.clock)();
         let body: Value = alerts.iter().map(|alert| self.posted(alert, now)).collect();
-        let mut request = self.client.post(self.base.below("/api/v2/alerts"));
+        let mut request = self.client.post(self.base.below("/api/v2/alerts")).map_err(outward::forbidden)?;
         if let Some(file) = &self.token_file {
             request = request.bearer_auth(secret::read(file).await?.expose_secret());
         }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use sluice_outbound::Outbound;
 use sluice_wire::policy::AlertSink;
 
 use crate::{
@@ -19,7 +20,8 @@ use crate::{
 
 /// Holds every sink that a policy uses or that has alerts up; others are let go when the next dispatcher is asked for.
 pub struct Exchange {
-    http: Box<dyn Fn() -> reqwest::ClientBuilder + Send + Sync>,
+    outbound: Outbound,
+    http: Arc<dyn Fn() -> reqwest::ClientBuilder + Send + Sync>,
     settings: Settings,
     lines: Mutex<Vec<Line>>,
 }
@@ -33,10 +35,11 @@ struct Line {
 impl Exchange {
     /// `http` begins each client, as for [`connect`].
     pub fn new(
+        outbound: Outbound,
         http: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static,
         settings: Settings,
     ) -> Exchange {
-        Exchange { http: Box::new(http), settings, lines: Mutex::default() }
+        Exchange { outbound, http: Arc::new(http), settings, lines: Mutex::default() }
     }
 
     /// For the rollouts of one policy. Must be called within a tokio runtime. Do not shut it down; shut the exchange down.
@@ -64,7 +67,10 @@ impl Exchange {
         if let Some(line) = lines.iter().find(|line| line.block == *block) {
             return Ok(line.outlets.clone());
         }
-        let sinks = connect(std::slice::from_ref(block), &self.http)?;
+        let sinks = {
+            let http = self.http.clone();
+            connect(std::slice::from_ref(block), &self.outbound, move || http())?
+        };
         let outlets: Vec<Arc<Outlet>> = sinks.into_iter().map(|sink| open(sink, self.settings)).collect();
         lines.push(Line { block: block.clone(), outlets: outlets.clone() });
         Ok(outlets)

@@ -29,6 +29,7 @@ mod webhook;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use sluice_outbound::Outbound;
 use sluice_wire::{alert::Alert, policy::AlertSink};
 
 pub use dispatcher::{Dispatcher, Settings, Unsaid};
@@ -88,23 +89,29 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
 }
 
 /// The sinks of a policy, one per replica. Nothing is sent and no secret is read yet. `http` begins each client: the
-/// place for a private CA or a proxy; redirects, addresses and time limits are set here. rustls needs its provider before.
+/// place for a private CA or a proxy; time limits are set here, and `outbound` says what may be reached. rustls needs its
+/// provider before.
 pub fn connect(
     sinks: &[AlertSink],
-    http: impl Fn() -> reqwest::ClientBuilder,
+    outbound: &Outbound,
+    http: impl Fn() -> reqwest::ClientBuilder + Clone + Send + Sync + 'static,
 ) -> Result<Vec<Arc<dyn Sink>>, SinkError> {
     let mut connected: Vec<Arc<dyn Sink>> = Vec::new();
     for sink in sinks {
         sink.check().map_err(|(field, why)| SinkError::Final { why: format!("{field}: {why}") })?;
-        let client = outward::client(http())?;
+        let client = outward::client(outbound, http.clone())?;
         match sink {
             AlertSink::Alertmanager(block) => {
-                for replica in alertmanager::replicas(block, &client)? {
+                for replica in alertmanager::replicas(block, &client, outbound)? {
                     connected.push(Arc::new(replica));
                 }
             }
-            AlertSink::Slack(block) => connected.push(Arc::new(slack::Slack::new(block, client))),
-            AlertSink::Webhook(block) => connected.push(Arc::new(webhook::Webhook::new(block, client)?)),
+            AlertSink::Slack(block) => {
+                connected.push(Arc::new(slack::Slack::new(block, client, outbound.clone())))
+            }
+            AlertSink::Webhook(block) => {
+                connected.push(Arc::new(webhook::Webhook::new(block, client, outbound)?))
+            }
         }
     }
     Ok(connected)

@@ -1,25 +1,12 @@
-//! HTTP as all sinks use it: a policy is written by many hands, so a URL in one must not reach what only this machine can.
-//!
-//! - No redirects: an answer cannot send us elsewhere.
-//! - No link-local addresses and no clouds' metadata services, as a literal or by name; the name is resolved once and
-//!   connected to what was checked.
-//!   (Through a proxy the proxy resolves names: it has to keep to this itself.)
-//! - Every request has a time limit; of an answer's body only the beginning is read.
+//! HTTP as all sinks use it: what may be reached is `sluice-outbound`'s to say; every request has a time limit, and of an
+//! answer's body only the beginning is read.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use reqwest::{
-    Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
-    header::RETRY_AFTER,
-    redirect::Policy,
-};
+use reqwest::{ClientBuilder, RequestBuilder, Response, StatusCode, Url, header::RETRY_AFTER};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use sluice_outbound::{Client, Forbidden, Outbound};
 
 use crate::SinkError;
 
@@ -32,36 +19,31 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 /// What a person has to mend (a token, a channel) is tried again this often.
 const MENDED: Duration = Duration::from_secs(60);
 
-/// Metadata services outside the link-local range: Alibaba Cloud's and Amazon's over IPv6.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
-
 /// A URL in which a user, a password or a token may stand.
 pub(crate) struct HiddenUrl(Url);
 
-/// `base` with this module's promises.
-pub(crate) fn client(base: ClientBuilder) -> Result<Client, SinkError> {
-    base.redirect(Policy::none())
-        .connect_timeout(CONNECT_LIMIT)
-        .timeout(ANSWER_LIMIT)
-        .dns_resolver(GuardedNames)
-        .build()
+/// A client for what `outbound` lets through; `base` begins it.
+pub(crate) fn client(
+    outbound: &Outbound,
+    base: impl Fn() -> ClientBuilder + Send + Sync + 'static,
+) -> Result<Client, SinkError> {
+    let make = move || base().connect_timeout(CONNECT_LIMIT).timeout(ANSWER_LIMIT);
+    outbound
+        .client(make)
         .map_err(|error| SinkError::Final { why: format!("no HTTP client can be made: {}", chain(&error)) })
 }
 
 /// An address of the policy, checked as far as that goes without asking DNS.
-pub(crate) fn url(text: &str) -> Result<HiddenUrl, SinkError> {
+pub(crate) fn url(text: &str, outbound: &Outbound) -> Result<HiddenUrl, SinkError> {
     let wrong = |why: String| SinkError::Final { why };
     let url = Url::parse(text).map_err(|error| wrong(format!("{text:?} is no URL: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong(format!("{text:?}: write an http or https URL")));
-    }
-    match literal(&url) {
-        Some(address) if forbidden(address) => Err(wrong(refusal(address))),
-        Some(_) | None => Ok(HiddenUrl(url)),
-    }
+    outbound.check(&url).map_err(|why| wrong(format!("no alert goes there: {why}")))?;
+    Ok(HiddenUrl(url))
+}
+
+/// Refused before anything is sent.
+pub(crate) fn forbidden(why: Forbidden) -> SinkError {
+    SinkError::Final { why: format!("no alert goes there: {why}") }
 }
 
 impl HiddenUrl {
@@ -149,81 +131,22 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn literal(url: &Url) -> Option<IpAddr> {
-    let host = url.host_str()?;
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
-}
-
-fn forbidden(address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    let special = match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
-    };
-    special || address.is_multicast() || METADATA.contains(&address)
-}
-
-fn refusal(address: IpAddr) -> String {
-    format!(
-        "{address} is a link-local or metadata address: no alert goes there; name the receiver's own address"
-    )
-}
-
-/// The system's resolver, less the addresses that are not to be reached.
-struct GuardedNames;
-
-impl Resolve for GuardedNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            match found.iter().find(|address| forbidden(address.ip())) {
-                Some(address) => Err(refusal(address.ip()).into()),
-                None => Ok(Box::new(found.into_iter()) as Addrs),
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn addresses_that_only_this_machine_can_reach_are_refused() {
-        for bad in [
-            "http://169.254.169.254/latest/meta-data",
-            "http://[fe80::1]/",
-            "http://[::ffff:169.254.169.254]/",
-            "http://[fd00:ec2::254]/",
-            "http://100.100.100.200/",
-            "http://0.0.0.0/",
-            "http://2852039166/",
-            "http://224.0.0.1/",
-            "file:///etc/passwd",
-            "not a url",
-        ] {
-            assert!(matches!(url(bad), Err(SinkError::Final { .. })), "{bad} was taken");
+        let outbound = Outbound::default();
+        for bad in ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "not a url"] {
+            assert!(matches!(url(bad, &outbound), Err(SinkError::Final { .. })), "{bad} was taken");
         }
-        for good in [
-            "http://127.0.0.1:9093",
-            "http://10.0.0.7/hook",
-            "https://hooks.example.com/x",
-            "http://[::1]:80/",
-        ] {
-            assert!(url(good).is_ok(), "{good} was refused");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_name_that_leads_to_such_an_address_is_refused_too() {
-        let name = |text: &str| text.parse::<Name>().unwrap();
-        assert!(GuardedNames.resolve(name("0.0.0.0")).await.is_err());
-        assert!(GuardedNames.resolve(name("localhost")).await.is_ok());
+        assert!(url("http://127.0.0.1:9093", &outbound).is_ok());
     }
 
     #[test]
     fn a_place_shows_neither_user_nor_password_nor_path() {
-        let url = url("https://me:secret@alerts.example:8443/hook/?token=abc").unwrap();
+        let url = url("https://me:secret@alerts.example:8443/hook/?token=abc", &Outbound::default()).unwrap();
         assert_eq!(url.place(), "https://alerts.example:8443");
         assert!(!format!("{url:?}").contains("secret"));
     }

@@ -7,9 +7,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use async_trait::async_trait;
-use reqwest::Client;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use sluice_outbound::{Client, Outbound};
 use sluice_wire::{
     alert::{Alert, AlertStatus},
     policy,
@@ -25,18 +25,19 @@ const MOST_DETAIL: usize = 300;
 #[derive(Debug)]
 pub(crate) struct Slack {
     client: Client,
+    outbound: Outbound,
     url_file: String,
 }
 
 impl Slack {
-    pub fn new(block: &policy::Slack, client: Client) -> Slack {
-        Slack { client, url_file: block.url_file.clone() }
+    pub fn new(block: &policy::Slack, client: Client, outbound: Outbound) -> Slack {
+        Slack { client, outbound, url_file: block.url_file.clone() }
     }
 
     async fn url(&self) -> Result<HiddenUrl, SinkError> {
         let text = secret::read(&self.url_file).await?;
         // The parser's own words would show the secret.
-        outward::url(text.expose_secret()).map_err(|_| SinkError::Passing {
+        outward::url(text.expose_secret(), &self.outbound).map_err(|_| SinkError::Passing {
             why: format!(
                 "{} holds no URL that an alert may go to: put the incoming webhook's URL there",
                 self.url_file
@@ -61,7 +62,7 @@ impl Sink for Slack {
     }
 
     async fn send(&self, alerts: &[Alert]) -> Result<(), SinkError> {
-        let request = self.client.post(self.url().await?.full());
+        let request = self.client.post(self.url().await?.full()).map_err(outward::forbidden)?;
         outward::post("Slack", request, &message(alerts)).await
     }
 }

@@ -12,10 +12,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::Client;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use sluice_outbound::{Client, Outbound};
 use sluice_wire::{
     API_VERSION,
     alert::{Alert, kind_name},
@@ -32,8 +32,8 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    pub fn new(block: &AlertWebhook, client: Client) -> Result<Webhook, SinkError> {
-        let url = outward::url(&block.url)?;
+    pub fn new(block: &AlertWebhook, client: Client, outbound: &Outbound) -> Result<Webhook, SinkError> {
+        let url = outward::url(&block.url, outbound)?;
         Ok(Webhook { client, url, token_file: block.token_file.clone() })
     }
 }
@@ -49,8 +49,8 @@ impl Sink for Webhook {
     }
 
     async fn send(&self, alerts: &[Alert]) -> Result<(), SinkError> {
-        let mut request =
-            self.client.post(self.url.full()).header("Idempotency-Key", idempotency_key(alerts));
+        let request = self.client.post(self.url.full()).map_err(outward::forbidden)?;
+        let mut request = request.header("Idempotency-Key", idempotency_key(alerts));
         if let Some(file) = &self.token_file {
             request = request.bearer_auth(secret::read(file).await?.expose_secret());
         }

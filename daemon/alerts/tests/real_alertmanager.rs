@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sluice_alerts::{Dispatcher, Outcome, connect};
+use sluice_outbound::Outbound;
 use sluice_rig::{Alertmanager, AlertmanagerOptions, Inbox, http::install_crypto, ports::Port, wait};
 use sluice_rollout::{AlertKind, Timestamp};
 use sluice_wire::{
@@ -41,7 +42,7 @@ fn patient(urls: &[String], at_least: &str) -> Result<Dispatcher> {
     install_crypto();
     let block: AlertSink =
         serde_json::from_value(json!({"alertmanager": {"urls": urls, "repeat": "2s", "atLeast": at_least}}))?;
-    Ok(Dispatcher::new(connect(&[block], || reqwest::Client::builder().no_proxy())?))
+    Ok(Dispatcher::new(connect(&[block], &Outbound::default(), || reqwest::Client::builder().no_proxy())?))
 }
 
 /// It forgets after a second what is posted without an end, and tells at once.

@@ -6,6 +6,7 @@ use std::{fs, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sluice_alerts::{Exchange, Settings, Sink, SinkError, connect};
+use sluice_outbound::Outbound;
 use sluice_rig::{Inbox, http::install_crypto};
 use sluice_rollout::{AlertKind, Timestamp};
 use sluice_wire::{
@@ -40,7 +41,7 @@ fn firing() -> Alert {
 fn sinks(block: Value) -> Result<Vec<Arc<dyn Sink>>, SinkError> {
     install_crypto();
     let block: AlertSink = serde_json::from_value(block).unwrap();
-    connect(&[block], || reqwest::Client::builder().no_proxy())
+    connect(&[block], &Outbound::default(), || reqwest::Client::builder().no_proxy())
 }
 
 fn sink(block: Value) -> Arc<dyn Sink> {
@@ -250,7 +251,8 @@ async fn what_cannot_work_is_refused_before_anything_is_sent() {
 async fn policies_that_name_the_same_sink_share_it() -> Result<()> {
     install_crypto();
     let inbox = Inbox::start().await?;
-    let exchange = Exchange::new(|| reqwest::Client::builder().no_proxy(), Settings::default());
+    let exchange =
+        Exchange::new(Outbound::default(), || reqwest::Client::builder().no_proxy(), Settings::default());
     let block: AlertSink = serde_json::from_value(json!({"webhook": {"url": inbox.url("/hook")}}))?;
     let other: AlertSink = serde_json::from_value(json!({"webhook": {"url": inbox.url("/other")}}))?;
     let (one, two) =

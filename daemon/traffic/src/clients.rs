@@ -4,13 +4,12 @@
 //! Nothing here retries. kube's own retry (15 times on 429, 503 and 504, in between silent) is off, because an abort must not
 //! hang in one; whoever calls decides what is tried again.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use sluice_outbound::{Client, Outbound};
 use tokio::sync::OnceCell;
 
 use crate::TargetError;
@@ -27,7 +26,7 @@ pub struct Clients {
     kubeconfig: Option<PathBuf>,
     context: Option<String>,
     kube: Arc<OnceCell<kube::Client>>,
-    http: reqwest::Client,
+    http: Client,
     attempt: Duration,
 }
 
@@ -44,7 +43,13 @@ impl Clients {
     /// `kubeconfig`: a file; without one `KUBECONFIG`, `~/.kube/config` or the pod's service account, in this order.
     /// The process must have installed a rustls crypto provider.
     pub fn new(kubeconfig: Option<PathBuf>) -> Result<Clients, TargetError> {
-        Ok(Clients { kubeconfig, context: None, kube: Arc::default(), http: http()?, attempt: ATTEMPT })
+        Ok(Clients {
+            kubeconfig,
+            context: None,
+            kube: Arc::default(),
+            http: http(&Outbound::default())?,
+            attempt: ATTEMPT,
+        })
     }
 
     /// A context of the kubeconfig in place of its current one.
@@ -61,8 +66,12 @@ impl Clients {
         self.attempt
     }
 
-    /// Follows no redirects and connects to no link-local address.
-    pub(crate) fn http(&self) -> &reqwest::Client {
+    /// What a webhook may reach.
+    pub fn with_outbound(self, outbound: &Outbound) -> Result<Clients, TargetError> {
+        Ok(Clients { http: http(outbound)?, ..self })
+    }
+
+    pub(crate) fn http(&self) -> &Client {
         &self.http
     }
 
@@ -100,68 +109,8 @@ fn no_cluster(place: &str, error: &dyn std::error::Error) -> TargetError {
     ))
 }
 
-fn http() -> Result<reqwest::Client, TargetError> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .dns_resolver(Arc::new(Guarded))
-        .connect_timeout(ATTEMPT)
-        .build()
+fn http(outbound: &Outbound) -> Result<Client, TargetError> {
+    outbound
+        .client(|| reqwest::Client::builder().no_proxy().connect_timeout(ATTEMPT))
         .map_err(|error| TargetError::NotAsNeeded(format!("no HTTP client: {error}")))
-}
-
-/// Link-local addresses (169.254.0.0/16, fe80::/10) carry the clouds' metadata services, which hand out credentials; so do two
-/// fixed others. A policy must not make the daemon talk to them.
-pub(crate) fn is_forbidden(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            v4.is_link_local() || v4.is_unspecified() || v4 == Ipv4Addr::new(100, 100, 100, 200)
-        }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_forbidden(IpAddr::V4(v4)),
-            None => {
-                v6.is_unicast_link_local() || v6.is_unspecified() || v6.segments()[..2] == [0xfd00, 0x0ec2]
-            }
-        },
-    }
-}
-
-/// The system's resolver without forbidden addresses, so that a name cannot lead where an address may not.
-struct Guarded;
-
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> =
-                found.iter().copied().filter(|address| !is_forbidden(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err(format!("{} leads to no allowed address (found {found:?})", name.as_str()).into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_services_are_out_of_bounds_in_every_spelling() {
-        for bad in [
-            "169.254.169.254",
-            "::ffff:169.254.169.254",
-            "fe80::1",
-            "fd00:ec2::254",
-            "100.100.100.200",
-            "0.0.0.0",
-            "::",
-        ] {
-            assert!(is_forbidden(bad.parse().unwrap()), "{bad} was allowed");
-        }
-        for good in ["127.0.0.1", "10.0.0.7", "::1", "192.168.1.1", "fd12::1"] {
-            assert!(!is_forbidden(good.parse().unwrap()), "{good} was refused");
-        }
-    }
 }

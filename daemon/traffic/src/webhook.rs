@@ -9,7 +9,6 @@
 //! PUT without `rollout` and `abort` says that nobody is at work any more. Redirects are not followed, link-local addresses not
 //! connected to, and a bearer token is read from its file at each use, never kept or shown.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,11 +16,11 @@ use futures::stream::BoxStream;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use sluice_outbound::Client;
 use sluice_rollout::{Fence, Weight};
 use sluice_wire::policy;
-use url::{Host, Url};
+use url::Url;
 
-use crate::clients::is_forbidden;
 use crate::error::chain;
 use crate::poll::poll;
 use crate::{AbortMark, Clients, Observed, Target, TargetError, Unfit, Wanted};
@@ -39,7 +38,7 @@ pub(crate) struct Webhook {
     url: Url,
     token_file: Option<String>,
     timeout: Duration,
-    http: reqwest::Client,
+    http: Client,
 }
 
 /// What goes both ways.
@@ -56,19 +55,16 @@ struct Form {
 }
 
 pub(crate) fn connect(config: &policy::Webhook, clients: &Clients) -> Result<Webhook, TargetError> {
-    Ok(Webhook {
-        url: checked(&config.url)?,
-        token_file: config.token_file.clone(),
-        timeout: config.timeout.0,
-        http: clients.http().clone(),
-    })
+    let (url, http) = (checked(&config.url)?, clients.http().clone());
+    // Said when the policy is taken, and not by the first request.
+    http.check(&url).map_err(|why| Unfit::new("webhook.url", why.to_string()))?;
+    Ok(Webhook { url, token_file: config.token_file.clone(), timeout: config.timeout.0, http })
 }
 
 pub(crate) fn check(config: &policy::Webhook) -> Result<(), Unfit> {
     checked(&config.url).map(drop)
 }
 
-/// An address in the URL is checked here, a name when it is looked up.
 fn checked(text: &str) -> Result<Url, Unfit> {
     let unfit = |why: &str| Unfit::new("webhook.url", why);
     let url = Url::parse(text)
@@ -79,18 +75,7 @@ fn checked(text: &str) -> Result<Url, Unfit> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(unfit("it holds a user or password; put a token into a file and name it in tokenFile"));
     }
-    let address = match url.host() {
-        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-        Some(Host::Domain(_)) => None,
-        None => return Err(unfit("it names no host")),
-    };
-    match address.filter(|address| is_forbidden(*address)) {
-        Some(address) => Err(unfit(&format!(
-            "{address} is a link-local or metadata address, which a policy may not reach"
-        ))),
-        None => Ok(url),
-    }
+    Ok(url)
 }
 
 impl Webhook {
@@ -103,7 +88,9 @@ impl Webhook {
     }
 
     async fn request(&self, method: Method) -> Result<RequestBuilder, TargetError> {
-        let request = self.http.request(method, self.url.clone()).timeout(self.timeout);
+        let request = self.http.request(method, self.url.clone());
+        let request =
+            request.map_err(|why| Unfit::new("webhook.url", why.to_string()))?.timeout(self.timeout);
         Ok(match &self.token_file {
             Some(file) => request.bearer_auth(read_token(file).await?),
             None => request,

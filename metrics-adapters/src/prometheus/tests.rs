@@ -336,7 +336,7 @@ fn names_and_errors_show_no_password() {
     assert_eq!(Source::name(&source), "prometheus http://p:9090/prom");
     assert!(!format!("{block:?}").contains("secret") && !format!("{block:?}").contains("hidden"));
     assert!(!format!("{source:?}").contains("secret") && !format!("{source:?}").contains("hidden"));
-    assert_eq!(source.endpoint("api/v1/query"), "http://me:secret@p:9090/prom/api/v1/query");
+    assert_eq!(source.endpoint("api/v1/query").as_str(), "http://me:secret@p:9090/prom/api/v1/query");
 }
 
 fn gauged(analysis: &str, metrics: &str) -> Result<Ask, String> {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 
 use super::{Global, NatsAccess};
 
@@ -35,6 +36,10 @@ pub struct RunArgs {
     /// for every command.
     #[arg(long, env = "SLUICE_SIGNERS", value_name = "FILE")]
     pub signers: Option<PathBuf>,
+    /// An address or network (10.0.0.0/8) that a policy may reach although it is link-local, a metadata service, or this
+    /// daemon's own API. Several: separated by commas.
+    #[arg(long = "allow-address", env = "SLUICE_ALLOW_ADDRESS", value_name = "ADDRESS", value_delimiter = ',', value_parser = network)]
+    pub allowed: Vec<IpNet>,
     /// This daemon's name, the same at every start; the host's if left out.
     #[arg(long, env = "SLUICE_DAEMON", value_name = "NAME")]
     pub daemon: Option<String>,
@@ -71,6 +76,8 @@ pub struct RunOptions {
     pub listen: SocketAddr,
     pub http_tokens: Option<PathBuf>,
     pub signers: Option<PathBuf>,
+    /// What a policy may reach all the same.
+    pub allowed: Vec<IpNet>,
     /// The same at every start: what stands under this name is taken back.
     pub daemon: String,
     /// Nothing: $KUBECONFIG, ~/.kube/config, or the pod's own account.
@@ -96,6 +103,7 @@ impl Default for RunOptions {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http_tokens: None,
             signers: None,
+            allowed: Vec::new(),
             daemon: "sluice".to_owned(),
             kubeconfig: None,
             kube_context: None,
@@ -123,11 +131,18 @@ impl RunArgs {
             listen: self.listen,
             http_tokens: self.http_tokens,
             signers: self.signers,
+            allowed: self.allowed,
             daemon: self.daemon.unwrap_or_else(host_name),
             kubeconfig: self.kubeconfig,
             kube_context: self.kube_context,
         })
     }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().or_else(|_| address());
+    network.map_err(|_| format!("{text:?} is no address: write for example 10.0.0.7 or 10.0.0.0/8"))
 }
 
 /// What a daemon is called that nobody named.

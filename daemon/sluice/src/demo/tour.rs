@@ -12,6 +12,7 @@ use futures::{StreamExt, future::try_join_all};
 use serde::Serialize;
 use serde_json::json;
 use sluice_bus::{Doors, Embedded};
+use sluice_outbound::Outbound;
 use sluice_rollout::Outcome;
 use sluice_wire::{
     cloudevent::CloudEvent,
@@ -127,6 +128,7 @@ impl Tour {
             kubeconfig: None,
             kube_context: None,
             signers: None,
+            outbound: Outbound::default(),
         };
         let daemon = Daemon::start(setup).await?;
         Ok(Tour { daemon, bus, worlds, pace })

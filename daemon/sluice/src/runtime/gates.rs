@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use jiff::{Zoned, civil::Weekday, tz::TimeZone};
+use sluice_outbound::Client;
 use sluice_rollout::{GateAnswer, GateId, Outcome, Phase, Timestamp};
 use sluice_wire::policy::{Dates, Day, Freeze, GateKind, Hours};
+
+use url::Url;
 
 use super::{clock::now, edge::Edge};
 
@@ -33,8 +36,14 @@ fn not_yet(why: String) -> GateAnswer {
 }
 
 /// 200 is yes, 403 is no, anything else is not yet.
-async fn asked(http: &reqwest::Client, url: &str) -> GateAnswer {
-    match http.get(url).timeout(WEBHOOK_LIMIT).send().await {
+async fn asked(http: &Client, url: &str) -> GateAnswer {
+    let request = Url::parse(url).map_err(|error| error.to_string());
+    let request = request.and_then(|url| http.get(url).map_err(|why| why.to_string()));
+    let request = match request {
+        Ok(request) => request,
+        Err(why) => return GateAnswer::No { why: format!("the gate's url cannot be asked: {why}") },
+    };
+    match request.timeout(WEBHOOK_LIMIT).send().await {
         Ok(answer) if answer.status() == 200 => GateAnswer::Yes,
         Ok(answer) if answer.status() == 403 => GateAnswer::No { why: "answered 403".into() },
         Ok(answer) => not_yet(format!("answered {}", answer.status())),

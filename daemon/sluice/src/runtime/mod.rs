@@ -42,6 +42,7 @@ use serde_json::Value;
 use sluice_alerts::{Exchange, Settings as AlertSettings};
 use sluice_bus::{Bus, Doors, Store};
 use sluice_metrics_adapters::{Http, Sources};
+use sluice_outbound::Outbound;
 use sluice_rollout::RolloutId;
 use sluice_traffic::Clients;
 use sluice_wire::{
@@ -93,6 +94,8 @@ pub struct Setup {
     pub kube_context: Option<String>,
     /// File of the public keys by which commands are signed; nothing: they need no signature.
     pub signers: Option<PathBuf>,
+    /// What the addresses in policies may be.
+    pub outbound: Outbound,
 }
 
 /// Namespace and name.
@@ -127,12 +130,18 @@ impl Daemon {
             records: Records::start(ledger.clone(), meters.clone()),
             historian: Historian::start(ledger.clone(), meters.clone()),
             ledger,
-            alerts: Arc::new(Exchange::new(reqwest::Client::builder, AlertSettings::default())),
-            clients: Clients::new(setup.kubeconfig)?.with_context(setup.kube_context),
-            sources: Arc::new(Sources::new(Http::default())),
+            alerts: Arc::new(Exchange::new(
+                setup.outbound.clone(),
+                reqwest::Client::builder,
+                AlertSettings::default(),
+            )),
+            clients: Clients::new(setup.kubeconfig)?
+                .with_context(setup.kube_context)
+                .with_outbound(&setup.outbound)?,
+            sources: Arc::new(Sources::new(Http { outbound: setup.outbound.clone(), ..Http::default() })),
             hubs: Arc::new(Hubs::default()),
             meters,
-            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
+            http: setup.outbound.client(reqwest::Client::builder)?,
             alone: setup.alone,
             daemon: setup.daemon,
             incarnation: setup.incarnation,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sluice_alerts::Exchange;
 use sluice_bus::{Bus, Doors};
 use sluice_metrics_adapters::Sources;
+use sluice_outbound::Client;
 use sluice_traffic::Clients;
 
 use super::{historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, recorder::Records};
@@ -24,8 +25,8 @@ pub struct Parts {
     pub meters: Arc<Meters>,
     pub historian: Historian,
     pub records: Records,
-    /// For gates: no redirects, no link-local addresses, time limits.
-    pub http: reqwest::Client,
+    /// For gates.
+    pub http: Client,
     /// Nobody else can have this store: what another name left here is taken up, too.
     pub alone: bool,
     /// This daemon's name and this start's own mark.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use sluice_bus::{Bus, Doors, Embedded, EmbeddedConfig, Nats, NatsConfig, Store};
+use sluice_outbound::Outbound;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +49,7 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
         kubeconfig: options.kubeconfig.clone(),
         kube_context: options.kube_context.clone(),
         signers: options.signers.clone(),
+        outbound: Outbound::new(vec![address], options.allowed.clone()),
     };
     let daemon = Daemon::start(setup).await?;
     let shutdown = CancellationToken::new();

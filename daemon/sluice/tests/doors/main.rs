@@ -11,3 +11,4 @@ mod offline;
 #[cfg(feature = "real")]
 mod over_nats;
 mod streams;
+mod who;
