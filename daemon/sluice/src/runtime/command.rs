@@ -114,18 +114,17 @@ impl Daemon {
         answer
     }
 
-    /// The policy's own word on who may do this.
-    fn may(&self, policy: &Policy, wish: &Wish) -> Result<(), Answer> {
-        access::check(&policy.spec.access, &wish.user, wish.action.name()).map_err(|why| {
-            self.parts.meters.refuse("access");
-            let (user, action) = (&wish.user, wish.action.name());
-            tracing::warn!(user, action, policy = policy.metadata.name, "a command is refused: access");
-            Answer::refused(why)
-        })
+    /// The policy's own word on who may do this: nothing, or the refusal.
+    fn barred(&self, policy: &Policy, wish: &Wish) -> Option<Answer> {
+        let why = access::check(&policy.spec.access, &wish.user, wish.action.name()).err()?;
+        self.parts.meters.refuse("access");
+        let (user, action) = (&wish.user, wish.action.name());
+        tracing::warn!(user, action, policy = policy.metadata.name, "a command is refused: access");
+        Some(Answer::refused(why))
     }
 
     async fn obey_one(&self, handle: &Handle, wish: &Wish) -> Answer {
-        if let Err(refusal) = self.may(&handle.policy, wish) {
+        if let Some(refusal) = self.barred(&handle.policy, wish) {
             return refusal;
         }
         if let Some(attempt) = &wish.command.attempt
@@ -196,7 +195,7 @@ impl Daemon {
         }
         match serde_json::from_str::<Policy>(&charter.policy) {
             Ok(policy) => {
-                if let Err(refusal) = self.may(&policy, wish) {
+                if let Some(refusal) = self.barred(&policy, wish) {
                     return refusal;
                 }
             }
