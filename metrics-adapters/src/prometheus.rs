@@ -63,6 +63,8 @@ const MOST_PHASES: usize = 50_000;
 const PHASE_KEPT_MS: i64 = 900_000;
 /// Prometheus refuses more than 11,000 points a series; this much is also quickly answered.
 const MOST_POINTS: i64 = 1_000;
+/// Queries for history and gauges at once.
+const ASIDE: usize = 3;
 /// History of at most so many queries.
 const MOST_CHUNKS: usize = 100;
 
@@ -76,6 +78,9 @@ pub(crate) struct Prometheus {
     concurrency: usize,
     client: Client,
     gate: Gate,
+    /// What no verdict waits for: history and gauges. Of its own, so that an abort's counters never queue behind them, and
+    /// their failures do not close the counters' circuit.
+    aside: Gate,
     phases: Mutex<Phases>,
 }
 
@@ -115,6 +120,7 @@ impl Prometheus {
         Ok(Prometheus {
             client: http.client(&name, block.timeout.0)?,
             gate: Gate::new(&name, http.concurrency, block.timeout.0),
+            aside: Gate::new(&name, ASIDE, block.timeout.0),
             name,
             url,
             headers,
@@ -163,7 +169,8 @@ impl Prometheus {
             .map(|(place, (_, ask))| self.slots(place, ask, &[Arm::Stable, Arm::Canary]));
         let mut batch = Batch::of(slots.collect::<Result<Vec<_>, _>>()?.concat());
         let query = batch.query.clone();
-        let body = self.post("api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
+        let body =
+            self.post(&self.gate, "api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
         let rows = self.rows(&query, &body, false)?;
         let values = rows.rows.iter().filter_map(|row| Some((row, row.points.first()?.1)));
         let mut readings = tally::readings(&mut batch, asks.len(), at_ms, values);
@@ -195,7 +202,7 @@ impl Prometheus {
         let query = batch.query.clone();
         let (start, end, step) = (seconds(from_ms), seconds(to_ms), seconds(step_ms));
         let fields = [("query", query.as_str()), ("start", &start), ("end", &end), ("step", &step)];
-        let body = self.post("api/v1/query_range", &fields).await?;
+        let body = self.post(&self.aside, "api/v1/query_range", &fields).await?;
         let rows = self.rows(&query, &body, true)?;
         let mut instants: BTreeMap<i64, Vec<(&answer::Row<'_>, f64)>> = BTreeMap::new();
         for row in &rows.rows {
@@ -217,8 +224,8 @@ impl Prometheus {
     }
 
     /// Sends a form, as often as the circuit breaker and the limit allow.
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Result<Body, SourceError> {
-        let pass = self.gate.enter().await?;
+    async fn post(&self, gate: &Gate, path: &str, fields: &[(&str, &str)]) -> Result<Body, SourceError> {
+        let pass = gate.enter().await?;
         let request = async {
             let request = self.client.post(self.endpoint(path)).map_err(|why| forbidden(&self.name, &why))?;
             let mut request = request.headers(self.headers.clone());
@@ -300,7 +307,8 @@ impl Source for Prometheus {
 
     async fn gauges(&self, ask: &Ask, at_ms: i64) -> Result<Gauges, SourceError> {
         let query = gauges::query(&ask.gauges);
-        let body = self.post("api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
+        let body =
+            self.post(&self.aside, "api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
         let rows = self.rows(&query, &body, false)?;
         Ok(gauges::readings(&ask.gauges, &rows))
     }

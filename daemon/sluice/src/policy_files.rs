@@ -68,7 +68,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, PolicyFaults> {
 }
 
 /// What target, metrics and gates would refuse when they are connected.
-fn wrong(policy: &Policy) -> Vec<Wrong> {
+pub fn wrong(policy: &Policy) -> Vec<Wrong> {
     let spec = &policy.spec;
     let machine = policy.machine();
     let weights: Vec<Weight> = machine.steps.iter().map(|step| step.weight).collect();

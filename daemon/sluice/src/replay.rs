@@ -16,7 +16,7 @@ use sluice_rollout::{Event, Policy as Machine, State, Timestamp, Verdict, step};
 use sluice_wire::{
     decisions::{
         Batch, Decided, Entry, Head, Judged, Line, Lost, Planned, RecordError, Resumed, Sum, Synced, Taken,
-        sum, sum_of_bytes, sum_of_charter,
+        sum, sum_of_charter,
     },
     policy::Policy,
     record::{Charter, event_name},
@@ -71,10 +71,10 @@ impl Replay {
 
     pub fn new(charter: &Charter) -> Result<Replay, Difference> {
         let wrong = |what: String| Difference::at(Place::Head, what);
-        let found = sum_of_bytes(charter.policy.as_bytes());
+        let found = Charter::hash(&charter.policy);
         if found != charter.policy_hash {
             return Err(wrong(format!(
-                "the policy's bytes have the SHA-256 {found}, the charter says {}",
+                "the policy has the SHA-256 {found}, the charter says {}",
                 charter.policy_hash
             )));
         }

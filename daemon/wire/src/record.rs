@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_rollout::{Event, Reason, RolloutId, State, Timestamp};
 
+use crate::{decisions::sum_of_bytes, policy};
+
 /// The version of the records that this Sluice writes.
 pub const VERSION: u32 = 1;
 
@@ -22,13 +24,25 @@ pub struct Charter {
     /// Its place in the bus' stream, where it has one: an older announcement never begins after a newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
-    /// The resolved policy's bytes (JSON) and their SHA-256.
+    /// The resolved policy's bytes (JSON), and the SHA-256 of what of them may be shown: see [`Charter::shown`].
     pub policy: String,
     pub policy_hash: String,
     pub announced: Timestamp,
     /// The attempt that this one superseded before it had put back the sizes it had raised: this one does, at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<RolloutId>,
+}
+
+impl Charter {
+    /// As it may leave the daemon: the policy's secrets are hidden. Its hash is the same.
+    pub fn shown(&self) -> Charter {
+        Charter { policy: policy::shown(&self.policy), ..self.clone() }
+    }
+
+    /// The hash that belongs to a policy's bytes.
+    pub fn hash(policy: &str) -> String {
+        sum_of_bytes(policy::shown(policy).as_bytes())
+    }
 }
 
 /// Who acts on a rollout. Taken by compare-and-swap with `epoch + 1`.

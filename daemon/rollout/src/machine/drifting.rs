@@ -33,7 +33,9 @@ impl Draft<'_> {
         if self.state.is_done() {
             return Reason::Stale { what: "the target of a rollout that is done".into() };
         }
-        self.state.target_unseen = true;
+        // Only the alert that this raises is withdrawn when the target is seen again, not one that is up for other reasons.
+        self.state.target_unseen |=
+            !self.state.alerts.iter().any(|one| one.kind == AlertKind::NeedsAttention);
         self.needs_attention(Reason::TargetUnseen { why })
     }
 

@@ -40,7 +40,7 @@ impl Scribe {
             actor: None,
             key: "ci 1".into(),
             sequence: None,
-            policy_hash: sum_of_bytes(bytes.as_bytes()),
+            policy_hash: Charter::hash(&bytes),
             policy: bytes,
             announced: Timestamp::from_millis(1_000),
             after: None,

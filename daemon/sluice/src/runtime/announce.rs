@@ -9,7 +9,6 @@ use sluice_rollout::{Event, RolloutId};
 use sluice_traffic::TargetError;
 use sluice_wire::{
     cloudevent::CloudEvent,
-    decisions::sum_of_bytes,
     message::{ANNOUNCED, Announcement, Answer, CDEVENTS},
     policy::{OnNewRelease, Policy},
     record::{Charter, VERSION},
@@ -17,7 +16,7 @@ use sluice_wire::{
 };
 
 use super::{Daemon, clock::now, ended_view, policy_bytes, roll::Entry, rollout};
-use crate::control::ControlError;
+use crate::{control::ControlError, policy_files};
 
 /// How far a sender's clock may be ahead of ours.
 const MOST_AHEAD: Duration = Duration::from_secs(600);
@@ -165,7 +164,7 @@ impl Daemon {
             actor: announcement.actor,
             key: event.key(),
             sequence: None,
-            policy_hash: sum_of_bytes(bytes.as_bytes()),
+            policy_hash: Charter::hash(&bytes),
             policy: bytes,
             announced: now(),
             after: None,
@@ -184,6 +183,12 @@ impl Daemon {
             });
         };
         let policy = Policy::from_json("data.policy", inline).map_err(|faults| faults.to_string())?;
+        let wrong = policy_files::wrong(&policy);
+        if !wrong.is_empty() {
+            let said: Vec<String> =
+                wrong.iter().map(|(field, why)| format!("data.policy: {field}: {why}")).collect();
+            return Err(said.join("; "));
+        }
         let (given, wanted) = ((&policy.metadata.namespace, &policy.metadata.name), (namespace, name));
         if (given.0.as_str(), given.1.as_str()) != wanted {
             return Err(format!(

@@ -9,7 +9,6 @@ use sluice_metrics_adapters::Ask;
 use sluice_rollout::{Event, Fence, RolloutId, State, Weight};
 use sluice_traffic::{Observed, Target, Workloads};
 use sluice_wire::{
-    decisions::sum_of_bytes,
     message::Answer,
     policy::{Policy, PromoteBy},
     record::{Charter, Owner, Saved, VERSION},
@@ -59,7 +58,7 @@ impl Daemon {
             Some(_) | None => None,
         };
         let policy = policy_bytes(&edges.policy);
-        let charter = Charter { policy_hash: sum_of_bytes(policy.as_bytes()), policy, after, ..charter };
+        let charter = Charter { policy_hash: Charter::hash(&policy), policy, after, ..charter };
         let epoch = attempts.epoch.max(observed.fence.map_or(0, |fence: Fence| fence.epoch)) + 1;
         let saved = Saved {
             version: VERSION,

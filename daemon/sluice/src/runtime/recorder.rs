@@ -191,7 +191,7 @@ pub async fn page(ledger: &Ledger, id: &RolloutId, after: u64) -> Result<Option<
         RawValue::from_string(text).map_err(|error| failed(format!("a batch of its record: {error}")))
     };
     let batches = read.into_iter().map(raw).collect::<Result<_, _>>()?;
-    Ok(Some(RecordPage { charter, batches, next }))
+    Ok(Some(RecordPage { charter: charter.shown(), batches, next }))
 }
 
 struct Session {

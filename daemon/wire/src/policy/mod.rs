@@ -11,6 +11,7 @@ mod gates;
 mod metrics;
 mod resolve;
 mod scalars;
+mod shown;
 mod target;
 mod workloads;
 
@@ -25,6 +26,7 @@ pub use fault::{PolicyFault, PolicyFaults};
 pub use gates::{Dates, Day, Freeze, Gate, GateKind, Hours};
 pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
 pub use resolve::MOST_POLICY_BYTES;
+pub use shown::{HIDDEN, shown};
 pub use target::{
     AlbIngress, Haproxy, ObjectName, PlainRoute, Protocol, RuleRoute, ServiceFlip, Services, Target,
     VirtualService, Webhook,

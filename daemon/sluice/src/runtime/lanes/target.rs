@@ -137,7 +137,9 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
             match next {
                 Some(Ok(observed)) => {
                     unseen = None;
-                    look(&edge, observed).await;
+                    if stop.run_until_cancelled(look(&edge, observed)).await.is_none() {
+                        return;
+                    }
                 }
                 // Deleted, or no longer as it is needed: said once, until it is seen again.
                 Some(Err(error)) if !error.retryable() => {
@@ -168,7 +170,12 @@ async fn look(edge: &Edge, observed: Observed) {
     let mut backoff = Backoff::new(SECOND_LOOK, Duration::from_secs(5));
     loop {
         tokio::time::sleep(backoff.next()).await;
-        let Ok(fresh) = edge.target.observe().await else { continue };
+        let fresh = match edge.target.observe().await {
+            Ok(fresh) => fresh,
+            Err(error) if error.retryable() => continue,
+            // Deleted or unfit meanwhile: the watch tells that, too, and nothing can be compared.
+            Err(_) => return,
+        };
         if fresh.canary == wanted() || last == Some(fresh.canary) {
             edge.standing.send_modify(|standing| standing.found(fresh.canary, now()));
             return edge.post.event(Event::TrafficObserved(read(&fresh, true))).await;
