@@ -94,6 +94,11 @@ impl Baseline {
         total(self.pods.values().map(|pod| pod.errors))
     }
 
+    /// What a limit frozen from a history too short to tell of bursts has to allow for.
+    fn least_phi(&self) -> f64 {
+        if self.tells_dispersion() { 1.0 } else { Dispersion::default().phi_without_history() }
+    }
+
     /// Whether it is long enough to say how counts scatter; a shorter one tells traffic and rates alone.
     pub fn tells_dispersion(&self) -> bool {
         self.ms >= LEAST_HISTORY_MS
@@ -269,7 +274,8 @@ impl Plan {
         if let Some(errors) = &self.errors
             && !self.slo.iter().any(|limit| limit.of == SloOf::Errors)
         {
-            let upper = upper_rate(history.errors(), history.dispersion(), LIMIT_DOUBT);
+            let phi = history.dispersion().max(history.least_phi());
+            let upper = upper_rate(history.errors(), phi, LIMIT_DOUBT);
             self.slo.push(frozen_limit(SloOf::Errors, upper, errors.worse_by, errors.weight));
         }
         let slower = |limit: &SloLimit| matches!(limit.of, SloOf::SlowerThan { .. });
@@ -277,8 +283,8 @@ impl Plan {
             && !self.slo.iter().any(slower)
             && let Some(past) = tail(&latency.history, latency.gating.first().copied())
         {
-            let upper =
-                upper_rate(Count::new(past.requests, past.slow), past.dispersion.unwrap_or(1.0), LIMIT_DOUBT);
+            let phi = past.dispersion.unwrap_or(history.least_phi());
+            let upper = upper_rate(Count::new(past.requests, past.slow), phi, LIMIT_DOUBT);
             let of = SloOf::SlowerThan { seconds: past.le };
             self.slo.push(frozen_limit(of, upper, latency.worse_by, latency.weight));
         }

@@ -66,8 +66,9 @@ impl ObjectiveEvidence {
         let Some(le) = self.le else { return };
         let phi = self.phi(plan, latency, le);
         if let Some(count) = slow(window, None, Arm::Canary, le, plan.warmup_ms) {
-            // Beside stable the comparison, with its greater caution, has to agree before anything is aborted.
-            self.ceiling.add(count, phi.pass);
+            // Beside stable the comparison, with its greater caution, has to agree before anything is aborted; alone, the
+            // caution has to be here.
+            self.ceiling.add(count, if stable_beside { phi.pass } else { phi.abort });
         }
         for stratum in strata(window) {
             if let Some(pair) = slow_pair(window, stratum, le, plan.warmup_ms) {
