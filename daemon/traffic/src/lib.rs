@@ -4,6 +4,7 @@
 //! ```text
 //!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  haproxy  webhook
 //!   connect_workloads ──▶ dyn Workloads      workload/{deployment,external}, endpoints
+//!   openshift    a Route's weights for people, and what its endpoints make of them
 //!   Clients      kube and HTTP clients that they share
 //! ```
 //!
