@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use sluice_rollout::RolloutId;
 use sluice_wire::alert::{Alert, AlertStatus};
 
 use crate::{
@@ -69,6 +70,13 @@ impl Dispatcher {
     pub fn restore(&self, firing: &[Alert]) {
         for outlet in &*self.outlets {
             outlet.restore(firing);
+        }
+    }
+
+    /// Somebody else keeps this rollout's alerts from now on: here they are dropped, and nothing is said of them.
+    pub fn forget(&self, rollout: &RolloutId) {
+        for outlet in &*self.outlets {
+            outlet.forget(rollout);
         }
     }
 

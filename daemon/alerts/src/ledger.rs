@@ -128,6 +128,14 @@ impl Ledger {
         }
     }
 
+    /// Drops what is known of a rollout's alerts; whoever waits for word of them is told that none was needed.
+    pub fn forget(&mut self, rollout: &RolloutId) {
+        let keys: Vec<Key> = self.entries.keys().filter(|(of, _)| of == rollout).cloned().collect();
+        for key in keys {
+            self.end(&key, Outcome::Needless);
+        }
+    }
+
     pub fn resolve(&mut self, alert: Alert, waiter: Waiter, now: Instant) {
         let key = key(&alert);
         match self.entries.get_mut(&key) {

@@ -12,6 +12,7 @@ use governor::{
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
 };
+use sluice_rollout::RolloutId;
 use sluice_wire::alert::{Alert, AlertStatus, kind_name};
 use tokio::{
     sync::{Notify, oneshot},
@@ -57,6 +58,10 @@ pub(crate) struct Outlet {
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// A timer that comes so late was not kept from by work.
+const OVERSLEPT: Duration = Duration::from_secs(4);
+const AWAKE_AFTER: Duration = Duration::from_secs(3);
+
 /// What the worker and the callers share.
 struct Desk {
     sink: Arc<dyn Sink>,
@@ -92,6 +97,10 @@ impl Outlet {
             self.desk.ledger().restore(alert.clone(), now);
         }
         self.desk.news.notify_one();
+    }
+
+    pub fn forget(&self, rollout: &RolloutId) {
+        self.desk.ledger().forget(rollout);
     }
 
     /// Says what is unsaid, for as long as `limit`; answers how many alerts are left over.
@@ -166,7 +175,12 @@ impl Desk {
                 biased;
                 () = self.closing.cancelled() => return false,
                 () = self.news.notified() => {}
-                () = until(next) => {}
+                () = until(next) => {
+                    if next.is_some_and(|next| next.elapsed() > OVERSLEPT) {
+                        // This process stood still. Whoever holds the rollouts may find first that they are another's now.
+                        time::sleep(AWAKE_AFTER).await;
+                    }
+                }
             }
         }
     }

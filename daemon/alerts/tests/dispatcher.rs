@@ -428,6 +428,23 @@ async fn after_a_restart_alerts_are_kept_up_not_told_anew_and_resolved_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_says_nothing_of_alerts_that_are_another_daemons_by_then() {
+    let sink = Arc::new(Fake::new("alertmanager").repeating(60));
+    let dispatcher = dispatcher(&[&sink]);
+    unasked(dispatcher.fire(alert("a")));
+    unasked(dispatcher.fire(alert("b")));
+    pass(1).await;
+    // Frozen for ten minutes, in which another took the one rollout over.
+    tokio::time::advance(Duration::from_secs(600)).await;
+    tokio::task::yield_now().await;
+    dispatcher.forget(&alert("a").rollout);
+    pass(10).await;
+    let said: Vec<String> = sink.lines().into_iter().skip(2).collect();
+    assert_eq!(said, ["b firing"], "what is its own is kept up");
+    assert_eq!(dispatcher.stats()[0].firing, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_resolve_that_nobody_here_fired_is_said_for_a_former_process_may_have() {
     let sink = Arc::new(Fake::new("slack"));
     let dispatcher = dispatcher(&[&sink]);

@@ -117,6 +117,9 @@ pub trait Workloads: Send + Sync + std::fmt::Debug {
         fence: Fence,
     ) -> Result<AtStart, TargetError>;
     async fn observe(&self) -> Result<Sizes, TargetError>;
+    /// Raises the fence on everything that is written here, and changes nothing else: what a former owner has under way is
+    /// refused from then on.
+    async fn take_over(&self, fence: Fence) -> Result<(), TargetError>;
     /// At least so many canary pods; an autoscaler's higher number stays.
     async fn raise_canary(&self, at_least: u32, fence: Fence) -> Result<(), TargetError>;
     /// Stable's floor: its autoscaler's minimum, or its replicas.

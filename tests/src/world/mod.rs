@@ -190,6 +190,22 @@ impl World {
         .await
     }
 
+    /// One of several daemons on this shop's NATS, under a name of its own.
+    pub async fn daemon_named(&self, name: &str, policies: Vec<PolicyText>) -> Result<Daemon> {
+        Daemon::start(DaemonOptions {
+            kubeconfig: Some(self.kube.kubeconfig("sluice")),
+            name: name.to_owned(),
+            ..DaemonOptions::nats(&self.nats.url(), policies)
+        })
+        .await
+    }
+
+    /// The usual policy for the objects that [`World::also`] makes under another name.
+    pub fn policy_for(&self, name: &str, spec: Value) -> PolicyText {
+        let text = self.policy_value(spec).to_string().replace("checkout", name);
+        PolicyText::of(&serde_json::from_str(&text).unwrap_or_default())
+    }
+
     /// A daemon whose first step lasts until somebody ends it, and a rollout announced as `v2` that stands there, at 10 %.
     pub async fn standing_at_ten(&self, spec: Value) -> Result<Daemon> {
         let mut long = json!({"steps": [{"weight": 10, "min": "10m", "max": "1h"}, {"weight": 50}]});

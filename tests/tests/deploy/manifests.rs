@@ -34,7 +34,10 @@ fn the_daemons_pod_is_admitted_under_the_restricted_standard() -> Result<()> {
             kube.kubectl_as(Kube::ADMIN, &["apply", "--validate=strict", "--filename=-"], Some(&text(file)?))
                 .await?;
         }
-        kube.wait("sluice", "pod/sluice-0", "condition=Ready", LIMIT).await
+        for pod in ["pod/sluice-0", "pod/sluice-1"] {
+            kube.wait("sluice", pod, "condition=Ready", LIMIT).await?;
+        }
+        Ok(())
     })
 }
 

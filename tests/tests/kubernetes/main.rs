@@ -5,6 +5,7 @@
 
 mod again;
 mod backends;
+mod daemons;
 mod good;
 mod input;
 mod older;

@@ -74,15 +74,20 @@ impl OverBus {
         failed(&self.at, self.limit, error)
     }
 
-    /// Nobody listens just now: an abort is kept on the bus until somebody does. Anything else would come as a surprise
-    /// later.
-    async fn keep(&self, aim: &Aim, action: &str, command: &Command) -> Result<Answer, ClientError> {
+    /// Nobody listens or answers just now: an abort is kept on the bus until somebody does. Anything else would come as a
+    /// surprise later.
+    async fn keep(
+        &self,
+        aim: &Aim,
+        action: &str,
+        command: &Command,
+        why: &str,
+    ) -> Result<Answer, ClientError> {
         let subject = subject::person(OVERRIDE, &self.user, &aim.namespace, &aim.name, action);
         let body = Bytes::from(serde_json::to_vec(command).unwrap_or_default());
         let headers = headers(command.id.clone().unwrap_or_else(fresh_id));
         self.doors.publish_event(&subject, &headers, body).await.map_err(|error| self.failed(&error))?;
-        let message =
-            "no daemon runs just now; the command is kept on the bus and takes effect as soon as one does";
+        let message = format!("{why}; the command is kept on the bus and takes effect as soon as one does");
         Ok(Answer { accepted: true, ..Answer::refused(message) })
     }
 
@@ -136,7 +141,13 @@ impl Way for OverBus {
         match self.ask(aim, action, command).await {
             Ok(body) => serde_json::from_slice(&body)
                 .map_err(|error| ClientError::Strange { at: self.at.clone(), why: error.to_string() }),
-            Err(BusError::NoResponders { .. }) if action == "abort" => self.keep(aim, action, command).await,
+            Err(BusError::NoResponders { .. }) if action == "abort" => {
+                self.keep(aim, action, command, "no daemon runs just now").await
+            }
+            // Its daemon may have died a moment ago. If it has aborted all the same, the repeat is known by its id.
+            Err(BusError::Timeout(_)) if action == "abort" => {
+                self.keep(aim, action, command, "no daemon answers just now").await
+            }
             Err(error) => Err(self.failed(&error)),
         }
     }

@@ -11,11 +11,11 @@ use sluice_wire::{
     cloudevent::CloudEvent,
     message::{ANNOUNCED, Announcement, Answer, CDEVENTS},
     policy::{OnNewRelease, Policy},
-    record::{Charter, VERSION},
+    record::{Charter, Saved, VERSION},
     view::RolloutView,
 };
 
-use super::{Daemon, clock::now, ended_view, policy_bytes, roll::Entry, rollout};
+use super::{Daemon, clock::now, company::nudge, ended_view, policy_bytes, roll::Entry, rollout};
 use crate::{control::ControlError, policy_files};
 
 /// How far a sender's clock may be ahead of ours.
@@ -82,11 +82,27 @@ impl Daemon {
             )));
         }
         match self.rollouts.get(namespace, name) {
-            Some(Entry::Running(handle)) if handle.view.borrow().outcome.is_none() => {
-                self.while_running(&handle, charter).await
+            Some(Entry::Running(handle))
+                if handle.view.borrow().outcome.is_none() && !handle.post.is_closed() =>
+            {
+                self.while_running(&handle.id, Some(&handle), charter).await
             }
-            Some(Entry::Running(_) | Entry::Ended(_)) | None => self.begin(charter).await,
+            Some(Entry::Running(_) | Entry::Ended(_)) | None => {
+                match self.latest_saved(namespace, name).await? {
+                    Some(saved) if !saved.state.is_done() => self.not_in_hand_here(&saved, charter).await,
+                    Some(_) | None => self.begin(charter).await,
+                }
+            }
         }
+    }
+
+    /// One runs, but not here: it is another daemon's, or could not be taken up yet.
+    async fn not_in_hand_here(&self, running: &Saved, charter: Charter) -> Result<Answer, StartError> {
+        let id = &running.state.id;
+        if self.parts.alone || running.owner.daemon == self.parts.daemon {
+            return Err(StartError::Passing(format!("{id} runs and could not be taken up yet")));
+        }
+        self.while_running(id, None, charter).await
     }
 
     /// The same message again gets the first answer; the same attempt from another message is refused.
@@ -100,7 +116,7 @@ impl Daemon {
         match self.parts.ledger.load(&known.id).await? {
             // Saved, but an error came before it had an owner.
             Some((saved, _)) if !saved.state.is_done() && !self.is_in_hand(&known.id) => {
-                self.take_up_one(&known.id).await?;
+                self.take_up_in_turn(&known.id).await?;
                 Ok(started(&known.id))
             }
             Some(_) => Ok(started(&known.id)),
@@ -109,16 +125,30 @@ impl Daemon {
         }
     }
 
-    fn is_in_hand(&self, id: &RolloutId) -> bool {
+    /// Whether a rollout of this policy has its owner in this process.
+    pub(super) fn is_running_here(&self, namespace: &str, name: &str) -> bool {
+        match self.rollouts.get(namespace, name) {
+            Some(Entry::Running(handle)) => !handle.post.is_closed(),
+            Some(Entry::Ended(_)) | None => false,
+        }
+    }
+
+    pub(super) fn is_in_hand(&self, id: &RolloutId) -> bool {
         match self.rollouts.get(id.namespace(), id.name()) {
             Some(Entry::Running(handle)) => handle.id == *id && !handle.post.is_closed(),
             Some(Entry::Ended(_)) | None => false,
         }
     }
 
-    async fn while_running(&self, handle: &rollout::Handle, charter: Charter) -> Result<Answer, StartError> {
+    /// `handle`: where it runs here. Its owner elsewhere is told that something waits.
+    async fn while_running(
+        &self,
+        running: &RolloutId,
+        handle: Option<&rollout::Handle>,
+        charter: Charter,
+    ) -> Result<Answer, StartError> {
         let policy: Policy = parse(&charter)?;
-        let (running, on_new_release) = (&handle.id, policy.spec.on_new_release);
+        let on_new_release = policy.spec.on_new_release;
         if on_new_release != OnNewRelease::Refuse {
             // What could never begin puts nothing back.
             self.edges(policy, &charter.id).await?;
@@ -134,7 +164,10 @@ impl Daemon {
             OnNewRelease::Supersede => {
                 self.keep_waiting(&charter).await?;
                 let by = charter.release.clone().unwrap_or_else(|| charter.id.attempt().to_owned());
-                handle.post.urgent(Event::Superseded { by }).await;
+                match handle {
+                    Some(handle) => handle.post.urgent(Event::Superseded { by }).await,
+                    None => self.nudge_later(running, nudge::WAITING),
+                }
                 Ok(waits(&charter, format!("{running} is put back, then {} begins", charter.id)))
             }
         }

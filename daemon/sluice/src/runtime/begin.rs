@@ -18,6 +18,7 @@ use super::{
     Daemon,
     announce::{StartError, parse, started},
     clock::now,
+    company::nudge,
     policy_bytes,
     roll::{Entry, MOST_RUNNING},
     rollout,
@@ -60,19 +61,26 @@ impl Daemon {
         let policy = policy_bytes(&edges.policy);
         let charter = Charter { policy_hash: Charter::hash(&policy), policy, after, ..charter };
         let epoch = attempts.epoch.max(observed.fence.map_or(0, |fence: Fence| fence.epoch)) + 1;
+        let daemon = self.company.chosen(charter.id.namespace(), charter.id.name());
+        let here = self.parts.alone || daemon == self.parts.daemon;
         let saved = Saved {
             version: VERSION,
-            owner: self.owner(epoch),
+            owner: if here { self.owner(epoch) } else { Owner { daemon, incarnation: String::new(), epoch } },
             state: State::new(charter.id.clone(), epoch, now()),
             untold: Vec::new(),
         };
         ledger.create_charter(&charter).await?;
-        ledger.open(&charter.id).await?;
+        ledger.open(&charter.id, &saved.owner.daemon).await?;
         let revision = ledger.save(&saved, 0).await?;
         ledger.make_current(&charter.id, epoch).await?;
         let id = charter.id.clone();
-        let standing = Standing::found_at_start(Some(observed.canary), None, now());
-        self.own(charter, edges, (saved, revision), standing, Event::Requested);
+        if here {
+            let standing = Standing::found_at_start(Some(observed.canary), None, now());
+            self.own(charter, edges, (saved, revision), standing, Event::Requested);
+        } else {
+            tracing::info!(rollout = %id, daemon = saved.owner.daemon, "begun for the daemon whose it should be");
+            self.nudge_later(&id, nudge::TAKE_UP);
+        }
         self.forget_waiting(&id).await?;
         Ok(started(&id))
     }
@@ -85,7 +93,7 @@ impl Daemon {
 
     /// The drain and the scale-down of the attempt before would hit the new one's pods: they are given up. What it has
     /// to tell, it still tells.
-    async fn stop_aftermath(&self, by: &RolloutId) {
+    pub(super) async fn stop_aftermath(&self, by: &RolloutId) {
         if let Some(Entry::Running(former)) = self.rollouts.get(by.namespace(), by.name())
             && former.view.borrow().outcome.is_some()
         {

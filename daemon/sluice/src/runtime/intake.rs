@@ -15,7 +15,7 @@ use sluice_wire::{
     view::RolloutView,
 };
 
-use super::{Daemon, announce::answer_bytes};
+use super::{Daemon, announce::answer_bytes, company::nudge, whose::Part};
 use crate::control::Control;
 
 /// An announcement that cannot begin just now comes again after this.
@@ -24,6 +24,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 const MOST_LISTED: usize = 500;
 /// A person is answered within this, or told that it takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// What another daemon acts on is looked at again after this, until it has been answered.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 /// A repeat is looked for no longer than this.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -60,6 +62,12 @@ async fn take(daemon: Arc<Daemon>, feed: Feed, delivery: Delivery) {
         Taken::Dead(reason) => {
             bury(&daemon, &delivery, &reason).await;
         }
+        Taken::Anothers => acknowledge(&delivery).await,
+        Taken::Kept => {
+            if let Err(error) = delivery.ack.again(LOOK_AGAIN).await {
+                tracing::debug!(%error, "could not be given back; it comes again by itself");
+            }
+        }
         Taken::Later(why) => {
             tracing::warn!(subject = delivery.subject, why, "not now; it comes again");
             if let Err(error) = delivery.ack.again(AGAIN).await {
@@ -74,6 +82,10 @@ enum Taken {
     Answered(Bytes),
     Dead(String),
     Later(String),
+    /// Another daemon acts on it; it comes again until it has been answered.
+    Kept,
+    /// Another daemon acts on it, or has.
+    Anothers,
 }
 
 async fn announce(daemon: &Daemon, delivery: &Delivery) -> Taken {
@@ -99,6 +111,10 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Ok(Subject::Event { .. }) => return Taken::Dead("an event on the overrides' subject".into()),
         Err(error) => return Taken::Dead(error.to_string()),
     };
+    if delivery.sequence.is_none() && nudge::is_one(&action) {
+        let done = daemon.nudged(&namespace, &name, &action).await;
+        return if done { Taken::Answered(Bytes::from_static(b"{}")) } else { Taken::Anothers };
+    }
     if let Some(read_only) = look_up(daemon, &namespace, &name, &action, &delivery.body).await {
         return Taken::Answered(read_only);
     }
@@ -109,11 +125,21 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
     if let Err(error) = command.action(&action) {
         return Taken::Dead(error.to_string());
     }
-    if let Some(first) = first_answer(daemon, &action, delivery).await {
+    match daemon.part_in(&namespace, &name, delivery).await {
+        Part::Act => {}
+        Part::Keep => return Taken::Kept,
+        Part::LetGo => return Taken::Anothers,
+        Part::StandIn(answer) => return Taken::Answered(answer),
+    }
+    let everybody = namespace == subject::ALL || name == subject::ALL;
+    let to_all = everybody && delivery.sequence.is_some() && !daemon.is_one_of_one();
+    let first = if to_all { None } else { first_answer(daemon, &action, delivery).await };
+    if let Some(first) = first {
         return Taken::Answered(first);
     }
     let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command, sent(delivery));
     match tokio::time::timeout(ANSWER_WITHIN, obeyed).await {
+        Ok(answer) if to_all => obeyed_by_all(daemon, delivery, answer_bytes(&answer)).await,
         Ok(answer) => Taken::Answered(answer_bytes(&answer)),
         // Stored: it comes again, and its key makes the repeat harmless.
         Err(_) if delivery.sequence.is_some() => Taken::Later("the store does not answer".into()),
@@ -123,6 +149,15 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
     }
 }
 
+/// Every daemon carries it out for its own rollouts, and one of them answers, once. It comes again until the rollouts of a
+/// daemon that had just died have heard of it too; those that have know it by its key.
+async fn obeyed_by_all(daemon: &Daemon, delivery: &Delivery, body: Bytes) -> Taken {
+    if daemon.answers_for_all() && answered_before(daemon, delivery).await.is_none() {
+        answer(delivery, body).await;
+    }
+    if daemon.has_reached_all(delivery.at).await { Taken::Anothers } else { Taken::Kept }
+}
+
 /// The answer that a stored message has got before. The rollout's own record knows the latest answers only; the bucket
 /// keeps them for a day. A first delivery of an abort does not wait for it: an abort that is repeated does no harm.
 async fn first_answer(daemon: &Daemon, action: &str, delivery: &Delivery) -> Option<Bytes> {
@@ -130,6 +165,11 @@ async fn first_answer(daemon: &Daemon, action: &str, delivery: &Delivery) -> Opt
     if action == "abort" && delivery.attempt <= 1 {
         return None;
     }
+    answered_before(daemon, delivery).await
+}
+
+/// What the answers bucket has for a stored message.
+pub async fn answered_before(daemon: &Daemon, delivery: &Delivery) -> Option<Bytes> {
     let user = delivery.subject.split('.').nth(2)?;
     let asked = daemon.parts.doors.answer(user, &delivery.message_id);
     match tokio::time::timeout(FIRST_ANSWER_WITHIN, asked).await {
@@ -193,7 +233,7 @@ async fn look_up(daemon: &Daemon, namespace: &str, name: &str, action: &str, bod
                 .collect();
             answer_bytes(&matching)
         }
-        "status" => match daemon.rollout(namespace, name, attempt).await {
+        "status" => match daemon.rollout_once_left(namespace, name, attempt).await {
             Ok(view) => answer_bytes(&view),
             Err(error) => answer_bytes(&Answer::refused(error.to_string())),
         },

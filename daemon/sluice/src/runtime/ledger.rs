@@ -2,15 +2,16 @@
 //!
 //! | key | holds | saved |
 //! | --- | --- | --- |
-//! | `charter.<ns>.<name>.<attempt>` | what does not change: request, policy | once |
-//! | `state.<ns>.<name>.<attempt>` | owner and state | at every transition, by compare-and-swap |
-//! | `evidence.<ns>.<name>.<attempt>` | plan, evidence, cursor | when the verdict changes, and at most once a minute |
-//! | `current.<ns>.<name>` | the policy's latest attempts | at each start |
-//! | `pending.<ns>.<name>` | the announcement that waits for its turn | until it begins |
-//! | `target.<object>` | which rollout holds this target | until it is settled |
-//! | `record.<ns>.<name>.<attempt>` | batches of the decision record: no key, but a record of the store's | as they come |
-//! | `nonces.<ns>.<name>` | signed commands of the last minutes, and their answers | before and after each |
-//! | `open.<ns>.<name>.<attempt>` | nothing: the rollout has not settled | until it is settled |
+//! | `charter/<ns>/<name>/<attempt>` | what does not change: request, policy | once |
+//! | `state/<ns>/<name>/<attempt>` | owner and state | at every transition, by compare-and-swap |
+//! | `evidence/<ns>/<name>/<attempt>` | plan, evidence, cursor | when the verdict changes, and at most once a minute |
+//! | `current/<ns>/<name>` | the policy's latest attempts | at each start |
+//! | `pending/<ns>/<name>` | the announcement that waits for its turn | until it begins |
+//! | `daemon/<daemon>` | the beat of a daemon | every two seconds |
+//! | `target/<object>` | which rollout holds this target | until it is settled |
+//! | `record/<ns>/<name>/<attempt>` | batches of the decision record: no key, but a record of the store's | as they come |
+//! | `nonces/<ns>/<name>` | signed commands of the last minutes, and their answers | before and after each |
+//! | `open/<ns>/<name>/<attempt>` | whose it was last: the rollout has not settled | until it is settled |
 
 use std::sync::Arc;
 
@@ -23,10 +24,12 @@ use sluice_wire::{
     subject::escape,
 };
 
-use super::authority::Nonces;
+use super::{authority::Nonces, fellows::Beat};
 
 /// How many attempts of a policy are remembered; older ones are deleted.
 const MOST_ATTEMPTS: usize = 20;
+/// A policy's attempts are changed by few daemons at once.
+const AMENDMENTS: usize = 10;
 /// More lines of history than a record keeps as not written yet.
 const MOST_LATEST: usize = 64;
 
@@ -45,6 +48,13 @@ pub struct Attempts {
     /// The newest announcement that was taken, by its place in the bus' stream.
     #[serde(default)]
     pub sequence: u64,
+}
+
+/// A rollout that has not settled, and whose it was when that was last noted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    pub rollout: RolloutId,
+    pub daemon: String,
 }
 
 /// An announcement that waits until the running rollout has ended.
@@ -85,8 +95,9 @@ impl Ledger {
         self.overwrite(&key("evidence", id), evidence).await
     }
 
-    pub async fn open(&self, id: &RolloutId) -> Result<(), StoreError> {
-        self.create(&key("open", id), id).await.map(|_| ())
+    /// Notes that it runs, and whose it is now. The record alone decides that; here it can be seen without reading each.
+    pub async fn open(&self, id: &RolloutId, daemon: &str) -> Result<(), StoreError> {
+        self.overwrite(&key("open", id), &Open { rollout: id.clone(), daemon: daemon.to_owned() }).await
     }
 
     /// Everything that only a running rollout needs is let go. The target's key stays: whoever holds it next sees that
@@ -97,14 +108,33 @@ impl Ledger {
     }
 
     /// Rollouts that have not settled.
-    pub async fn unsettled(&self) -> Result<Vec<RolloutId>, StoreError> {
-        let mut ids = Vec::new();
-        for key in self.store.keys("open.").await? {
-            if let Some((id, _)) = self.read(&key).await? {
-                ids.push(id);
+    pub async fn open_rollouts(&self) -> Result<Vec<Open>, StoreError> {
+        self.all("open/").await.map(|open| open.into_iter().map(|(open, _)| open).collect())
+    }
+
+    /// Writes a daemon's beat over the one at `expected`; a conflict means that another of its name has beaten.
+    pub async fn beat(&self, beat: &Beat, expected: StoreRevision) -> Result<StoreRevision, StoreError> {
+        self.store.put(&beat_key(&beat.daemon), json(beat)?, expected).await
+    }
+
+    pub async fn beat_of(&self, daemon: &str) -> Result<Option<(Beat, StoreRevision)>, StoreError> {
+        self.read(&beat_key(daemon)).await
+    }
+
+    pub async fn beats(&self) -> Result<Vec<(Beat, StoreRevision)>, StoreError> {
+        self.all("daemon/").await
+    }
+
+    /// Everything below a prefix; what cannot be read is left out, and said.
+    async fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(T, StoreRevision)>, StoreError> {
+        let mut all = Vec::new();
+        for entry in self.store.scan(prefix).await? {
+            match serde_json::from_slice(&entry.value) {
+                Ok(value) => all.push((value, entry.revision)),
+                Err(error) => tracing::error!(key = entry.key, %error, "cannot be read and is left alone"),
             }
         }
-        Ok(ids)
+        Ok(all)
     }
 
     pub async fn attempts(&self, namespace: &str, name: &str) -> Result<Attempts, StoreError> {
@@ -114,7 +144,7 @@ impl Ledger {
     /// The latest attempt of every policy.
     pub async fn latest(&self) -> Result<Vec<RolloutId>, StoreError> {
         let mut latest = Vec::new();
-        for key in self.store.keys("current.").await? {
+        for key in self.store.keys("current/").await? {
             if let Some((attempts, _)) = self.read::<Attempts>(&key).await? {
                 latest.extend(attempts.ids.last().cloned());
             }
@@ -124,48 +154,65 @@ impl Ledger {
 
     /// Notes that this announcement was taken; `false` if a newer one was before.
     pub async fn take_sequence(&self, charter: &Charter) -> Result<bool, StoreError> {
-        let (namespace, name) = (charter.id.namespace(), charter.id.name());
-        let mut attempts = self.attempts(namespace, name).await?;
-        match charter.sequence {
-            Some(sequence) if sequence < attempts.sequence => Ok(false),
-            Some(sequence) if sequence > attempts.sequence => {
-                attempts.sequence = sequence;
-                self.overwrite(&current_key(namespace, name), &attempts).await.map(|()| true)
-            }
-            Some(_) | None => Ok(true),
-        }
+        let Some(sequence) = charter.sequence else { return Ok(true) };
+        let take = |attempts: &mut Attempts| attempts.sequence = attempts.sequence.max(sequence);
+        Ok(self.amend(&charter.id, take).await?.sequence == sequence)
     }
 
     /// Makes `id` the current attempt, with its epoch; what is older than the last twenty is deleted.
     pub async fn make_current(&self, id: &RolloutId, epoch: u64) -> Result<(), StoreError> {
-        let mut attempts = self.attempts(id.namespace(), id.name()).await?;
-        attempts.epoch = attempts.epoch.max(epoch);
-        if !attempts.ids.contains(id) {
-            attempts.ids.push(id.clone());
-        }
-        self.forget_oldest(&mut attempts).await?;
-        self.overwrite(&current_key(id.namespace(), id.name()), &attempts).await
+        let make = |attempts: &mut Attempts| {
+            attempts.epoch = attempts.epoch.max(epoch);
+            if !attempts.ids.contains(id) {
+                attempts.ids.push(id.clone());
+            }
+        };
+        self.amend(id, make).await.map(drop)
     }
 
     /// A release that waited in vain is known, and the running one stays the latest.
     pub async fn remember_passed_over(&self, id: &RolloutId) -> Result<(), StoreError> {
-        let mut attempts = self.attempts(id.namespace(), id.name()).await?;
-        if !attempts.ids.contains(id) {
-            let before_the_latest = attempts.ids.len().saturating_sub(1);
-            attempts.ids.insert(before_the_latest, id.clone());
-            self.forget_oldest(&mut attempts).await?;
-            self.overwrite(&current_key(id.namespace(), id.name()), &attempts).await?;
-        }
-        Ok(())
+        let remember = |attempts: &mut Attempts| {
+            if !attempts.ids.contains(id) {
+                let before_the_latest = attempts.ids.len().saturating_sub(1);
+                attempts.ids.insert(before_the_latest, id.clone());
+            }
+        };
+        self.amend(id, remember).await.map(drop)
     }
 
-    async fn forget_oldest(&self, attempts: &mut Attempts) -> Result<(), StoreError> {
-        while attempts.ids.len() > MOST_ATTEMPTS {
-            let old = attempts.ids.remove(0);
-            self.store.delete(&key("charter", &old)).await?;
-            self.store.delete(&key("state", &old)).await?;
+    /// Changes a policy's attempts, anew if another daemon has done so meanwhile. Answers how they stand then.
+    async fn amend(&self, id: &RolloutId, change: impl Fn(&mut Attempts)) -> Result<Attempts, StoreError> {
+        let key = current_key(id.namespace(), id.name());
+        for _ in 0..AMENDMENTS {
+            let (before, revision) = self.read::<Attempts>(&key).await?.unwrap_or_default();
+            let mut attempts = before.clone();
+            change(&mut attempts);
+            let passed = attempts.ids.len().saturating_sub(MOST_ATTEMPTS);
+            let passed: Vec<RolloutId> = attempts.ids.drain(..passed).collect();
+            if attempts == before {
+                return Ok(attempts);
+            }
+            match self.store.put(&key, json(&attempts)?, revision).await {
+                Ok(_) => {
+                    for old in passed {
+                        self.store.delete(&self::key("charter", &old)).await?;
+                        self.store.delete(&self::key("state", &old)).await?;
+                    }
+                    return Ok(attempts);
+                }
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        Err(StoreError::Conflict { key })
+    }
+
+    /// Every announcement that waits.
+    pub async fn all_pending(&self) -> Result<Vec<Charter>, StoreError> {
+        self.all("pending/")
+            .await
+            .map(|all| all.into_iter().map(|(pending, _): (Pending, _)| pending.charter).collect())
     }
 
     pub async fn pending(&self, namespace: &str, name: &str) -> Result<Option<Pending>, StoreError> {
@@ -205,7 +252,7 @@ impl Ledger {
         (namespace, name): (&str, &str),
         change: impl Fn(&mut Nonces) -> T,
     ) -> Result<T, StoreError> {
-        let key = format!("nonces.{}.{}", escape(namespace), escape(name));
+        let key = format!("nonces/{}/{}", escape(namespace), escape(name));
         for _ in 0..5 {
             let (before, revision) = self.read::<Nonces>(&key).await?.unwrap_or_default();
             let mut after = before.clone();
@@ -306,19 +353,23 @@ fn json<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
 }
 
 fn key(kind: &str, id: &RolloutId) -> String {
-    format!("{kind}.{}.{}.{}", escape(id.namespace()), escape(id.name()), escape(id.attempt()))
+    format!("{kind}/{}/{}/{}", escape(id.namespace()), escape(id.name()), escape(id.attempt()))
 }
 
 fn current_key(namespace: &str, name: &str) -> String {
-    format!("current.{}.{}", escape(namespace), escape(name))
+    format!("current/{}/{}", escape(namespace), escape(name))
 }
 
 fn pending_key(namespace: &str, name: &str) -> String {
-    format!("pending.{}.{}", escape(namespace), escape(name))
+    format!("pending/{}/{}", escape(namespace), escape(name))
+}
+
+fn beat_key(daemon: &str) -> String {
+    format!("daemon/{}", escape(daemon))
 }
 
 fn target_key(target: &str) -> String {
-    format!("target.{}", escape(target))
+    format!("target/{}", escape(target))
 }
 
 fn history_log(id: &RolloutId) -> String {

@@ -7,7 +7,10 @@ mod backoff;
 mod begin;
 pub mod clock;
 mod command;
+mod company;
 mod edge;
+mod elsewhere;
+mod fellows;
 mod gates;
 mod gauges;
 mod historian;
@@ -28,6 +31,7 @@ mod standing;
 mod taking_up;
 mod views;
 mod waiting;
+mod whose;
 
 use std::{
     collections::BTreeMap,
@@ -53,11 +57,11 @@ use sluice_wire::{
     record::HistoryLine,
     view::RolloutView,
 };
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    authority::Authority, historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, parts::Parts,
+    authority::Authority, company::Company, historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, parts::Parts,
     policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle,
 };
 use crate::control::{Control, ControlError};
@@ -72,8 +76,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const ALERTS_WITHIN: Duration = Duration::from_secs(2);
 /// Decision records that wait are still written within this.
 const RECORDS_WITHIN: Duration = Duration::from_secs(1);
-/// A clean stop ends within this.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// Requests of other daemons' rollouts that are waited for at once; of more this daemon says nothing.
+const MOST_STANDING_IN: usize = 64;
+/// A clean stop ends within this…
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+/// …and then the others are told.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a daemon is made of.
 #[derive(Debug)]
@@ -115,7 +123,13 @@ pub struct Daemon {
     /// Rollouts of an earlier start that could not be taken up yet.
     left: Mutex<Vec<RolloutId>>,
     changes: broadcast::Sender<RolloutView>,
+    /// The other daemons on this bus.
+    company: Company,
     stop: CancellationToken,
+    /// How many questions to other daemons are waited for at once.
+    standing_in: Semaphore,
+    /// Another daemon has this one's name.
+    displaced: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -148,6 +162,7 @@ impl Daemon {
         };
         let (changes, _) = broadcast::channel(CHANGES);
         let parts_meters = parts.meters.clone();
+        let company = Company::new(&parts.daemon);
         let daemon = Arc::new(Daemon {
             parts,
             book: PolicyBook::new(setup.policies),
@@ -156,20 +171,32 @@ impl Daemon {
             starting: Mutex::default(),
             left: Mutex::default(),
             changes,
+            company,
+            standing_in: Semaphore::new(MOST_STANDING_IN),
             stop: CancellationToken::new(),
+            displaced: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
         daemon.book.reload()?;
         daemon.parts.meters.policy_faults(daemon.book.faults().len());
+        if !daemon.parts.alone {
+            daemon.appear().await?;
+        }
         daemon.take_up().await?;
         intake::start(&daemon).await?;
+        if !daemon.parts.alone {
+            daemon.tasks.spawn(company::beat_on(daemon.clone()));
+            daemon.tasks.spawn(company::look_on(daemon.clone()));
+            daemon.tasks.spawn(company::take_over(daemon.clone()));
+            daemon.tasks.spawn(elsewhere::follow(daemon.clone()));
+        }
         daemon.tasks.spawn(watch_policies(daemon.clone()));
         daemon.tasks.spawn(begin_what_waits(daemon.clone()));
         Ok(daemon)
     }
 
     /// Stops taking work, lets what is being written end, and returns within five seconds. Rollouts stay where they are
-    /// and are taken up by the next start.
+    /// and are taken up by another daemon at once, or by the next start.
     pub async fn shutdown(&self) {
         self.stop.cancel();
         let handles: Vec<Handle> = self.rollouts.running();
@@ -187,9 +214,19 @@ impl Daemon {
         };
         if tokio::time::timeout(STOP_WITHIN, ended).await.is_err() {
             tracing::warn!(
-                "not everything ended within {STOP_WITHIN:?}; what is outstanding runs again at the next start"
+                "not everything ended within {STOP_WITHIN:?}; what is outstanding runs again at its next owner"
             );
         }
+        if tokio::time::timeout(LEAVE_WITHIN, self.leave()).await.is_err() {
+            tracing::warn!(
+                "the store does not answer: the other daemons notice within seconds that this one is gone"
+            );
+        }
+    }
+
+    /// Ends when another daemon of this name has started: this one does nothing any more and has to stop.
+    pub async fn displaced(&self) {
+        self.displaced.cancelled().await;
     }
 
     /// One announcement of a policy after the other.
@@ -237,7 +274,7 @@ async fn begin_what_waits(daemon: Arc<Daemon>) {
 #[async_trait]
 impl Control for Daemon {
     async fn rollouts(&self) -> Vec<RolloutView> {
-        let mut views = self.rollouts.views();
+        let mut views = self.views_of_all().await;
         views.sort_by_key(|view| std::cmp::Reverse(view.started));
         views
     }
@@ -249,14 +286,21 @@ impl Control for Daemon {
         attempt: Option<&str>,
     ) -> Result<RolloutView, ControlError> {
         let unknown = || ControlError::Unknown(written(namespace, name, attempt));
-        if let Some(entry) = self.rollouts.get(namespace, name) {
+        let here = self.is_one_of_one() || self.is_running_here(namespace, name);
+        if let Some(entry) = self.rollouts.get(namespace, name).filter(|_| here) {
             let view = entry.view();
             if attempt.is_none_or(|attempt| attempt == view.rollout.attempt()) {
                 return Ok(view);
             }
         }
         let id = self.find(namespace, name, attempt).await?.ok_or_else(unknown)?;
-        self.view_of(&id).await?.ok_or_else(unknown)
+        let view = self.view_of(&id).await?.ok_or_else(unknown)?;
+        // Its owner is another daemon: what happened last stands in its history.
+        let last = match view.outcome {
+            None => self.parts.ledger.history(&id, 1).await.unwrap_or_default().pop(),
+            Some(_) => None,
+        };
+        Ok(last.map(|line| RolloutView { reason: line.reason, ..view.clone() }).unwrap_or(view))
     }
 
     async fn history(
@@ -291,7 +335,7 @@ impl Control for Daemon {
         key: String,
         command: Command,
     ) -> Answer {
-        self.obey(user, namespace, name, action, &key, command, None).await
+        self.obey_or_pass_on(user, namespace, name, action, key, command).await
     }
 
     async fn announce(&self, namespace: &str, name: &str, event: CloudEvent) -> Answer {

@@ -15,6 +15,8 @@ pub enum Letter {
         command: Override,
         reply: oneshot::Sender<Answer>,
     },
+    /// This daemon stood still for long: the record says whose the rollout is now.
+    Doubted,
     /// The target refused us: this fence stands there.
     Fenced {
         found: Fence,

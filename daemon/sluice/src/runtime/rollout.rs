@@ -221,9 +221,9 @@ impl Owner {
         store_again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if let Some(letter) = next.take()
-                && let Err(Leave::Disowned(why)) = self.order(letter).await
+                && let Err(leave) = self.order(letter).await
             {
-                tracing::warn!(rollout = %self.id, why, "no longer ours: nothing more is done here");
+                self.disowned(leave);
                 break;
             }
             if self.saved.state.is_settled() && !self.unsaved && self.deferred.is_empty() {
@@ -237,8 +237,8 @@ impl Owner {
                 () = stop.cancelled() => break,
                 letter = inbox.urgent.recv() => letter,
                 _ = store_again.tick(), if waits => {
-                    if let Err(Leave::Disowned(why)) = self.catch_up().await {
-                        tracing::warn!(rollout = %self.id, why, "no longer ours: nothing more is done here");
+                    if let Err(leave) = self.catch_up().await {
+                        self.disowned(leave);
                         break;
                     }
                     None
@@ -251,11 +251,18 @@ impl Owner {
         stop.cancel();
     }
 
+    /// Its alerts are the new owner's, too: here they are no longer kept up.
+    fn disowned(&self, Leave::Disowned(why): Leave) {
+        tracing::warn!(rollout = %self.id, why, "no longer ours: nothing more is done here");
+        self.edge.alerts.forget(&self.id);
+    }
+
     /// The one order.
     async fn order(&mut self, letter: Letter) -> Result<(), Leave> {
         let (event, reply) = match letter {
             Letter::Event(event) => (event, None),
             Letter::Command { command, reply } => (Event::Override(command), Some(reply)),
+            Letter::Doubted => return self.doubt().await,
             Letter::Fenced { found } => match self.reread(found).await? {
                 Some(again) => (again, None),
                 None => return Ok(()),
@@ -466,6 +473,19 @@ impl Owner {
             self.view.send_replace(view.clone());
             // Nobody may be listening.
             let _ = self.changes.send(view);
+        }
+    }
+
+    /// Anything may have happened meanwhile. Where the store is away too, the next save finds out.
+    async fn doubt(&mut self) -> Result<(), Leave> {
+        match self.parts.ledger.load(&self.id).await {
+            Ok(Some((saved, _))) if saved.owner == self.saved.owner => Ok(()),
+            Ok(Some((saved, _))) => Err(Leave::Disowned(format!("{} owns it", saved.owner.daemon))),
+            Ok(None) => Err(Leave::Disowned("its record is gone".into())),
+            Err(error) => {
+                tracing::warn!(rollout = %self.id, %error, "whose it is cannot be read just now");
+                Ok(())
+            }
         }
     }
 

@@ -3,20 +3,23 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use futures::StreamExt;
-use sluice_rollout::{Effect, Event, RolloutId, State};
+use sluice_bus::StoreError;
+use sluice_rollout::{Effect, Event, Fence, RolloutId, State};
 use sluice_traffic::Observed;
 use sluice_wire::record::Saved;
 
 use super::{
     Daemon,
     announce::{StartError, parse},
+    begin::Edges,
     clock::now,
+    ledger::Open,
     roll::Entry,
     standing::Standing,
 };
 
 /// So many are taken up side by side after a start.
-const TAKE_UP_AT_ONCE: usize = 64;
+pub const TAKE_UP_AT_ONCE: usize = 64;
 
 impl Daemon {
     /// Takes up what an earlier start of this daemon left, and knows again how the others ended.
@@ -26,8 +29,9 @@ impl Daemon {
                 self.rollouts.enter(id.namespace(), id.name(), Entry::Ended(Box::new(view)));
             }
         }
-        let unsettled = self.parts.ledger.unsettled().await?;
-        self.take_up_each(unsettled).await;
+        let open = self.parts.ledger.open_rollouts().await?;
+        let own = |open: &Open| self.parts.alone || open.daemon == self.parts.daemon;
+        self.take_up_each(open.into_iter().filter(own).map(|open| open.rollout).collect()).await;
         Ok(())
     }
 
@@ -35,7 +39,8 @@ impl Daemon {
     pub(super) async fn take_up_each(&self, ids: Vec<RolloutId>) {
         let each = ids.into_iter().map(|id| async move {
             match self.take_up_one(&id).await {
-                Ok(()) => tracing::info!(rollout = %id, "taken up"),
+                Ok(true) => tracing::info!(rollout = %id, "taken up"),
+                Ok(false) => {}
                 Err(error) => {
                     tracing::error!(rollout = %id, %error, "cannot be taken up yet; its traffic stays as it is; tried again soon");
                     self.left().push(id);
@@ -49,12 +54,26 @@ impl Daemon {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn take_up_one(&self, id: &RolloutId) -> Result<(), StartError> {
+    /// `false`: it is another daemon's, or in hand already.
+    pub(super) async fn take_up_one(&self, id: &RolloutId) -> Result<bool, StartError> {
+        let turn = self.turn(id.namespace(), id.name());
+        let _one_at_a_time = turn.lock().await;
+        self.take_up_in_turn(id).await
+    }
+
+    /// By compare-and-swap on the record, under a higher epoch: of several daemons one gets it, and what a former owner
+    /// still saves or writes is refused.
+    pub(super) async fn take_up_in_turn(&self, id: &RolloutId) -> Result<bool, StartError> {
+        if self.is_in_hand(id) {
+            return Ok(false);
+        }
         let gone = || StartError::Refused("its record is gone".into());
         let charter = self.parts.ledger.charter(id).await?.ok_or_else(gone)?;
         let (saved, revision) = self.parts.ledger.load(id).await?.ok_or_else(gone)?;
-        if saved.owner.daemon != self.parts.daemon && !self.parts.alone {
-            return Err(StartError::Refused(format!("daemon {} owns it", saved.owner.daemon)));
+        let former = saved.owner.daemon.clone();
+        let anothers = !self.parts.alone && former != self.parts.daemon;
+        if anothers && self.company.lives(&former) {
+            return Ok(false);
         }
         let edges = self.connect(parse(&charter)?, id).await?;
         let observed = edges.target.observe().await;
@@ -71,15 +90,37 @@ impl Daemon {
         let state = State { epoch, ..saved.state };
         self.parts.ledger.tell_untold(id, &saved.untold).await?;
         let saved = Saved { owner: self.owner(epoch), state, untold: Vec::new(), ..saved };
-        let revision = self.parts.ledger.save(&saved, revision).await?;
+        let revision = match self.parts.ledger.save(&saved, revision).await {
+            Err(StoreError::Conflict { .. }) => return Ok(false),
+            saved => saved?,
+        };
+        if anothers {
+            // What the former owner has under way must not come through any more, wherever it writes.
+            self.fence_off(&edges, Fence { epoch, seq: saved.state.seq }).await?;
+        }
         self.parts.ledger.make_current(id, epoch).await?;
+        self.parts.ledger.open(id, &self.parts.daemon).await?;
         let first = match saved.state.revision {
             // It was saved, and ended before anything was asked for.
-            0 => Event::Requested,
+            0 => {
+                self.stop_aftermath(id).await;
+                Event::Requested
+            }
             _ => Event::Recovered { epoch, takeover, abort_mark: mark },
         };
         self.own(charter, edges, (saved, revision), standing, first);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Raises the fence where the former owner may have a write under way. What is not there cannot be written either.
+    async fn fence_off(&self, edges: &Edges, fence: Fence) -> Result<(), StartError> {
+        match edges.workloads.take_over(fence).await {
+            Err(error) if !error.retryable() => {
+                tracing::warn!(%error, "the former owner cannot be fenced off there");
+                Ok(())
+            }
+            other => Ok(other?),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! it, and that end is told as any other: whoever waits for it gets an outcome.
 
 use serde_json::Value;
+use sluice_bus::StoreError;
 use sluice_rollout::{Effect, Event, RolloutId, State, Transition, step};
 use sluice_wire::{
     policy::{OnNewRelease, Policy},
@@ -15,6 +16,7 @@ use super::{
     ended_view,
     lanes::published,
     roll::Entry,
+    whose::Whose,
 };
 
 impl Daemon {
@@ -76,31 +78,47 @@ impl Daemon {
         Ok(())
     }
 
-    /// Begins what waited for the rollouts that have ended meanwhile.
+    /// Begins what waited for the rollouts that have ended meanwhile, where that is this daemon's to do.
     pub(super) async fn begin_pending(&self) {
         let left = std::mem::take(&mut *self.left());
         self.take_up_each(left).await;
-        for view in self.rollouts.views() {
-            let (namespace, name) = (view.rollout.namespace(), view.rollout.name());
-            let turn = self.turn(namespace, name);
-            let _one_at_a_time = turn.lock().await;
-            match self.parts.ledger.pending(namespace, name).await {
-                Ok(Some(pending)) => self.one_pending(namespace, name, pending.charter).await,
-                Ok(None) => {}
-                Err(error) => tracing::warn!(namespace, name, %error, "what waits cannot be read just now"),
+        match self.parts.ledger.all_pending().await {
+            Ok(waiting) => {
+                for charter in waiting {
+                    self.begin_waiting(charter.id.namespace(), charter.id.name()).await;
+                }
             }
+            Err(error) => tracing::warn!(%error, "what waits cannot be read just now"),
+        }
+    }
+
+    /// What waits for its turn under this policy, if it is this daemon's to begin it.
+    pub(super) async fn begin_waiting(&self, namespace: &str, name: &str) {
+        if !matches!(self.whose(namespace, name).await, Ok(Whose::Mine)) {
+            return;
+        }
+        let turn = self.turn(namespace, name);
+        let _one_at_a_time = turn.lock().await;
+        let looked = async {
+            let pending = self.parts.ledger.pending(namespace, name).await?;
+            Ok::<_, StoreError>((pending, self.latest_saved(namespace, name).await?))
+        };
+        match looked.await {
+            Ok((Some(pending), latest)) => self.one_pending(pending.charter, latest).await,
+            Ok((None, _)) => {}
+            Err(error) => tracing::warn!(namespace, name, %error, "what waits cannot be read just now"),
         }
     }
 
     /// Begins it where the one before has ended; otherwise says again that it supersedes (a crash may have lost that).
-    async fn one_pending(&self, namespace: &str, name: &str, charter: Charter) {
-        let entry = self.rollouts.get(namespace, name);
-        if entry.as_ref().is_none_or(|entry| entry.view().outcome.is_some()) {
+    async fn one_pending(&self, charter: Charter, latest: Option<Saved>) {
+        if latest.is_none_or(|saved| saved.state.is_done()) {
             return self.begin_one_pending(charter).await;
         }
         let supersedes =
             parse(&charter).is_ok_and(|policy| policy.spec.on_new_release == OnNewRelease::Supersede);
-        if let (Some(Entry::Running(handle)), true) = (entry, supersedes) {
+        let running = self.rollouts.get(charter.id.namespace(), charter.id.name());
+        if let (Some(Entry::Running(handle)), true) = (running, supersedes) {
             handle.post.urgent(Event::Superseded { by: charter.id.attempt().to_owned() }).await;
         }
     }

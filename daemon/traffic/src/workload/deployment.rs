@@ -15,7 +15,7 @@ use super::autoscaler::Autoscalers;
 use super::controller::Controller;
 use super::promotion::{Progress, gitops_owner, images, template_for_stable, template_of_replica_set};
 use super::revision::Revisions;
-use crate::kubernetes::marks::annotation;
+use crate::kubernetes::marks::{FENCE, annotation};
 use crate::kubernetes::object::{Change, Object};
 use crate::kubernetes::patch::{add, path, test};
 use crate::{AtStart, Clients, Size, TargetError};
@@ -111,6 +111,14 @@ impl Deployment {
 
     pub async fn size(&self, role: Role) -> Result<Size, TargetError> {
         Ok(size(&self.object.get().await?, role))
+    }
+
+    /// Only the fence.
+    pub async fn take_over(&self, fence: Fence) -> Result<(), TargetError> {
+        let raise = |_: &DynamicObject| {
+            Ok(Change { annotations: vec![(FENCE, Some(fence.to_string()))], ..Change::default() })
+        };
+        self.object.edit(fence, raise).await.map(drop)
     }
 
     /// At least so many replicas, and an autoscaler that does not go below.

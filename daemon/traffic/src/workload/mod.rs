@@ -169,6 +169,13 @@ impl Workloads for Versions {
         deployment::at_start(self.stable.deployment(), self.canary.deployment(), rollout, after, fence).await
     }
 
+    async fn take_over(&self, fence: Fence) -> Result<(), TargetError> {
+        for deployment in self.deployments() {
+            deployment.take_over(fence).await?;
+        }
+        Ok(())
+    }
+
     async fn observe(&self) -> Result<Sizes, TargetError> {
         Ok(Sizes {
             stable: self.stable.size(Role::Stable).await?,

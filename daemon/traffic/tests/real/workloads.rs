@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use sluice_rollout::RolloutId;
 use sluice_traffic::{AtStart, Size, Sizes, TargetError, Workloads};
 use sluice_wire::policy::{self, PromoteBy, Workload};
 
@@ -133,6 +134,35 @@ async fn the_canary_goes_up_stable_is_held_and_all_comes_back() {
     v.workloads.release_stable(start, fence("1.7")).await.unwrap();
     v.sizes(3, 0).await;
     assert_eq!(owners(v.shop.get("deployment/checkout").await)["spec"], before);
+}
+
+#[tokio::test]
+async fn a_new_owner_fences_the_former_one_off_before_it_writes_anything_else() {
+    let v = versions("taken-over", PromoteBy::CopyTemplate).await;
+    v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    let spec = async |name: &str| owners(v.shop.get(name).await)["spec"].clone();
+    let before = (spec("deployment/checkout").await, spec("deployment/checkout-canary").await);
+    v.workloads.take_over(fence("2.1")).await.unwrap();
+    v.workloads.take_over(fence("2.1")).await.unwrap();
+    for late in [
+        v.workloads.raise_canary(2, fence("1.9")).await,
+        v.workloads.promote(fence("1.10")).await,
+        v.workloads.take_over(fence("1.11")).await,
+    ] {
+        assert!(matches!(late, Err(TargetError::Fenced { .. })), "{late:?}");
+    }
+    let after = (spec("deployment/checkout").await, spec("deployment/checkout-canary").await);
+    assert_eq!(after, before, "only the fence was raised");
+}
+
+#[tokio::test]
+async fn a_release_that_superseded_another_remembers_the_sizes_from_before_both() {
+    let v = versions("chain", PromoteBy::CopyTemplate).await;
+    let start = v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    v.workloads.raise_canary(2, fence("1.2")).await.unwrap();
+    let newer: RolloutId = rollout().to_string().replace('@', "@newer-").parse().unwrap();
+    assert_eq!(v.workloads.at_start(&newer, Some(&rollout()), fence("2.1")).await.unwrap(), start);
+    assert_eq!(v.workloads.at_start(&newer, None, fence("2.2")).await.unwrap(), start, "it is remembered");
 }
 
 #[tokio::test]

@@ -1,0 +1,312 @@
+//! Living with other daemons on one bus: the own beat, a look at the others, and taking over what the dead have left. Who
+//! lives and whose a rollout should be is decided in [`Fellows`]; a rollout changes hands by compare-and-swap on its record.
+//!
+//! ```text
+//!   every second ─▶ beat (every other) ─▶ look at the beats ─▶ somebody died, left or came? ─▶ open rollouts ─▶ take up
+//!   a nudge from another daemon ──────────────────────────────▲
+//! ```
+//!
+//! The embedded bus has one daemon, and nothing of this runs.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use sluice_bus::{BusError, StoreError, StoreRevision};
+use sluice_rollout::RolloutId;
+use sluice_wire::subject::{ALL, REQUEST, person};
+use tokio::{sync::Notify, time::MissedTickBehavior};
+
+use super::{
+    Daemon,
+    fellows::{BEAT_EVERY, Beat, Fellows},
+    ledger::Open,
+    post::Letter,
+    taking_up::TAKE_UP_AT_ONCE,
+};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Who has not come round for so long was frozen, and asks its records whose they are.
+const FROZEN_FOR: Duration = Duration::from_secs(4);
+/// Even where nothing has changed, open rollouts are looked through this often.
+const LOOK_THROUGH_EVERY: Duration = Duration::from_secs(10);
+/// A nudge only makes things quicker.
+const NUDGE_WITHIN: Duration = Duration::from_secs(2);
+
+/// What one daemon tells another on the request door: nothing is decided by it, records are looked at sooner.
+pub mod nudge {
+    /// A rollout was begun for you.
+    pub const TAKE_UP: &str = "take-up";
+    /// A release waits for your rollout's end.
+    pub const WAITING: &str = "waiting";
+    /// I leave.
+    pub const LOOK: &str = "look";
+
+    pub fn is_one(word: &str) -> bool {
+        matches!(word, TAKE_UP | WAITING | LOOK)
+    }
+}
+
+/// What a daemon knows of the others.
+pub struct Company {
+    fellows: Mutex<Fellows>,
+    own: tokio::sync::Mutex<Own>,
+    nudged: Notify,
+}
+
+/// The own beat as it stands in the store.
+#[derive(Default)]
+struct Own {
+    revision: StoreRevision,
+    count: u64,
+}
+
+/// Why a beat was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum Unbeaten {
+    #[error(
+        "another daemon named {name} has started since (incarnation {by}): this one stops; give each daemon a name of its own with --daemon"
+    )]
+    Displaced { name: String, by: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Company {
+    pub fn new(own: &str) -> Company {
+        Company {
+            fellows: Mutex::new(Fellows::new(own)),
+            own: tokio::sync::Mutex::default(),
+            nudged: Notify::new(),
+        }
+    }
+
+    fn fellows(&self) -> MutexGuard<'_, Fellows> {
+        self.fellows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn lives(&self, name: &str) -> bool {
+        self.fellows().lives(name, Instant::now())
+    }
+
+    pub fn chosen(&self, namespace: &str, name: &str) -> String {
+        self.fellows().chosen(&format!("{namespace}/{name}"), Instant::now())
+    }
+
+    /// Who is next after `owner`: it answers in its place.
+    pub fn second(&self, namespace: &str, name: &str, owner: &str) -> String {
+        self.fellows().chosen_but(&format!("{namespace}/{name}"), owner, Instant::now())
+    }
+
+    /// Whether another daemon was ever heard of.
+    pub fn knows_others(&self) -> bool {
+        self.fellows().knows_others()
+    }
+
+    pub fn nudge(&self) {
+        self.nudged.notify_one();
+    }
+}
+
+impl Daemon {
+    /// The first beat of this start: one of the same name that still runs is displaced by it.
+    pub(super) async fn appear(&self) -> Result<(), StoreError> {
+        {
+            let mut own = self.company.own.lock().await;
+            let before = self.parts.ledger.beat_of(&self.parts.daemon).await?;
+            (own.revision, own.count) = before.map_or((0, 0), |(beat, revision)| (revision, beat.count));
+        }
+        match self.beat(false).await {
+            Ok(()) => self.look_at_the_others().await,
+            Err(Unbeaten::Store(error)) => Err(error),
+            Err(Unbeaten::Displaced { name, .. }) => {
+                Err(StoreError::Conflict { key: format!("the beat of {name}") })
+            }
+        }
+    }
+
+    /// Everything has been let go of: the others need not wait until this one counts as dead.
+    pub(super) async fn leave(&self) {
+        if self.parts.alone || self.displaced.is_cancelled() {
+            return;
+        }
+        match self.beat(true).await {
+            Ok(()) => self.tell_fellows(ALL, ALL, nudge::LOOK).await,
+            Err(error) => {
+                tracing::warn!(%error, "the others are not told that this daemon leaves; they notice within seconds")
+            }
+        }
+    }
+
+    async fn beat(&self, leaving: bool) -> Result<(), Unbeaten> {
+        let mut own = self.company.own.lock().await;
+        own.count += 1;
+        let (daemon, incarnation) = (self.parts.daemon.clone(), self.parts.incarnation.clone());
+        let beat = Beat { daemon, incarnation, leaving, count: own.count };
+        match self.parts.ledger.beat(&beat, own.revision).await {
+            Ok(revision) => own.revision = revision,
+            Err(StoreError::Conflict { .. }) => match self.parts.ledger.beat_of(&beat.daemon).await? {
+                // Our own, whose answer was lost.
+                Some((found, revision)) if found.incarnation == beat.incarnation => own.revision = revision,
+                Some((found, _)) => {
+                    return Err(Unbeaten::Displaced { name: found.daemon, by: found.incarnation });
+                }
+                None => own.revision = 0,
+            },
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn look_at_the_others(&self) -> Result<(), StoreError> {
+        let beats = self.parts.ledger.beats().await?;
+        self.company.fellows().look(&beats, Instant::now());
+        Ok(())
+    }
+
+    /// Tells the other daemons to look, without waiting for long: what they would miss they find by themselves.
+    pub(super) async fn tell_fellows(&self, namespace: &str, name: &str, word: &str) {
+        let subject = person(REQUEST, &self.parts.daemon, namespace, name, word);
+        match self.parts.doors.request(&subject, &[], Bytes::new(), NUDGE_WITHIN).await {
+            Ok(_) | Err(BusError::NoResponders { .. } | BusError::Timeout(_)) => {}
+            Err(error) => tracing::debug!(%error, word, "the other daemons were not told"),
+        }
+    }
+
+    /// The same about one rollout, with nobody waiting for it.
+    pub(super) fn nudge_later(&self, id: &RolloutId, word: &'static str) {
+        let (doors, daemon) = (self.parts.doors.clone(), self.parts.daemon.clone());
+        let subject = person(REQUEST, &daemon, id.namespace(), id.name(), word);
+        self.tasks.spawn(async move {
+            if let Err(error) = doors.request(&subject, &[], Bytes::new(), NUDGE_WITHIN).await {
+                tracing::debug!(%error, word, "the other daemons were not told");
+            }
+        });
+    }
+
+    /// Another daemon's word. `true`: something was done about it.
+    pub(super) async fn nudged(&self, namespace: &str, name: &str, word: &str) -> bool {
+        match word {
+            nudge::LOOK => {
+                self.company.nudge();
+                true
+            }
+            nudge::WAITING => {
+                let here = self.is_running_here(namespace, name);
+                if here {
+                    self.begin_waiting(namespace, name).await;
+                }
+                here
+            }
+            nudge::TAKE_UP => match self.latest_saved(namespace, name).await {
+                Ok(Some(saved)) if saved.owner.daemon == self.parts.daemon => {
+                    self.take_up_each(vec![saved.state.id]).await;
+                    true
+                }
+                Ok(_) | Err(_) => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Somebody with this daemon's name has started later: nothing more is done here.
+    fn give_way(&self, error: &Unbeaten) {
+        tracing::error!(%error, "displaced");
+        self.displaced.cancel();
+        self.stop.cancel();
+        for handle in self.rollouts.running() {
+            handle.stop.cancel();
+        }
+    }
+
+    /// After a time in which anything may have happened, every owner asks its record whose it is, before it acts again.
+    async fn doubt_all(&self) {
+        tracing::warn!("this daemon stood still; its rollouts are asked whose they are");
+        for handle in self.rollouts.running() {
+            handle.post.letter(Letter::Doubted).await;
+        }
+    }
+
+    /// Takes up what is this daemon's and not in hand, and what the dead have left and is best here.
+    async fn look_through(&self) -> Result<(), StoreError> {
+        let open = self.parts.ledger.open_rollouts().await?;
+        let due = open.into_iter().filter(|open| self.is_due_here(open));
+        let each = due.map(|open| async move {
+            let id = open.rollout;
+            match self.take_up_one(&id).await {
+                Ok(true) => tracing::info!(rollout = %id, from = open.daemon, "taken over"),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(rollout = %id, %error, "cannot be taken over yet; tried again soon")
+                }
+            }
+        });
+        futures::stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
+        Ok(())
+    }
+
+    fn is_due_here(&self, open: &Open) -> bool {
+        let (id, own) = (&open.rollout, &self.parts.daemon);
+        let orphaned = open.daemon != *own && !self.company.lives(&open.daemon);
+        let chosen = orphaned && self.company.chosen(id.namespace(), id.name()) == *own;
+        (open.daemon == *own || chosen) && !self.is_in_hand(id)
+    }
+}
+
+/// Beats until the daemon stops. Nothing else is done here: a beat waits for no rollout.
+pub(super) async fn beat_on(daemon: Arc<Daemon>) {
+    let mut tick = tokio::time::interval(BEAT_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = Instant::now();
+    while daemon.stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if last.elapsed() > FROZEN_FOR {
+            daemon.doubt_all().await;
+        }
+        match daemon.beat(false).await {
+            Ok(()) => {}
+            Err(displaced @ Unbeaten::Displaced { .. }) => return daemon.give_way(&displaced),
+            Err(Unbeaten::Store(error)) => tracing::warn!(%error, "no beat: the store is away"),
+        }
+        last = Instant::now();
+    }
+}
+
+/// Looks at the others until the daemon stops, and calls for a look through the open rollouts when it is due.
+pub(super) async fn look_on(daemon: Arc<Daemon>) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut living, mut looked_through) = (Vec::new(), Instant::now());
+    while daemon.stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if let Err(error) = daemon.look_at_the_others().await {
+            tracing::debug!(%error, "the other daemons cannot be seen just now");
+            continue;
+        }
+        let (now_living, known) = {
+            let fellows = daemon.company.fellows();
+            (fellows.names(Instant::now()), fellows.knows_others())
+        };
+        let changed = living != now_living;
+        if changed {
+            tracing::info!(daemons = ?now_living, "who lives");
+        }
+        living = now_living;
+        if changed || (known && looked_through.elapsed() >= LOOK_THROUGH_EVERY) {
+            looked_through = Instant::now();
+            daemon.company.nudge();
+        }
+    }
+}
+
+/// Takes up what is due here whenever it is called for.
+pub(super) async fn take_over(daemon: Arc<Daemon>) {
+    while daemon.stop.run_until_cancelled(daemon.company.nudged.notified()).await.is_some() {
+        // Who leaves or was nudged about may not have been seen yet.
+        let looked = daemon.look_at_the_others().await;
+        if let Err(error) = async { looked.and(daemon.look_through().await) }.await {
+            tracing::warn!(%error, "open rollouts cannot be read just now");
+        }
+    }
+}
