@@ -123,6 +123,21 @@ fn the_owner_is_killed_under_way_and_the_other_finishes() -> Result<()> {
 }
 
 #[test]
+fn an_abort_that_is_asked_of_a_frozen_owner_is_kept_for_whoever_takes_over() -> Result<()> {
+    story(async {
+        let world = World::open("asked").await?;
+        let (owner, other) = standing(&world).await?;
+        owner.server.freeze()?;
+        let (rollout, url) = (world.rollout(), world.nats.url());
+        let args = ["abort", &rollout, "--reason", "bad", "--nats", &url, "--user", "ann"];
+        let asked = sluice_tests::cli::sluice(&args, &[]).await?;
+        ensure!(asked.code == 0 && asked.text().contains("kept on the bus"), "{asked:?}");
+        put_back_by(&world, &other).await?;
+        owner.server.thaw()
+    })
+}
+
+#[test]
 fn an_abort_that_is_stored_while_the_owner_is_dead_takes_effect_after_the_takeover() -> Result<()> {
     story(async {
         let world = World::open("dead").await?;

@@ -5,9 +5,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sluice_bus::{Delivery, StoreError};
+use sluice_bus::{Delivery, MESSAGE_ID, StoreError};
 use sluice_rollout::Timestamp;
-use sluice_wire::{message::Answer, record::Saved, subject::ALL, view::RolloutView};
+use sluice_wire::{
+    message::Answer,
+    record::Saved,
+    subject::{ALL, OVERRIDE, REQUEST},
+    view::RolloutView,
+};
 
 use super::{Daemon, announce::answer_bytes, clock::now, intake::answered_before};
 use crate::control::{Control, ControlError};
@@ -93,7 +98,7 @@ impl Daemon {
                 let answered = delivery.attempt > 1 && answered_before(self, delivery).await.is_some();
                 if answered { Part::LetGo } else { Part::Keep }
             }
-            Ok(Whose::Anothers(_) | Whose::Nobodys(_)) => self.stand_in(namespace, name).await,
+            Ok(Whose::Anothers(_) | Whose::Nobodys(_)) => self.stand_in(namespace, name, delivery).await,
             Err(error) => {
                 tracing::warn!(namespace, name, %error, "whose a command is cannot be read just now");
                 if stored { Part::Keep } else { Part::LetGo }
@@ -128,7 +133,7 @@ impl Daemon {
         Part::Act
     }
 
-    async fn stand_in(&self, namespace: &str, name: &str) -> Part {
+    async fn stand_in(&self, namespace: &str, name: &str, delivery: &Delivery) -> Part {
         let Ok(_permit) = self.standing_in.try_acquire() else { return Part::LetGo };
         tokio::time::sleep(STAND_IN_AFTER).await;
         match self.whose(namespace, name).await {
@@ -136,9 +141,28 @@ impl Daemon {
             Ok(Whose::Anothers(owner) | Whose::Nobodys(owner))
                 if self.company.second(namespace, name, &owner) == self.parts.daemon =>
             {
-                Part::StandIn(answer_bytes(&Answer::refused(silent(&owner))))
+                Part::StandIn(answer_bytes(&self.answer_for(&owner, delivery).await))
             }
             Ok(Whose::Anothers(_) | Whose::Nobodys(_)) | Err(_) => Part::LetGo,
+        }
+    }
+
+    /// An abort is kept on the bus, under its own id, for whoever takes the rollout over. Anything else would come as a
+    /// surprise later.
+    async fn answer_for(&self, owner: &str, delivery: &Delivery) -> Answer {
+        let stored = delivery.subject.replacen(REQUEST, OVERRIDE, 1);
+        if !stored.ends_with(".abort") {
+            return Answer::refused(silent(owner));
+        }
+        let id = [(MESSAGE_ID.to_owned(), delivery.message_id.clone())];
+        match self.parts.doors.publish_event(&stored, &id, delivery.body.clone()).await {
+            Ok(_) => Answer {
+                accepted: true,
+                ..Answer::refused(format!(
+                    "daemon {owner}, whose rollout this is, does not answer just now; the abort is kept on the bus and takes effect as soon as it does or another has taken over"
+                ))
+            },
+            Err(error) => Answer::refused(format!("{}; the abort could not be kept: {error}", silent(owner))),
         }
     }
 
