@@ -75,7 +75,7 @@ impl Daemon {
             Ok(Whose::Nobodys(owner)) => Answer::refused(silent(&owner)),
             Ok(Whose::Anothers(owner)) => {
                 let subject = person(REQUEST, user, namespace, name, action);
-                let body = serde_json::to_vec(&Command { id: Some(key), ..command }).unwrap_or_default();
+                let body = serde_json::to_vec(&named(command, &key)).unwrap_or_default();
                 match self.parts.doors.request(&subject, &[], Bytes::from(body), ANSWER_WITHIN).await {
                     Ok(answer) => serde_json::from_slice(&answer).unwrap_or_else(|error| {
                         Answer::refused(format!("daemon {owner} answered strangely: {error}"))
@@ -98,7 +98,7 @@ impl Daemon {
         command: Command,
     ) -> Answer {
         let subject = person(OVERRIDE, user, namespace, name, action);
-        let told = Command { id: Some(key.clone()), ..command.clone() };
+        let told = named(command.clone(), &key);
         let body = Bytes::from(serde_json::to_vec(&told).unwrap_or_default());
         let headers = [(sluice_bus::MESSAGE_ID.to_owned(), key.clone())];
         let stored = self.parts.doors.publish_event(&subject, &headers, body).await;
@@ -116,6 +116,11 @@ impl Daemon {
         };
         Answer { accepted: true, message, ..answer }
     }
+}
+
+/// With an id, by which a repeat is recognised. One that it has stays: a signature may cover it.
+fn named(command: Command, key: &str) -> Command {
+    Command { id: command.id.clone().or_else(|| Some(key.to_owned())), ..command }
 }
 
 /// Whoever follows the changes here sees those of the other daemons' rollouts too.

@@ -61,8 +61,8 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    authority::Authority, company::Company, historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters, parts::Parts,
-    policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle,
+    authority::Authority, company::Company, historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters,
+    parts::Parts, policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle,
 };
 use crate::control::{Control, ControlError};
 
