@@ -8,6 +8,8 @@ mod metrics;
 #[cfg(feature = "real")]
 mod rights;
 #[cfg(feature = "real")]
+mod subjects;
+#[cfg(feature = "real")]
 mod walkthrough;
 
 use std::path::{Path, PathBuf};

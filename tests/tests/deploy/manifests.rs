@@ -41,6 +41,23 @@ fn the_daemons_pod_is_admitted_under_the_restricted_standard() -> Result<()> {
     })
 }
 
+/// systemd's own judgement of the unit, without starting it: 0 is nothing exposed, 10 everything. It stands at 1.5; what
+/// is left are the network and the group of HAProxy's socket.
+#[test]
+fn systemd_finds_little_exposed_by_the_unit() -> Result<()> {
+    story(async {
+        let unit = deploy("systemd/sluice.service").display().to_string();
+        let mut command = tokio::process::Command::new(binaries::packaged("systemd-analyze")?);
+        command.args(["security", "--offline=true", "--threshold=20", "--no-pager", &unit]);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(LIMIT, command.output()).await.context("it did not end")??;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(said.contains("Overall exposure level for sluice.service"), "{said}");
+        Ok(())
+    })
+}
+
 #[test]
 fn the_walk_throughs_shop_comes_up() -> Result<()> {
     story(async {

@@ -180,6 +180,7 @@ pub struct ValidateArgs {
 
 #[derive(Debug, Args)]
 pub struct JudgeArgs {
+    /// The policy whose analysis, steps and bake are used.
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
     /// One window of one pod a line; - is stdin.

@@ -13,18 +13,21 @@ Exit codes:
   3  the daemon or a server could not be reached";
 
 const JUDGE: &str = "\
-WINDOWS.jsonl: a line is what one pod counted in the window that ends at `at` (seconds since 1970). Lines with one `at`
-are one window, both versions at once; windows follow each other in time.
-  {\"at\":1790000000,\"step\":1,\"arm\":\"canary\",\"pod\":\"a\",\"requests\":250,\"errors\":3,\"buckets\":{\"0.1\":200,\"0.5\":240,\"+Inf\":250}}
-  at, step, arm (stable or canary), pod   needed; step 0 is history from before the rollout
-  requests, errors                        counts within this window, not totals
-  buckets                                 cumulative by upper boundary in seconds, as Prometheus writes them; optional
-  values                                  gauges by the names of analysis.gauges: {\"cpu\": 9.77}; null where there was none
-  stratum, readyFor, restarts             route or zone; seconds since the pod became ready; restarts; optional
+WINDOWS.jsonl: a line is what one pod counted in the window that ends at `at` (seconds since
+1970). Lines with one `at` are one window, both versions at once; windows follow in time.
+  {\"at\":1790000000,\"step\":1,\"arm\":\"canary\",\"pod\":\"a\",\"requests\":250,\"errors\":3}
+  at, step, arm, pod   needed; arm is stable or canary, step 0 history from before the rollout
+  requests, errors     counts within this window, not totals
+  buckets              cumulative by upper boundary in seconds, as Prometheus writes them;
+                       optional: {\"0.1\":200,\"0.5\":240,\"+Inf\":250}
+  values               gauges by the names of analysis.gauges: {\"cpu\":9.77}; null: there was none
+  stratum, readyFor, restarts
+                       route or zone; seconds since the pod became ready; restarts; optional
 
-The answer (-o json): {\"decision\":\"abort|advance|hold\",\"at\":…,\"step\":…,\"windows\":…,\"evidence\":[{\"metric\":\"errors\",
-\"logAbort\":…,\"logAdvance\":…,\"ratio\":…,\"ratioLow\":…,\"ratioHigh\":…,\"needed\":…}]}. `at` is the end of the first window at which
-the decision stood.
+The answer with -o json:
+  {\"decision\":\"abort|advance|hold\",\"at\":…,\"step\":…,\"windows\":…,\"evidence\":[{\"metric\":
+   \"errors\",\"logAbort\":…,\"logAdvance\":…,\"ratio\":…,\"ratioLow\":…,\"ratioHigh\":…,\"needed\":…}]}
+`at` is the end of the first window at which the decision stood.
 
 Exit codes:
   0  advance or hold
@@ -32,8 +35,8 @@ Exit codes:
   2  wrong use, or a file that cannot be read as policy or windows; the line is named";
 
 const VALIDATE: &str = "\
-Each fault is told as file:line:column: field: what is wrong and what to do; all that can be found are told at once.
-Folders are read with the folders in them, without what begins with a dot, as `sluice run --policies` does.
+Each fault is told as file:line:column: field: what is wrong and what to do, all at once.
+Folders are read with the folders in them, without what begins with a dot, as by `sluice run`.
 
 Exit codes:
   0  all policies are sound

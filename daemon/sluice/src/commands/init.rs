@@ -1,7 +1,7 @@
 //! `init`: makes and checks what Sluice needs on a NATS server.
 
 use serde_json::json;
-use sluice_bus::{Bus, Nats, NatsConfig};
+use sluice_bus::{Bus, BusError, Nats, NatsConfig};
 
 use crate::cli::{Exit, Global, InitArgs, host_name};
 use crate::client::nats_config;
@@ -35,7 +35,11 @@ pub async fn perform(args: &InitArgs, global: &Global, screen: &mut Screen) -> R
 async fn for_daemon(daemon: &str, global: &Global) -> Result<Vec<String>, Failure> {
     let remedy =
         "init needs a credential that may create streams, buckets and consumers; see --nats-creds-file";
-    let failed = |error: sluice_bus::BusError| Failure::server(error.to_string(), remedy);
+    let failed = |error: BusError| {
+        let unreachable = matches!(error, BusError::Unreachable(_));
+        let remedy = if unreachable { "is the server there? --nats names it" } else { remedy };
+        Failure::server(error.to_string(), remedy)
+    };
     let config = NatsConfig { daemon: daemon.to_owned(), ..nats_config(&global.nats) };
     Nats::connect(config).await.map_err(failed)?.init().await.map_err(failed)
 }

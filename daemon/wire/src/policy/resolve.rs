@@ -327,6 +327,8 @@ fn unreadable(file: &str, error: &serde_saphyr::Error) -> PolicyFault {
 /// The reader's message without its own position and source snippet.
 fn plain(message: &str) -> String {
     let first = message.lines().next().unwrap_or(message).trim_start_matches("error: ");
+    // The place stands in front already.
+    let first = first.rsplit_once(" at line ").map_or(first, |(why, _)| why);
     match first.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
         Some((place, why)) if place.contains("column") => why.to_owned(),
         Some(_) | None => first.to_owned(),

@@ -87,6 +87,7 @@ fn what_is_no_document_says_what_it_is() {
     assert!(told(b"[1, 2]").contains("expected"), "{}", told(b"[1, 2]"));
     let two = told(format!("{}---\n{}", &CHECKOUT[1..], &CHECKOUT[1..]).as_bytes());
     assert!(two.contains("file of its own"), "{two}");
+    assert_eq!(told(b"a: [1\nb: 2\n"), "x.yaml:2:2: illegal placement of ':' indicator");
     let other = told(b"apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: []}\n");
     assert_eq!(other, "x.yaml:2:1: kind: \"Service\" is no policy; write RolloutPolicy");
 }
