@@ -109,6 +109,12 @@ impl Sources {
         Sources { http, known: Mutex::default() }
     }
 
+    /// A source of one's own for this block, for tests; whoever gives it keeps it alive.
+    pub fn put(&self, metrics: &policy::Metrics, source: &Arc<dyn Source>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(server_key(metrics), Arc::downgrade(source));
+    }
+
     pub fn connect(&self, metrics: &policy::Metrics) -> Result<Arc<dyn Source>, SourceError> {
         // Before anything is shared: pages of one source may be many policies'.
         check_addresses(metrics, &self.http)?;

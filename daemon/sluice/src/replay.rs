@@ -350,8 +350,8 @@ impl Replay {
             Verdict::NoData | Verdict::SourceDown => false,
         };
         match self.told.iter().position(|told| told == event) {
-            // What was told before and not decided upon waited for the store and was overtaken.
-            Some(at) => drop(self.told.drain(..=at)),
+            // Not those before it: one that waits for the store is overtaken.
+            Some(at) => drop(self.told.remove(at)),
             None if of_a_window && !self.told_lost => {
                 return Err(Difference::at(
                     place,

@@ -1,9 +1,6 @@
 //! Waiting longer after each failure, with jitter, up to a bound.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// Doubles from `first` to `most`; each wait is 75 to 125 % of its nominal length.
 #[derive(Debug)]
@@ -27,8 +24,6 @@ impl Backoff {
         self.attempts = self.attempts.saturating_add(1);
         let nominal = self.wait;
         self.wait = (self.wait * 2).min(self.most);
-        // The seed of a fresh hasher is random enough to spread waits.
-        let draw = RandomState::new().hash_one(self.attempts) % 51;
-        nominal.mul_f64(0.75 + draw as f64 / 100.0)
+        nominal.mul_f64(0.75 + f64::from(fastrand::u32(0..=50)) / 100.0)
     }
 }

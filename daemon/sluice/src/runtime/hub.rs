@@ -71,6 +71,7 @@ async fn serve(source: Arc<dyn Source>, mut inbox: mpsc::Receiver<Question>) {
         tokio::pin!(gather);
         while batch.len() < MOST_TOGETHER {
             tokio::select! {
+                biased;
                 () = &mut gather => break,
                 next = inbox.recv() => match next {
                     Some(question) => batch.push(question),

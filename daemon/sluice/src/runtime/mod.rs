@@ -10,6 +10,7 @@ mod command;
 mod company;
 mod edge;
 mod elsewhere;
+mod fault;
 mod fellows;
 mod gates;
 mod gauges;
@@ -27,6 +28,8 @@ mod recorder;
 mod roll;
 mod rollout;
 pub mod serve;
+#[cfg(test)]
+mod simulation;
 mod standing;
 mod taking_up;
 mod views;

@@ -84,6 +84,7 @@ impl Observer {
                 Observation::Step { step, weight } => self.window(step, weight).await,
             };
             tokio::select! {
+                biased;
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {}
             }

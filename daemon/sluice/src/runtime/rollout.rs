@@ -32,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     clock::now,
     edge::{Edge, Snapshot},
+    fault::{self, Fault},
     historian::Pen,
     lanes::{Lanes, alert_message},
     observer::Observer,
@@ -226,7 +227,9 @@ impl Owner {
                 self.disowned(leave);
                 break;
             }
-            if self.saved.state.is_settled() && !self.unsaved && self.deferred.is_empty() {
+            let settled = self.saved.state.is_settled()
+                || (fault::has(Fault::SettleBeforeAllIsTold) && self.saved.state.is_done());
+            if settled && !self.unsaved && self.deferred.is_empty() {
                 self.settle().await;
                 self.edge.recorder.settled();
                 break;
@@ -259,7 +262,7 @@ impl Owner {
 
     /// The one order.
     async fn order(&mut self, letter: Letter) -> Result<(), Leave> {
-        let (event, reply) = match letter {
+        let (event, mut reply) = match letter {
             Letter::Event(event) => (event, None),
             Letter::Command { command, reply } => (Event::Override(command), Some(reply)),
             Letter::Doubted => return self.doubt().await,
@@ -271,7 +274,9 @@ impl Owner {
         let before = self.saved.state.clone();
         let at = now();
         let transition = step(&self.machine, before.clone(), at, event.clone());
-        let aborts = transition.state.is_aborting() && !before.is_aborting();
+        let aborts = transition.state.is_aborting()
+            && !before.is_aborting()
+            && !fault::has(Fault::AbortWaitsForTheStore);
         if !aborts && self.must_wait(&before, &transition) {
             self.defer(event, reply);
             return Ok(());
@@ -280,9 +285,15 @@ impl Owner {
             self.snapshot.send_replace(Snapshot::of(&transition.state));
             self.lanes.outrun(&transition.effects);
         }
+        if fault::has(Fault::ExecuteBeforeSave) {
+            self.lanes.execute(transition.effects.clone());
+        }
+        if fault::has(Fault::AcknowledgeBeforeSave) {
+            self.acknowledge(reply.take(), transition.answer.as_ref(), &transition.reason);
+        }
         let mut saved = false;
         let line = line(&before, &event, &transition);
-        if must_save(&before, &transition) {
+        if must_save(&before, &transition) && !fault::has(Fault::NeverSave) {
             match self.save(&transition.state, line.as_ref()).await {
                 Ok(()) => saved = true,
                 Err(StoreError::Conflict { key }) => {
@@ -327,6 +338,9 @@ impl Owner {
 
     /// Of what is told again and again only the latest waits.
     fn defer(&mut self, event: Event, reply: Option<oneshot::Sender<Answer>>) {
+        if fault::has(Fault::LoseWhatWaitsForTheStore) {
+            return;
+        }
         if repeats(&event) {
             let alike = |letter: &Letter| {
                 matches!(letter, Letter::Event(waiting)
@@ -394,7 +408,9 @@ impl Owner {
         let saved = Saved { version: VERSION, owner: self.saved.owner.clone(), state: state.clone(), untold };
         self.revision = match self.parts.ledger.save(&saved, self.revision).await {
             Err(StoreError::Conflict { key }) => match self.parts.ledger.load(&self.id).await? {
-                Some((found, revision)) if found.owner == saved.owner => {
+                Some((found, revision))
+                    if found.owner == saved.owner || fault::has(Fault::SaveOverAnothersState) =>
+                {
                     self.parts.ledger.save(&saved, revision).await?
                 }
                 Some(_) | None => return Err(StoreError::Conflict { key }),

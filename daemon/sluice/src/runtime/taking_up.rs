@@ -126,7 +126,7 @@ impl Daemon {
 
 /// A weight that was being written when the daemon ended, or that is not the one it had written, changed at some moment
 /// since: no window spans that.
-fn standing(observed: Option<&Observed>, state: &State) -> Standing {
+pub(super) fn standing(observed: Option<&Observed>, state: &State) -> Standing {
     let weight = observed.map(|observed| observed.canary);
     let writing = state.outstanding.iter().any(|one| matches!(one.effect, Effect::SetTraffic { .. }));
     let unsure = writing || weight.is_some_and(|weight| weight != state.weight);

@@ -43,6 +43,7 @@ impl Lanes {
             let (edge, stop) = (edge.clone(), stop.clone());
             tasks.spawn(async move {
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => {}
                     () = run(inbox, move |job| perform(edge.clone(), job)) => {}
                 }

@@ -4,11 +4,17 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use sluice_metrics_adapters::Ask;
-use sluice_rollout::{DrainEnd, Effect, EffectId, Event, Numbered, ReadBack, Weight};
+use sluice_rollout::{DrainEnd, Effect, EffectId, Event, Fence, Numbered, ReadBack, Weight};
 use sluice_traffic::{Observed, TargetError, Wanted};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::runtime::{backoff::Backoff, clock::now, edge::Edge, post::Letter};
+use crate::runtime::{
+    backoff::Backoff,
+    clock::now,
+    edge::Edge,
+    fault::{self, Fault},
+    post::Letter,
+};
 
 /// After news that differ from what is wanted: a read of one's own tells whether it is so.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
@@ -28,10 +34,11 @@ pub(super) async fn perform(edge: Edge, job: Numbered) {
 async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, effect: &Effect) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     let mut standing = None;
+    let mut raised = None;
     loop {
         let rising = weight > standing.unwrap_or(Weight::ZERO) && abort.is_none() && !weight.is_zero();
-        let wanted =
-            Wanted { rollout: edge.id.clone(), weight, fence: edge.fence(id), abort: abort.clone(), rising };
+        let fence = raised.unwrap_or_else(|| edge.fence(id));
+        let wanted = Wanted { rollout: edge.id.clone(), weight, fence, abort: abort.clone(), rising };
         edge.standing.send_modify(|standing| standing.writing(weight, now()));
         let began = Instant::now();
         match edge.target.apply(&wanted).await {
@@ -44,6 +51,9 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
                 }
                 // Written, but something else was read back: it is written again until it stands.
                 edge.failed(effect, &format!("{} was read back in place of {weight}", observed.canary));
+            }
+            Err(TargetError::Fenced { found, .. }) if fault::has(Fault::WriteOverALaterFence) => {
+                raised = Some(Fence { seq: found.seq + 1, ..found });
             }
             Err(TargetError::Fenced { found, ours }) => {
                 tracing::error!(rollout = %edge.id, %found, %ours, "fenced off: a later owner or effect has written");
@@ -131,6 +141,7 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
         let mut unseen = None;
         loop {
             let next = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 next = news.next() => next,
             };

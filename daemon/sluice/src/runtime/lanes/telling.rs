@@ -12,7 +12,12 @@ use sluice_wire::{
     subject,
 };
 
-use crate::runtime::{backoff::Backoff, clock::now, edge::Edge};
+use crate::runtime::{
+    backoff::Backoff,
+    clock::now,
+    edge::Edge,
+    fault::{self, Fault},
+};
 
 /// At least once, under one id: a repeat is recognised by the stream and by whoever listens.
 pub(super) async fn publish(edge: Edge, job: Numbered) {
@@ -21,11 +26,21 @@ pub(super) async fn publish(edge: Edge, job: Numbered) {
     let headers = [("Content-Type".to_owned(), "application/cloudevents+json".to_owned())];
     let body = bytes::Bytes::from(event.to_bytes());
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-    while let Err(error) = edge.parts.bus.publish(&subject, &headers, body.clone(), &event.id).await {
+    while let Err(error) =
+        edge.parts.bus.publish(&subject, &headers, body.clone(), &id(&event, &backoff)).await
+    {
         edge.failed(&job.effect, &error.to_string());
         tokio::time::sleep(backoff.next()).await;
     }
     edge.post.event(Event::EffectDone { id: job.id }).await;
+}
+
+/// The same at every attempt, and after a crash.
+fn id(event: &CloudEvent, backoff: &Backoff) -> String {
+    if fault::has(Fault::PublishUnderAFreshId) {
+        return format!("{} {}", event.id, backoff.attempts());
+    }
+    event.id.clone()
 }
 
 /// What is published for a notice, and where; nothing for another effect.

@@ -134,12 +134,14 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
     let (first, second) = (stop.clone(), stop.clone());
     tasks.spawn(async move {
         tokio::select! {
+            biased;
             () = first.cancelled() => {}
             () = watch_sizes(&sizes) => {}
         }
     });
     tasks.spawn(async move {
         tokio::select! {
+            biased;
             () = second.cancelled() => {}
             () = watch_endpoints(&endpoints) => {}
         }
@@ -194,6 +196,7 @@ async fn watch_endpoints(edge: &Edge) {
         gone_since = (ready == Some(0) && exposed).then(|| gone_since.unwrap_or_else(Instant::now));
         let deadline = gone_since.map(|since| since + GRACE);
         tokio::select! {
+            biased;
             next = news.next() => match next {
                 Some(Ok(count)) => ready = Some(count),
                 Some(Err(_)) => ready = None,

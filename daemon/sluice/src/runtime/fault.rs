@@ -1,0 +1,53 @@
+//! Deliberate faults in the runtime's order, for the simulation to find: who cannot find them proves nothing. Outside of
+//! this crate's own tests the answer is a constant no; a shipped binary has none of them.
+
+/// One thing done wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    ExecuteBeforeSave,
+    AcknowledgeBeforeSave,
+    NeverSave,
+    SaveOverAnothersState,
+    AbortWaitsForTheStore,
+    LoseWhatWaitsForTheStore,
+    SettleBeforeAllIsTold,
+    WriteOverALaterFence,
+    PublishUnderAFreshId,
+    #[cfg(test)]
+    ForgetWhatIsOutstanding,
+    #[cfg(test)]
+    KeepTheFormerEpoch,
+    #[cfg(test)]
+    IgnoreTheAbortMark,
+}
+
+#[cfg(not(test))]
+pub const fn has(_: Fault) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub use simulated::{has, with};
+
+#[cfg(test)]
+mod simulated {
+    use std::cell::Cell;
+
+    use super::Fault;
+
+    thread_local! {
+        static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    pub fn has(fault: Fault) -> bool {
+        FAULT.get() == Some(fault)
+    }
+
+    /// Runs `what` with this fault, on this thread only.
+    pub fn with<T>(fault: Option<Fault>, what: impl FnOnce() -> T) -> T {
+        FAULT.set(fault);
+        let done = what();
+        FAULT.set(None);
+        done
+    }
+}
