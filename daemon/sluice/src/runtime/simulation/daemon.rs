@@ -162,7 +162,7 @@ async fn take_up(world: &Shared, parts: &Parts) -> Result<Option<Handle>, StoreE
     let owner = |epoch| Owner { daemon: "one".into(), incarnation: parts.incarnation.clone(), epoch };
     let (saved, revision, standing, first) = match ledger.load(&id).await? {
         None => {
-            ledger.open(&id).await?;
+            ledger.open(&id, "one").await?;
             let state = State::new(id.clone(), 1, now());
             let saved = Saved { version: VERSION, owner: owner(1), state, untold: Vec::new() };
             let revision = ledger.save(&saved, 0).await?;

@@ -155,6 +155,10 @@ impl Workloads for Shared {
         self.target(|world| world.sizes).await
     }
 
+    async fn take_over(&self, _: Fence) -> Result<(), TargetError> {
+        self.target(|_| ()).await
+    }
+
     async fn raise_canary(&self, at_least: u32, _: Fence) -> Result<(), TargetError> {
         self.size(|sizes| {
             sizes.canary.wanted = sizes.canary.wanted.max(at_least);
