@@ -113,7 +113,7 @@ fn most(saved: &Saved) -> Weight {
 
 /// Invariant 6: nobody saves over another owner's state.
 pub fn saved(world: &mut World, key: &str) {
-    if !key.starts_with("state.") {
+    if !key.starts_with("state/") {
         return;
     }
     world.read_again();
@@ -142,7 +142,7 @@ pub fn saved(world: &mut World, key: &str) {
 
 /// Invariant 7: what is outstanding is not forgotten with its rollout.
 pub fn deleted(world: &mut World, key: &str) {
-    if key.starts_with("open.")
+    if key.starts_with("open/")
         && world.durable().is_none_or(|saved| !saved.state.is_settled())
         && !world.usurped
     {
@@ -204,7 +204,7 @@ pub fn answered(world: &mut World, key: &str, action: &Action, answer: Answer) {
 pub fn usurp(world: &mut World) {
     let Some(saved) = world.durable().filter(|saved| !saved.state.is_done()) else { return };
     let mut saved = (*saved).clone();
-    let Some(key) = world.keys.keys().find(|key| key.starts_with("state.")).cloned() else { return };
+    let Some(key) = world.keys.keys().find(|key| key.starts_with("state/")).cloned() else { return };
     saved.owner.daemon = "other".into();
     saved.owner.epoch += 10;
     world.revision += 1;
@@ -220,7 +220,7 @@ pub fn usurp(world: &mut World) {
 /// that is not drawn; nor is a copy that undoes another owner's taking.
 pub fn restore(world: &mut World) {
     let ending = world.durable().is_none_or(|saved| saved.state.is_done() || saved.state.is_aborting());
-    let Some(copy) = world.copy.take().filter(|copy| copy.keys().any(|key| key.starts_with("state."))) else {
+    let Some(copy) = world.copy.take().filter(|copy| copy.keys().any(|key| key.starts_with("state/"))) else {
         return;
     };
     if !ending && !world.checks.unsaved_abort && !world.usurped {
@@ -300,7 +300,7 @@ pub fn at_the_end(world: &Shared, starts: u32) {
 
 /// Invariant 11. What a crash took from the record is no difference.
 fn replayed(world: &mut World) {
-    let charter = world.keys.iter().find(|(key, _)| key.starts_with("charter."));
+    let charter = world.keys.iter().find(|(key, _)| key.starts_with("charter/"));
     let charter = charter.and_then(|(_, (value, _))| serde_json::from_slice::<Charter>(value).ok());
     let Some(charter) = charter else { return world.broken(11, &format!("{} has no charter", id())) };
     let records = world.records.clone();

@@ -98,7 +98,7 @@ async fn work(world: &Shared, start: u32) {
 fn over(world: &Shared, handle: Option<&Handle>) -> bool {
     let world = world.lock();
     let settled = handle.is_some_and(|handle| handle.post.is_closed())
-        && world.keys.keys().all(|key| !key.starts_with("open."))
+        && world.keys.keys().all(|key| !key.starts_with("open/"))
         && world.flights.is_empty();
     settled || world.checks.usurped_for(world.at()) > 60_000 || world.at() > LIMIT
 }

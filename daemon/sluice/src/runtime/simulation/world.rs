@@ -224,7 +224,7 @@ impl World {
 
     /// To be called after every change of the store.
     pub fn read_again(&mut self) {
-        let state = self.keys.iter().find(|(key, _)| key.starts_with("state."));
+        let state = self.keys.iter().find(|(key, _)| key.starts_with("state/"));
         self.durable = state.and_then(|(_, (value, _))| serde_json::from_slice(value).ok()).map(Arc::new);
     }
 
