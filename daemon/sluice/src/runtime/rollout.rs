@@ -7,6 +7,9 @@
 //! Decoding happens at the doors; [`Owner::order`] is the rest. If the process dies between any two lines, what was
 //! saved as outstanding runs again. The one exception is the abort: weight 0 may go to the target before the save.
 
+mod ownership;
+mod remembering;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde_json::Value;
@@ -14,21 +17,21 @@ use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
 use sluice_rollout::{
-    Answered, Effect, Event, Fence, Lane, Numbered, Observation, Reason, RolloutId, State, Timestamp,
-    Transition, step,
+    Effect, Event, Lane, Numbered, Observation, Reason, RolloutId, State, Transition, step,
 };
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
     alert::{Alert, AlertStatus},
-    decisions::{Decided, Sum, Taken, sum_of_charter},
+    decisions::{Taken, sum_of_charter},
     message::Answer,
     policy::Policy,
-    record::{Charter, HistoryLine, Saved, VERSION, event_name},
+    record::{Charter, HistoryLine, Saved, VERSION},
     view::RolloutView,
 };
 use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::remembering::line;
 use super::{
     clock::now,
     edge::{Edge, Snapshot},
@@ -254,12 +257,6 @@ impl Owner {
         stop.cancel();
     }
 
-    /// Its alerts are the new owner's, too: here they are no longer kept up.
-    fn disowned(&self, Leave::Disowned(why): Leave) {
-        tracing::warn!(rollout = %self.id, why, "no longer ours: nothing more is done here");
-        self.edge.alerts.forget(&self.id);
-    }
-
     /// The one order.
     async fn order(&mut self, letter: Letter) -> Result<(), Leave> {
         let (event, mut reply) = match letter {
@@ -424,53 +421,13 @@ impl Owner {
     fn acknowledge(
         &self,
         reply: Option<oneshot::Sender<Answer>>,
-        answered: Option<&Answered>,
+        answered: Option<&sluice_rollout::Answered>,
         reason: &Reason,
     ) {
         let Some(reply) = reply else { return };
         let answer = views::answer(&self.saved.state, &self.machine, answered, reason);
         // Whoever asked may have gone; the answer is kept in the state.
         let _ = reply.send(answer);
-    }
-
-    /// What the machine was given and what it made of it, for a replay.
-    fn record(
-        &self,
-        (now, saved): (Timestamp, bool),
-        event: &Event,
-        reason: &Reason,
-        effects: &[Numbered],
-        answer: Option<&Answered>,
-    ) {
-        let state = &self.saved.state;
-        let decided = Decided {
-            now,
-            event: event.clone(),
-            revision: state.revision,
-            phase: state.phase.name().to_owned(),
-            weight: state.weight,
-            reason: reason.clone(),
-            effects: effects.to_vec(),
-            answer: answer.cloned(),
-            saved,
-            state: Sum::new(),
-        };
-        self.edge.recorder.decided(decided, state);
-    }
-
-    fn remember(&mut self, line: Option<HistoryLine>, reason: &Reason, answered: Option<&Answered>) {
-        let Some(line) = line else { return };
-        self.parts.meters.transition(&line.code);
-        // What was refused changed nothing: why the rollout stands where it stands stays as it was.
-        if answered.is_none_or(|answered| answered.accepted) {
-            self.last_reason = reason.to_string();
-        }
-        let state = &self.saved.state;
-        tracing::info!(
-            rollout = %self.id, revision = state.revision, phase = state.phase.name(),
-            weight = %state.weight, %reason, "{}", line.event
-        );
-        self.pen.write(line);
     }
 
     fn show_snapshot(&self, before: &State) {
@@ -492,43 +449,6 @@ impl Owner {
         }
     }
 
-    /// Anything may have happened meanwhile. Where the store is away too, the next save finds out.
-    async fn doubt(&mut self) -> Result<(), Leave> {
-        match self.parts.ledger.load(&self.id).await {
-            Ok(Some((saved, _))) if saved.owner == self.saved.owner => Ok(()),
-            Ok(Some((saved, _))) => Err(Leave::Disowned(format!("{} owns it", saved.owner.daemon))),
-            Ok(None) => Err(Leave::Disowned("its record is gone".into())),
-            Err(error) => {
-                tracing::warn!(rollout = %self.id, %error, "whose it is cannot be read just now");
-                Ok(())
-            }
-        }
-    }
-
-    /// The target refused our fence: the record says whose the rollout is now. If it is still ours (a former owner's late
-    /// write, a store restored from an older copy), a higher epoch takes the target back.
-    async fn reread(&mut self, found: Fence) -> Result<Option<Event>, Leave> {
-        match self.parts.ledger.load(&self.id).await {
-            Ok(Some((saved, _))) if saved.owner == self.saved.owner && self.saved.state.is_done() => {
-                // The target is a later rollout's: what this one still had to do to it is over.
-                Ok(Some(Event::Superseded { by: format!("whoever wrote fence {found}") }))
-            }
-            Ok(Some((saved, _))) if saved.owner == self.saved.owner => {
-                let epoch = found.epoch.max(saved.owner.epoch) + 1;
-                tracing::warn!(rollout = %self.id, %found, epoch, "a later fence stands at the target, but the rollout is ours");
-                self.saved.owner.epoch = epoch;
-                Ok(Some(Event::Recovered { epoch, takeover: true, abort_mark: None }))
-            }
-            Ok(Some((saved, _))) => Err(Leave::Disowned(format!("{} owns it", saved.owner.daemon))),
-            Ok(None) => Err(Leave::Disowned("its record is gone".into())),
-            Err(error) => {
-                tracing::warn!(rollout = %self.id, %error, "fenced off, and the record cannot be read just now");
-                self.deferred.push_back(Letter::Fenced { found });
-                Ok(None)
-            }
-        }
-    }
-
     async fn settle(&mut self) {
         if !self.pen.told(LAST_WORDS).await {
             tracing::warn!(rollout = %self.id, "settled, but its history is not all written; the next start does that");
@@ -543,24 +463,6 @@ impl Owner {
             Err(_) => tracing::warn!(rollout = %self.id, "settled, but the store does not answer"),
         }
     }
-}
-
-/// The history's line of a transition; nothing for bookkeeping.
-fn line(before: &State, event: &Event, transition: &Transition) -> Option<HistoryLine> {
-    let Transition { state, effects, reason, answer } = transition;
-    if state.revision == before.revision && answer.is_none() {
-        return None;
-    }
-    let actor = match event {
-        Event::Override(command) => Some(command.actor.clone()),
-        _ => None,
-    };
-    Some(HistoryLine {
-        actor,
-        accepted: answer.as_ref().map(|answered| answered.accepted),
-        effects: effects.iter().map(|one| views::effect_words(&one.effect)).collect(),
-        ..HistoryLine::of(state, now(), event_name(event), reason)
-    })
 }
 
 /// Told again and again by the edge: an older one says nothing that a later one does not.
