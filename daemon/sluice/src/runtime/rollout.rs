@@ -45,6 +45,8 @@ use super::{
     views,
 };
 
+mod saving;
+
 /// Letters kept while the store is away.
 const MOST_DEFERRED: usize = 256;
 /// How soon a store that failed is tried again.
@@ -94,6 +96,8 @@ struct Owner {
     /// The state in hand is newer than the one in the store.
     unsaved: bool,
     deferred: VecDeque<Letter>,
+    /// Urgent letters that came while something was saved.
+    early: VecDeque<Letter>,
     /// Effects that wait until the decision has been saved.
     held: Vec<Numbered>,
     lanes: Lanes,
@@ -177,6 +181,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         revision,
         unsaved: false,
         deferred: VecDeque::new(),
+        early: VecDeque::new(),
         held: Vec::new(),
         lanes,
         edge,
@@ -225,17 +230,21 @@ impl Owner {
         store_again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if let Some(letter) = next.take()
-                && let Err(leave) = self.order(letter).await
+                && let Err(leave) = self.order(letter, &mut inbox).await
             {
                 self.disowned(leave);
                 break;
             }
             let settled = self.saved.state.is_settled()
                 || (fault::has(Fault::SettleBeforeAllIsTold) && self.saved.state.is_done());
-            if settled && !self.unsaved && self.deferred.is_empty() {
+            if settled && !self.unsaved && self.deferred.is_empty() && self.early.is_empty() {
                 self.settle().await;
                 self.edge.recorder.settled();
                 break;
+            }
+            next = self.early.pop_front();
+            if next.is_some() {
+                continue;
             }
             let waits = self.unsaved || !self.deferred.is_empty();
             next = tokio::select! {
@@ -243,7 +252,7 @@ impl Owner {
                 () = stop.cancelled() => break,
                 letter = inbox.urgent.recv() => letter,
                 _ = store_again.tick(), if waits => {
-                    if let Err(leave) = self.catch_up().await {
+                    if let Err(leave) = self.catch_up(&mut inbox).await {
                         self.disowned(leave);
                         break;
                     }
@@ -258,7 +267,7 @@ impl Owner {
     }
 
     /// The one order.
-    async fn order(&mut self, letter: Letter) -> Result<(), Leave> {
+    async fn order(&mut self, letter: Letter, inbox: &mut Inbox) -> Result<(), Leave> {
         let (event, mut reply) = match letter {
             Letter::Event(event) => (event, None),
             Letter::Command { command, reply } => (Event::Override(command), Some(reply)),
@@ -291,7 +300,7 @@ impl Owner {
         let mut saved = false;
         let line = line(&before, &event, &transition);
         if must_save(&before, &transition) && !fault::has(Fault::NeverSave) {
-            match self.save(&transition.state, line.as_ref()).await {
+            match self.save_unless_aborted(inbox, &transition.state, line.as_ref()).await {
                 Ok(()) => saved = true,
                 Err(StoreError::Conflict { key }) => {
                     return Err(Leave::Disowned(format!("{key} was saved by another owner")));
@@ -357,7 +366,7 @@ impl Owner {
     }
 
     /// Saves what is unsaved first, then takes up the first letter that waited.
-    async fn catch_up(&mut self) -> Result<(), Leave> {
+    async fn catch_up(&mut self, inbox: &mut Inbox) -> Result<(), Leave> {
         if self.unsaved {
             let state = self.saved.state.clone();
             match self.save(&state, None).await {
@@ -382,7 +391,7 @@ impl Owner {
         // What waited behind it must not wait for the letter itself.
         let rest = std::mem::take(&mut self.deferred);
         let ordered = match letter {
-            Some(letter) => self.order(letter).await,
+            Some(letter) => self.order(letter, inbox).await,
             None => Ok(()),
         };
         self.deferred.extend(rest);
