@@ -37,10 +37,11 @@ const TABLE: [(&str, &[&str]); 4] = [
             "+sluice.dead",
             "+sluice.reply.ann.1",
             "+<sluice.request.>",
-            // It makes nothing up, neither a release nor a person's command, and takes nothing away.
+            // Commands that came in by HTTP go on to the rollout's owner, another daemon, in the person's name.
+            "+sluice.override.ann.shop.checkout.abort",
+            "+sluice.request.ann.shop.checkout.abort",
+            // It announces no release, and takes nothing away.
             "-sluice.event.shop.checkout.announced",
-            "-sluice.override.ann.shop.checkout.abort",
-            "-sluice.request.ann.shop.checkout.abort",
             "-$JS.API.STREAM.CREATE.SLUICE_EVENTS",
             "-$JS.API.STREAM.UPDATE.SLUICE_EVENTS",
             "-$JS.API.STREAM.DELETE.KV_SLUICE_STATE",
