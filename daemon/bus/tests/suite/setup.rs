@@ -41,7 +41,7 @@ async fn init_says_what_it_made_and_a_second_daemon_makes_only_its_consumer() ->
     for options in BOTH {
         let server = nats::Nats::start(options()).await?;
         let made = connect(&server).await?.init().await?;
-        assert_eq!(made.len(), 9, "{made:#?}");
+        assert_eq!(made.len(), 10, "{made:#?}");
         ensure!(made[0].contains("SLUICE_EVENTS") && made[0].contains("sluice.event.>"), "{made:#?}");
         let second = NatsConfig { daemon: "sluice 1.b".into(), ..NatsConfig::at(server.url()) };
         let made = Nats::connect(second).await?.init().await?;
