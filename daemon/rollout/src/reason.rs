@@ -137,6 +137,7 @@ pub enum Reason {
         asked: Weight,
         most: Weight,
     },
+    OnlyBakeLeft,
     StepUnknown {
         to: usize,
         from: usize,
@@ -223,6 +224,9 @@ impl fmt::Display for Reason {
             Reason::WeightTooHigh { asked, most } => {
                 write!(f, "weight {asked} is above this step's {most}; promote or skip first")
             }
+            Reason::OnlyBakeLeft => f.write_str(
+                "only the bake is left to pass over: promote goes on to it, promote-full leaves it out",
+            ),
             Reason::StepUnknown { to, from, last } => {
                 write!(f, "cannot skip to step {to}: at step {from} of {last}, only later steps are possible")
             }

@@ -213,6 +213,10 @@ impl Draft<'_> {
             }
             (Phase::Observing { step, .. }, to) => {
                 let target = to.unwrap_or(step + 3);
+                // The bake is what shows a late fault: nobody passes over it by the way.
+                if to.is_none() && bakes > 0 && target > last {
+                    return Err(Reason::OnlyBakeLeft);
+                }
                 if target <= step + 1 || (to.is_some() && target > last) {
                     return Err(Reason::StepUnknown { to: target, from: step + 1, last });
                 }

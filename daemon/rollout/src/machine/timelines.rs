@@ -413,6 +413,17 @@ fn skip_passes_over_a_step_or_goes_to_one() {
 }
 
 #[test]
+fn nobody_passes_over_the_bake_by_the_way() {
+    let mut story = Story::watched(policy());
+    assert!(story.says("1", Action::Promote).accepted);
+    story.pods_ready(9).written();
+    assert_eq!((story.phase(), story.state.step(&story.policy)), ("observing", Some(1)));
+    let refused = story.says("2", Action::Skip { to: None });
+    assert!(!refused.accepted && refused.reason.to_string().contains("promote-full"), "{}", refused.reason);
+    assert_eq!(story.phase(), "observing");
+}
+
+#[test]
 fn promote_full_needs_a_canary_and_goes_straight_to_promotion() {
     let mut story = Story::of(policy());
     story.event(Event::Requested);

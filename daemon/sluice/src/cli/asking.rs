@@ -139,7 +139,7 @@ pub struct OverrideArgs {
 pub struct SkipArgs {
     #[command(flatten)]
     pub which: AllOr,
-    /// The step to go to, counted from 1; over the next one if left out.
+    /// The step to go to, counted from 1, the bake after the last; over the next one if left out, but never over the bake.
     #[arg(long, value_name = "STEP")]
     pub to: Option<usize>,
     #[command(flatten)]

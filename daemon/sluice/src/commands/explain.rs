@@ -98,8 +98,10 @@ fn advised(view: &RolloutView, screen: &mut Screen) -> std::io::Result<()> {
     let lines = match (view.outcome.is_some(), view.phase.as_str()) {
         (true, "promoted") => vec![format!("sluice history {name}")],
         (true, _) => vec![format!("sluice retry {name}")],
+        (false, "paused") if view.step.is_none() => vec![format!("sluice resume {name}"), abort],
         (false, "paused") => vec![format!("sluice resume {name}"), promote, abort],
         (false, "reverting") => vec![format!("sluice watch {name}")],
+        (false, _) if view.step.is_none() => vec![format!("sluice pause {name}"), abort],
         (false, _) => vec![format!("sluice pause {name}"), promote, abort],
     };
     screen.text("\nNext\n")?;

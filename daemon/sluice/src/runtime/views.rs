@@ -81,6 +81,7 @@ fn waits_for(state: &State, machine: &Machine) -> Option<String> {
             None => "the first window".to_owned(),
             Some(_) => watch.words.clone(),
         },
+        Phase::Paused { .. } if state.step(machine).is_none() => "a person: resume or abort".to_owned(),
         Phase::Paused { .. } => "a person: resume, promote or abort".to_owned(),
         Phase::Promoting { stage: PromoteStage::Raising, .. } => "the canary at full size".to_owned(),
         Phase::Promoting { stage: PromoteStage::Replacing, .. } => {
