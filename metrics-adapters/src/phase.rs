@@ -76,8 +76,12 @@ impl Phase {
     /// The scrape that completes the next window, and whose it is.
     fn completing(&self, guess_ms: i64) -> Option<(Arm, i64)> {
         let canary = self.of(Arm::Canary).map(|seen| seen.due(guess_ms)).max();
+        let newest = self.of(Arm::Canary).map(|seen| seen.at_ms).max().unwrap_or(i64::MIN);
+        // A read that came too early for stable's scrape has the canary's already: that scrape still completes the window.
+        let behind = |seen: &&Seen| seen.at_ms < newest;
+        let late = self.of(Arm::Stable).filter(behind).map(|seen| seen.first_from(newest, guess_ms)).max();
         let from = canary.unwrap_or(i64::MIN);
-        let stable = self.of(Arm::Stable).map(|seen| seen.first_from(from, guess_ms)).max();
+        let stable = late.or_else(|| self.of(Arm::Stable).map(|seen| seen.first_from(from, guess_ms)).max());
         stable.map(|due| (Arm::Stable, due)).or(canary.map(|due| (Arm::Canary, due)))
     }
 
@@ -276,6 +280,19 @@ mod tests {
             number += 1;
         }
         assert!((55..=80).contains(&number), "{number} reads in a minute of scrapes each second");
+    }
+
+    #[test]
+    fn a_read_that_came_too_early_for_stable_is_repeated_at_once_and_not_an_interval_later() {
+        let mut phase = Phase::default();
+        let pods =
+            |stable: i64, canary: i64| [sample(Arm::Stable, "s", stable), sample(Arm::Canary, "c", canary)];
+        phase.next(10_350, &pods(10_300, 9_700), Some(1_000));
+        let due = phase.next(11_350, &pods(11_300, 10_700), Some(1_000));
+        assert!((12_300..12_400).contains(&due), "{due}");
+        // Stable's of 12,300 cannot be read yet.
+        let again = phase.next(12_310, &pods(11_300, 11_700), Some(1_000));
+        assert!(again < 12_400, "{again}");
     }
 
     #[test]

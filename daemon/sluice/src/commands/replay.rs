@@ -187,6 +187,10 @@ fn lines(replayed: &Replayed) -> Vec<String> {
                 "incomplete: what is there came out the same, and something is missing"
             };
             let mut lines = vec![format!("{rollout}: {verdict}"), format!("  {}", counted(report))];
+            if !has_ended(report) {
+                let cut = "it ends before the rollout did: the rollout ran on when it was written, or the file was cut";
+                lines.push(format!("  note: {cut}"));
+            }
             lines.extend(report.gaps.iter().map(|gap| format!("  missing: {}: {}", gap.place, gap.what)));
             lines.extend(report.notes.iter().map(|note| format!("  note: {}: {}", note.place, note.what)));
             if report.more > 0 {
@@ -195,6 +199,10 @@ fn lines(replayed: &Replayed) -> Vec<String> {
             lines
         }
     }
+}
+
+fn has_ended(report: &ReplayReport) -> bool {
+    matches!(report.phase.as_deref(), Some("promoted" | "reverted" | "failed"))
 }
 
 fn counted(report: &ReplayReport) -> String {
