@@ -31,4 +31,4 @@ pub use body::Http;
 pub use cursor::{Closed, Cursor};
 pub use gauges::{Gauges, Reading as GaugeReading};
 pub use reading::{Fault, PodSample, Reading};
-pub use source::{Source, SourceError, Sources, connect};
+pub use source::{Source, SourceError, Sources, check, connect};

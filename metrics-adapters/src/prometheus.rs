@@ -104,7 +104,8 @@ impl fmt::Debug for Prometheus {
 type Readings = Vec<(usize, Result<Reading, SourceError>)>;
 
 impl Prometheus {
-    pub(crate) fn connect(block: &policy::Prometheus, http: &Http) -> Result<Prometheus, SourceError> {
+    /// The address and the headers, if both can be used.
+    pub(crate) fn check(block: &policy::Prometheus) -> Result<(Url, HeaderMap), SourceError> {
         let wrong = |what: &str, why: String| SourceError::Config {
             server: "prometheus".into(),
             what: what.into(),
@@ -116,6 +117,11 @@ impl Prometheus {
         let headers = headers.map_err(|_| {
             wrong("spec.metrics.prometheus.headers", "a name or value is no HTTP header".into())
         })?;
+        Ok((url, headers))
+    }
+
+    pub(crate) fn connect(block: &policy::Prometheus, http: &Http) -> Result<Prometheus, SourceError> {
+        let (url, headers) = Prometheus::check(block)?;
         let name = format!("prometheus {}", shown(&url));
         Ok(Prometheus {
             client: http.client(&name, block.timeout.0)?,

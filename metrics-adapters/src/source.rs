@@ -87,6 +87,15 @@ impl SourceError {
     }
 }
 
+/// What `connect` would refuse of the block, without making a source: for policies that are read and not run yet.
+pub fn check(metrics: &policy::Metrics, http: &Http) -> Result<(), SourceError> {
+    check_addresses(metrics, http)?;
+    match metrics {
+        policy::Metrics::Prometheus(prometheus) => Prometheus::check(prometheus).map(drop),
+        policy::Metrics::Scrape(_) => Ok(()),
+    }
+}
+
 /// The source of one policy; see [`Sources`] for many policies.
 pub fn connect(metrics: &policy::Metrics, http: &Http) -> Result<Arc<dyn Source>, SourceError> {
     check_addresses(metrics, http)?;

@@ -86,8 +86,8 @@ fn wrong_metrics(policy: &Policy) -> Option<Wrong> {
     if let Err(error) = Ask::of(policy, id) {
         return Some((error.field, error.why));
     }
-    match sluice_metrics_adapters::connect(&policy.spec.metrics, &Http::default()) {
-        Ok(_) => None,
+    match sluice_metrics_adapters::check(&policy.spec.metrics, &Http::default()) {
+        Ok(()) => None,
         Err(SourceError::Config { what, why, .. }) => Some((what, why)),
         Err(error) => Some(("spec.metrics".to_owned(), error.to_string())),
     }

@@ -8,33 +8,22 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use sluice_rig::{Nats, NatsOptions, Prometheus, PrometheusOptions};
-use sluice_tests::{Bus, Daemon, DaemonOptions, LIMIT};
+use serde_json::Value;
+use sluice_tests::LIMIT;
 
-use crate::counters::Counters;
+use crate::bench::{Bench, FAILED};
 use crate::overrides::stand;
-use crate::routes::{self, Routes, rollout};
+use crate::routes::rollout;
 use crate::table::{Row, milliseconds};
 
 const ALONE: usize = 25;
 const TOGETHER: usize = 100;
-const FAILED: u64 = 100;
 const SCRAPE: Duration = Duration::from_secs(1);
-
-struct Bench {
-    routes: Routes,
-    counters: Counters,
-    prometheus: Prometheus,
-    bus: Bus,
-    daemon: Daemon,
-    _nats: Nats,
-}
 
 pub async fn table() -> Result<String> {
     let alone: Vec<String> = (0..ALONE).map(|number| format!("a{number}")).collect();
     let together: Vec<String> = (0..TOGETHER).map(|number| format!("t{number}")).collect();
-    let bench = Bench::open(&[alone.clone(), together.clone()].concat()).await?;
+    let bench = Bench::open(&[alone.clone(), together.clone()].concat(), SCRAPE).await?;
 
     let mut one = Row::new("1 rollout running");
     for name in &alone {
@@ -53,39 +42,12 @@ pub async fn table() -> Result<String> {
 }
 
 impl Bench {
-    async fn open(names: &[String]) -> Result<Bench> {
-        let routes = Routes::open(names).await?;
-        let pods: Vec<String> =
-            names.iter().flat_map(|name| [name.clone(), format!("{name}-canary")]).collect();
-        let counters = Counters::start(&pods).await?;
-        let options = PrometheusOptions {
-            scrape_interval: SCRAPE,
-            targets: counters.targets(),
-            ..PrometheusOptions::default()
-        };
-        let prometheus = Prometheus::start(options).await?;
-        prometheus.wait_until_up(pods.len(), LIMIT).await?;
-        let nats = Nats::start(NatsOptions::default()).await?;
-        let bus = Bus::connect(&nats.url()).await?;
-        let policies = names
-            .iter()
-            .map(|name| routes::standing(name, &metrics(&prometheus, name), &json!({"pods": "ignore"}), 50))
-            .collect();
-        let options = DaemonOptions {
-            kubeconfig: Some(routes.kube.kubeconfig("sluice")),
-            log: "warn".to_owned(),
-            ..DaemonOptions::nats(&nats.url(), policies)
-        };
-        let daemon = Daemon::start(options).await?;
-        Ok(Bench { routes, counters, prometheus, bus, daemon, _nats: nats })
-    }
-
     /// From the deciding sample to weight 0, for one rollout.
     async fn turns_bad(&self, name: &str) -> Result<Duration> {
         let judged = |view: &sluice_wire::view::RolloutView| view.evidence["windows"].as_u64() >= Some(3);
         self.daemon.wait_for(&rollout(name), "to be judged", judged).await?;
         let known = self.routes.known();
-        self.counters.fail(&format!("{name}-canary"), FAILED);
+        self.turn(name);
         let begun = Instant::now();
         let (readable, shut) = tokio::join!(self.readable(name), self.routes.told(name, 0.0, known, begun));
         // Both are instants after `begun`.
@@ -139,10 +101,4 @@ fn complete(told: &Value, name: &str) -> Option<bool> {
         return Some(false);
     };
     Some(samples(name, "200")?.iter().any(|(at, _)| at >= since))
-}
-
-pub fn metrics(prometheus: &Prometheus, name: &str) -> Value {
-    json!({"prometheus": {"url": prometheus.url(), "labels": {
-        "by": "app", "stable": name, "canary": format!("{name}-canary"), "namespace": "",
-    }}})
 }

@@ -9,27 +9,19 @@ use anyhow::{Context, Result, ensure};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use sluice_rig::kube::Seen;
-use sluice_rig::{Nats, NatsOptions, Prometheus, PrometheusOptions};
-use sluice_tests::{Bus, Daemon, DaemonOptions, LIMIT};
+use sluice_tests::LIMIT;
 
-use crate::counters::Counters;
-use crate::detection::metrics;
-use crate::routes::{self, NAMESPACE, Routes, canary_percent, rollout};
+use crate::bench::Bench;
+use crate::routes::{NAMESPACE, canary_percent, rollout};
 
 const SCRAPE: Duration = Duration::from_secs(15);
 const STANDS_FOR: Duration = Duration::from_secs(90);
-const FAILED: u64 = 100;
 /// As many PATCHes at once as the bare ones: more did not make this API server quicker.
 const AT_ONCE: usize = 32;
 
 struct Fleet {
     names: Vec<String>,
-    routes: Routes,
-    counters: Counters,
-    prometheus: Prometheus,
-    bus: Bus,
-    daemon: Daemon,
-    _nats: Nats,
+    bench: Bench,
 }
 
 pub async fn table() -> Result<String> {
@@ -63,37 +55,15 @@ pub async fn table() -> Result<String> {
 impl Fleet {
     async fn open(number: usize) -> Result<Fleet> {
         let names: Vec<String> = (0..number).map(|number| format!("f{number}")).collect();
-        let routes = Routes::open(&names).await?;
-        let pods: Vec<String> =
-            names.iter().flat_map(|name| [name.clone(), format!("{name}-canary")]).collect();
-        let counters = Counters::start(&pods).await?;
-        let options = PrometheusOptions {
-            scrape_interval: SCRAPE,
-            targets: counters.targets(),
-            ..PrometheusOptions::default()
-        };
-        let prometheus = Prometheus::start(options).await?;
-        prometheus.wait_until_up(pods.len(), LIMIT).await?;
-        let nats = Nats::start(NatsOptions::default()).await?;
-        let bus = Bus::connect(&nats.url()).await?;
-        let policies = names
-            .iter()
-            .map(|name| routes::standing(name, &metrics(&prometheus, name), &json!({"pods": "ignore"}), 50))
-            .collect();
-        let options = DaemonOptions {
-            kubeconfig: Some(routes.kube.kubeconfig("sluice")),
-            log: "warn".to_owned(),
-            ..DaemonOptions::nats(&nats.url(), policies)
-        };
-        let daemon = Daemon::start(options).await?;
-        Ok(Fleet { names, routes, counters, prometheus, bus, daemon, _nats: nats })
+        let bench = Bench::open(&names, SCRAPE).await?;
+        Ok(Fleet { names, bench })
     }
 
     /// All announced, until the last has its weight and two windows were judged of each.
     async fn stand(&self, attempt: &str) -> Result<Duration> {
-        let (begun, known) = (Instant::now(), self.routes.known());
+        let (begun, known) = (Instant::now(), self.bench.routes.known());
         for name in &self.names {
-            self.bus.announce(&rollout(name), attempt).await?;
+            self.bench.bus.announce(&rollout(name), attempt).await?;
         }
         let took = self.all_at(50.0, known, begun).await?;
         self.judged_since(&BTreeMap::new()).await?;
@@ -104,7 +74,7 @@ impl Fleet {
 
     /// How many seconds of windows were counted of each.
     async fn watched(&self) -> Result<BTreeMap<String, f64>> {
-        let views = self.daemon.views().await?;
+        let views = self.bench.daemon.views().await?;
         let open = views.iter().filter(|view| view.phase == "observing");
         Ok(open.map(|view| (view.rollout.to_string(), view.watched_seconds.unwrap_or(0.0))).collect())
     }
@@ -125,7 +95,7 @@ impl Fleet {
                 begun.elapsed() < 2 * LIMIT,
                 "{judged} of {} were judged: {}",
                 self.names.len(),
-                self.daemon.log()
+                self.bench.daemon.log()
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -137,7 +107,7 @@ impl Fleet {
         let mut known = known;
         let find = async {
             loop {
-                let new: Vec<Seen> = self.routes.watch.events_after(known);
+                let new: Vec<Seen> = self.bench.routes.watch.events_after(known);
                 known += new.len();
                 for seen in &new {
                     if canary_percent(&seen.object) == percent {
@@ -147,7 +117,7 @@ impl Fleet {
                         return seen.at.saturating_duration_since(begun);
                     }
                 }
-                self.routes.watch.changed(known).await;
+                self.bench.routes.watch.changed(known).await;
             }
         };
         let found = tokio::time::timeout(2 * LIMIT, find).await;
@@ -156,14 +126,14 @@ impl Fleet {
 
     /// Processor, memory, queries and writes while nothing is decided.
     async fn needs(&self) -> Result<Vec<(&'static str, String)>> {
-        let mark = self.routes.kube.audit.mark()?;
+        let mark = self.bench.routes.kube.audit.mark()?;
         let (before, queries) = (self.used()?, self.queries().await?);
         let begun = Instant::now();
         tokio::time::sleep(STANDS_FOR).await;
         let wall = begun.elapsed().as_secs_f64();
         let cores = (self.used()? - before) / wall;
         let asked = (self.queries().await? - queries) / wall;
-        let writes = self.routes.kube.audit.by("sluice", NAMESPACE, mark)?.len();
+        let writes = self.bench.routes.kube.audit.by("sluice", NAMESPACE, mark)?.len();
         Ok(vec![
             ("standing: processor", format!("{cores:.2} cores")),
             ("standing: memory (resident)", format!("{:.0} MB", self.memory()?)),
@@ -174,7 +144,7 @@ impl Fleet {
 
     /// Processor seconds of the daemon so far.
     fn used(&self) -> Result<f64> {
-        let pid = self.daemon.server.pid().context("the daemon does not run")?;
+        let pid = self.bench.daemon.server.pid().context("the daemon does not run")?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok());
@@ -183,7 +153,7 @@ impl Fleet {
     }
 
     fn memory(&self) -> Result<f64> {
-        let pid = self.daemon.server.pid().context("the daemon does not run")?;
+        let pid = self.bench.daemon.server.pid().context("the daemon does not run")?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS")).context("VmRSS")?;
         let kilobytes: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
@@ -192,7 +162,7 @@ impl Fleet {
 
     /// Queries that Prometheus has answered, by its own count.
     async fn queries(&self) -> Result<f64> {
-        let page = reqwest::get(format!("{}/metrics", self.prometheus.url())).await?.text().await?;
+        let page = reqwest::get(format!("{}/metrics", self.bench.prometheus.url())).await?.text().await?;
         let counts = page.lines().filter(|line| line.starts_with("prometheus_http_requests_total"));
         let asked = counts.filter(|line| line.contains("handler=\"/api/v1/query\""));
         Ok(asked.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
@@ -200,26 +170,26 @@ impl Fleet {
 
     async fn killed(&mut self) -> Result<[Duration; 2]> {
         let watched = self.watched().await?;
-        self.daemon.kill9();
+        self.bench.daemon.kill9();
         let begun = Instant::now();
-        self.daemon.start_again().await?;
+        self.bench.daemon.start_again().await?;
         let ready = begun.elapsed();
         self.judged_since(&watched).await?;
         Ok([ready, begun.elapsed()])
     }
 
     async fn turn_bad(&self) -> Result<Duration> {
-        let known = self.routes.known();
+        let known = self.bench.routes.known();
         let begun = Instant::now();
         for name in &self.names {
-            self.counters.fail(&format!("{name}-canary"), FAILED);
+            self.bench.turn(name);
         }
         self.all_at(0.0, known, begun).await
     }
 
     async fn abort_all(&self) -> Result<Duration> {
-        let (known, begun) = (self.routes.known(), Instant::now());
-        self.bus.command("ann", "_all/_all", "abort", json!({"reason": "bench"})).await?;
+        let (known, begun) = (self.bench.routes.known(), Instant::now());
+        self.bench.bus.command("ann", "_all/_all", "abort", json!({"reason": "bench"})).await?;
         self.all_at(0.0, known, begun).await
     }
 
@@ -228,7 +198,7 @@ impl Fleet {
         let begun = Instant::now();
         let mut patches = Vec::with_capacity(self.names.len());
         for name in &self.names {
-            patches.push(self.routes.patch_only(name, 7.0).boxed());
+            patches.push(self.bench.routes.patch_only(name, 7.0).boxed());
         }
         stream::iter(patches).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
         Ok(begun.elapsed())

@@ -4,6 +4,7 @@
 //! `cargo bench -p sluice-tests --features real --bench speed -- TABLE…` with the tables of [`TABLES`], all of them without
 //! a name. `SLUICE_BIN` names another build of the program. A missing server fails and says what to run.
 
+mod bench;
 mod counters;
 mod detection;
 mod fleet;

@@ -14,11 +14,11 @@ const MOST_ENDED: usize = 10_000;
 /// Rollouts that one daemon carries at once; more are begun when some have ended.
 pub const MOST_RUNNING: usize = 20_000;
 
-/// Running, or how it ended.
+/// Running, or how it ended. Cheap to clone: that is done under the lock.
 #[derive(Clone)]
 pub enum Entry {
     Running(Handle),
-    Ended(Box<RolloutView>),
+    Ended(Arc<RolloutView>),
 }
 
 impl Entry {
@@ -68,7 +68,8 @@ impl Roll {
     }
 
     pub fn views(&self) -> Vec<RolloutView> {
-        self.lock().values().map(Entry::view).collect()
+        let entries: Vec<Entry> = self.lock().values().cloned().collect();
+        entries.iter().map(Entry::view).collect()
     }
 
     /// Of owners that have ended only the last view is kept, and of those not more than there is room for.
@@ -80,7 +81,7 @@ impl Roll {
                 Entry::Running(_) | Entry::Ended(_) => None,
             };
             if let Some(view) = ended {
-                *entry = Entry::Ended(Box::new(view));
+                *entry = Entry::Ended(Arc::new(view));
             }
         }
         let mut ended: Vec<(_, PolicyName)> = entries

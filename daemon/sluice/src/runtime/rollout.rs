@@ -300,7 +300,7 @@ impl Owner {
         let mut saved = false;
         let line = line(&before, &event, &transition);
         if must_save(&before, &transition) && !fault::has(Fault::NeverSave) {
-            match self.save_unless_aborted(inbox, &transition.state, line.as_ref()).await {
+            match self.save_unless_aborted(inbox, &before, &transition.state, line.as_ref()).await {
                 Ok(()) => saved = true,
                 Err(StoreError::Conflict { key }) => {
                     return Err(Leave::Disowned(format!("{key} was saved by another owner")));

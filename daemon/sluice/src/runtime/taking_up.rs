@@ -1,6 +1,6 @@
 //! Taking up what a start before this one left.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use futures::StreamExt;
 use sluice_bus::StoreError;
@@ -26,7 +26,7 @@ impl Daemon {
     pub(super) async fn take_up(&self) -> anyhow::Result<()> {
         for id in self.parts.ledger.latest().await? {
             if let Ok(Some(view)) = self.view_of(&id).await {
-                self.rollouts.enter(id.namespace(), id.name(), Entry::Ended(Box::new(view)));
+                self.rollouts.enter(id.namespace(), id.name(), Entry::Ended(Arc::new(view)));
             }
         }
         let open = self.parts.ledger.open_rollouts().await?;

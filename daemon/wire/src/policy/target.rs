@@ -194,34 +194,20 @@ pub struct Services<'a> {
 impl Target {
     /// The Kubernetes object that is written; `None` for what lives elsewhere.
     pub fn object(&self) -> Option<ObjectName<'_>> {
-        let (namespace, name) = match self {
-            Target::HttpRoute(route)
-            | Target::GrpcRoute(route)
-            | Target::TlsRoute(route)
-            | Target::TcpRoute(route)
-            | Target::HttpProxy(route)
-            | Target::ApisixRoute(route)
-            | Target::RouteTable(route)
-            | Target::MeshHttpRoute(route) => (&route.namespace, &route.name),
-            Target::OpenShiftRoute(route)
-            | Target::AviPoolGroup(route)
-            | Target::TraefikService(route)
-            | Target::TrafficSplit(route)
-            | Target::NginxIngress(route)
-            | Target::Mapping(route)
-            | Target::SkipperIngress(route)
-            | Target::KnativeService(route) => (&route.namespace, &route.name),
-            Target::AlbIngress(ingress) => (&ingress.namespace, &ingress.name),
-            Target::VirtualService(service) => (&service.namespace, &service.name),
-            Target::Service(flip) => (&flip.namespace, &flip.name),
-            Target::Haproxy(_) | Target::Webhook(_) => return None,
-        };
-        Some(ObjectName { namespace: namespace.as_deref(), name })
+        if let Target::Service(flip) = self {
+            return Some(ObjectName { namespace: flip.namespace.as_deref(), name: &flip.name });
+        }
+        self.routed().map(|(object, _)| object)
     }
 
     /// What the two versions are called, stable first; `None` where that is not one name each.
     pub fn arms(&self) -> Option<(&str, &str)> {
-        Some(match self {
+        self.routed().map(|(_, arms)| arms)
+    }
+
+    /// The object and the versions' names in it, where each version has one.
+    fn routed(&self) -> Option<(ObjectName<'_>, (&str, &str))> {
+        let (namespace, name, stable, canary) = match self {
             Target::HttpRoute(route)
             | Target::GrpcRoute(route)
             | Target::TlsRoute(route)
@@ -229,7 +215,7 @@ impl Target {
             | Target::HttpProxy(route)
             | Target::ApisixRoute(route)
             | Target::RouteTable(route)
-            | Target::MeshHttpRoute(route) => (&route.stable, &route.canary),
+            | Target::MeshHttpRoute(route) => (&route.namespace, &route.name, &route.stable, &route.canary),
             Target::OpenShiftRoute(route)
             | Target::AviPoolGroup(route)
             | Target::TraefikService(route)
@@ -237,11 +223,16 @@ impl Target {
             | Target::NginxIngress(route)
             | Target::Mapping(route)
             | Target::SkipperIngress(route)
-            | Target::KnativeService(route) => (&route.stable, &route.canary),
-            Target::AlbIngress(ingress) => (&ingress.stable, &ingress.canary),
-            Target::VirtualService(service) => (&service.stable, &service.canary),
+            | Target::KnativeService(route) => (&route.namespace, &route.name, &route.stable, &route.canary),
+            Target::AlbIngress(ingress) => {
+                (&ingress.namespace, &ingress.name, &ingress.stable, &ingress.canary)
+            }
+            Target::VirtualService(service) => {
+                (&service.namespace, &service.name, &service.stable, &service.canary)
+            }
             Target::Service(_) | Target::Haproxy(_) | Target::Webhook(_) => return None,
-        })
+        };
+        Some((ObjectName { namespace: namespace.as_deref(), name }, (stable, canary)))
     }
 
     /// `None` where no Service belongs to one version alone: upstreams, subsets and tags have names of their own.

@@ -17,22 +17,23 @@ use super::{Inbox, Letter, Owner, now};
 const MOST_EARLY: usize = 64;
 
 impl Owner {
-    /// [`Owner::save`], given up for an abort that arrives meanwhile. What arrived is kept in `early`, the abort first.
+    /// [`Owner::save`] of what came of `before`, given up for an abort that arrives meanwhile. What arrived is kept in `early`, the abort first.
     pub(super) async fn save_unless_aborted(
         &mut self,
         inbox: &mut Inbox,
+        before: &State,
         state: &State,
         line: Option<&HistoryLine>,
     ) -> Result<(), StoreError> {
         let began = Instant::now();
-        let (machine, hand) = (self.machine.clone(), self.saved.state.clone());
+        let machine = self.machine.clone();
         let aborts = |letter: &Letter| {
             let event = match letter {
                 Letter::Event(event) => event.clone(),
                 Letter::Command { command, .. } => Event::Override(command.clone()),
                 Letter::Doubted | Letter::Fenced { .. } => return false,
             };
-            !state.is_aborting() && step(&machine, hand.clone(), now(), event).state.is_aborting()
+            !state.is_aborting() && step(&machine, before.clone(), now(), event).state.is_aborting()
         };
         let (mut came, mut abort) = (Vec::new(), None);
         let outcome = {
