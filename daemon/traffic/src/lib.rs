@@ -4,6 +4,7 @@
 //! ```text
 //!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  haproxy  webhook
 //!   connect_workloads ──▶ dyn Workloads      workload/{deployment,external}, endpoints
+//!   cluster      policies that stand in the cluster, their status and events
 //!   openshift    a Route's weights for people, and what its endpoints make of them
 //!   Clients      kube and HTTP clients that they share
 //! ```
@@ -12,6 +13,7 @@
 //! that is not later than the one found is refused; every call ends in time; nothing here decides how often to try.
 
 mod clients;
+pub mod cluster;
 mod error;
 mod haproxy;
 mod kubernetes;

@@ -182,9 +182,15 @@ impl World {
 
     /// A daemon on this shop's NATS with these policies, as a user with rights in this namespace only.
     pub async fn daemon_with(&self, policies: Vec<PolicyText>) -> Result<Daemon> {
+        self.daemon_of(Vec::new(), policies).await
+    }
+
+    /// A daemon on this shop's NATS with these policies and more arguments of `sluice run`.
+    pub async fn daemon_of(&self, more: Vec<String>, policies: Vec<PolicyText>) -> Result<Daemon> {
         Daemon::start(DaemonOptions {
             kubeconfig: Some(self.kube.kubeconfig("sluice")),
             name: format!("{}-daemon", self.namespace),
+            more,
             ..DaemonOptions::nats(&self.nats.url(), policies)
         })
         .await

@@ -175,6 +175,9 @@ fn the_service_account_may_do_what_it_needs_in_its_namespace_and_nothing_beyond(
             ("shop", "watch", "deployments.apps", true),
             ("shop", "patch", "horizontalpodautoscalers.autoscaling", true),
             ("shop", "list", "endpointslices.discovery.k8s.io", true),
+            ("shop", "watch", "rolloutpolicies.sluice.dev", true),
+            ("shop", "create", "events.events.k8s.io", true),
+            ("shop", "patch", "rolloutpolicies.sluice.dev", false),
             // Granted by roles that access.yaml does not bind.
             ("shop", "patch", "services", false),
             ("shop", "patch", "virtualservices.networking.istio.io", false),

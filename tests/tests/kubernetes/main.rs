@@ -11,5 +11,6 @@ mod input;
 mod older;
 mod outside;
 mod people;
+mod policies;
 mod shapes;
 mod worse;

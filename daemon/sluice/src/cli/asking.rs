@@ -223,6 +223,13 @@ impl SkipArgs {
     }
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct SchemaArgs {
+    /// The CustomResourceDefinition of RolloutPolicy, as JSON.
+    #[arg(long)]
+    pub crd: bool,
+}
+
 impl SetWeightArgs {
     pub fn command(&self) -> Command {
         Command { weight: Some(self.weight), ..command(&self.which, &self.because) }

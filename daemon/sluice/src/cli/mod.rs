@@ -18,8 +18,8 @@ use clap::{Parser, Subcommand};
 
 pub use asking::{
     AllOr, BackendsArgs, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, InitArgs, JudgeArgs,
-    ManArgs, OverrideArgs, RecordArgs, ReplayArgs, SetWeightArgs, SkipArgs, StartArgs, StatusArgs,
-    ValidateArgs, WatchArgs,
+    ManArgs, OverrideArgs, RecordArgs, ReplayArgs, SchemaArgs, SetWeightArgs, SkipArgs, StartArgs,
+    StatusArgs, ValidateArgs, WatchArgs,
 };
 pub use demo::DemoOptions;
 pub use entry::{entry, log_to_stderr};
@@ -139,9 +139,11 @@ pub enum Verb {
         after_help = "Examples:\n  sluice backends checkout -n shop\n  sluice backends shop/checkout --adjust checkout-canary=+10%"
     )]
     Backends(BackendsArgs),
-    /// The JSON Schema of a policy, for editors and CI.
-    #[command(after_help = "Example: sluice schema > policy.schema.json")]
-    Schema,
+    /// The JSON Schema of a policy, for editors and CI; or its kind for the Kubernetes API.
+    #[command(
+        after_help = "Examples:\n  sluice schema > policy.schema.json\n  sluice schema --crd | kubectl apply --filename=-"
+    )]
+    Schema(SchemaArgs),
     /// Completions for a shell.
     #[command(after_help = "Example: sluice completions bash > /etc/bash_completion.d/sluice")]
     Completions(CompletionsArgs),

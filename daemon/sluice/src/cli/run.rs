@@ -8,18 +8,27 @@ use ipnet::IpNet;
 
 use super::{Global, NatsAccess};
 
+/// The folder of policies that nobody named.
+const POLICIES: &str = "policies";
+
 /// As typed.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Folder (or file) of policies; several times for several.
+    /// Folder (or file) of policies; several times for several. `policies` if left out, unless they come from the cluster.
+    #[arg(long, env = "SLUICE_POLICIES", value_name = "PATH", value_delimiter = ',')]
+    pub policies: Vec<PathBuf>,
+    /// Serve the policies that stand in the cluster as RolloutPolicy objects (deploy/kubernetes/rolloutpolicies.json), too: of
+    /// these namespaces, or of all. A file of the same name comes first.
     #[arg(
         long,
-        env = "SLUICE_POLICIES",
-        default_value = "policies",
-        value_name = "PATH",
-        value_delimiter = ','
+        env = "SLUICE_POLICIES_FROM_CLUSTER",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "*"
     )]
-    pub policies: Vec<PathBuf>,
+    pub policies_from_cluster: Option<Vec<String>>,
     /// Where messages and state are kept; `nats` as soon as --nats is given.
     #[arg(long, env = "SLUICE_BUS", value_enum)]
     pub bus: Option<BusKind>,
@@ -72,6 +81,8 @@ pub enum LogFormat {
 pub struct RunOptions {
     /// Folders or files.
     pub policies: Vec<PathBuf>,
+    /// Namespaces whose policies in the cluster are served; an empty list: all.
+    pub cluster_policies: Option<Vec<String>>,
     pub bus: BusChoice,
     pub listen: SocketAddr,
     pub http_tokens: Option<PathBuf>,
@@ -99,6 +110,7 @@ impl Default for RunOptions {
     fn default() -> Self {
         RunOptions {
             policies: Vec::new(),
+            cluster_policies: None,
             bus: BusChoice::Embedded { data: None },
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http_tokens: None,
@@ -125,8 +137,13 @@ impl RunArgs {
             (Some(BusKind::Nats) | None, true) => BusChoice::Nats(Box::new(global.nats.clone())),
             (Some(BusKind::Embedded) | None, false) => BusChoice::Embedded { data: Some(self.data) },
         };
+        let cluster_policies = self.policies_from_cluster.map(namespaces);
+        let folder = || vec![PathBuf::from(POLICIES)];
+        let policies =
+            if self.policies.is_empty() && cluster_policies.is_none() { folder() } else { self.policies };
         Ok(RunOptions {
-            policies: self.policies,
+            policies,
+            cluster_policies,
             bus,
             listen: self.listen,
             http_tokens: self.http_tokens,
@@ -137,6 +154,11 @@ impl RunArgs {
             kube_context: self.kube_context,
         })
     }
+}
+
+/// Empty: all.
+fn namespaces(given: Vec<String>) -> Vec<String> {
+    if given.iter().any(|namespace| namespace == "*") { Vec::new() } else { given }
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

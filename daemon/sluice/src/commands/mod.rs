@@ -58,7 +58,7 @@ async fn perform(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Verb::Judge(args) => judge::perform(&args, screen).await,
         Verb::Plan(args) => plan::perform(&args, screen),
         Verb::Backends(args) => backends::perform(&args, &global, screen).await,
-        Verb::Schema => schema::perform(screen),
+        Verb::Schema(args) => schema::perform(args, screen),
         Verb::Completions(args) => completions::perform(&args, screen),
         Verb::Man(args) => man::perform(&args, screen),
         verb @ (Verb::Promote(_)

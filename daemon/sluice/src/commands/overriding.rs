@@ -86,7 +86,7 @@ fn asked(verb: &Verb) -> Option<(&AllOr, &Because, &'static str, Command)> {
         | Verb::Explain(_)
         | Verb::Validate(_)
         | Verb::Judge(_)
-        | Verb::Schema
+        | Verb::Schema(_)
         | Verb::Completions(_)
         | Verb::Man(_)
         | Verb::Plan(_)

@@ -1,14 +1,15 @@
-//! `schema`: the JSON Schema of a policy.
+//! `schema`: the JSON Schema of a policy, or its kind for the Kubernetes API.
 
-use sluice_wire::policy::Policy;
+use sluice_wire::policy::{Policy, crd};
 
-use crate::cli::Exit;
+use crate::cli::{Exit, SchemaArgs};
 
 use super::{Failure, Screen};
 
-pub fn perform(screen: &mut Screen) -> Result<Exit, Failure> {
+pub fn perform(args: SchemaArgs, screen: &mut Screen) -> Result<Exit, Failure> {
     let schema =
-        serde_json::to_string_pretty(&schemars::schema_for!(Policy)).map_err(std::io::Error::from)?;
-    screen.text(&(schema + "\n"))?;
+        if args.crd { crd::custom_resource_definition() } else { schemars::schema_for!(Policy).to_value() };
+    let text = serde_json::to_string_pretty(&schema).map_err(std::io::Error::from)?;
+    screen.text(&(text + "\n"))?;
     Ok(Exit::Well)
 }

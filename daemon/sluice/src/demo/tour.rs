@@ -124,6 +124,7 @@ impl Tour {
             daemon: "demo".into(),
             incarnation: now().millis().to_string(),
             policies: Vec::new(),
+            cluster_policies: None,
             alone: true,
             kubeconfig: None,
             kube_context: None,

@@ -184,8 +184,10 @@ impl Daemon {
         }
         is_past(event).map_err(refuse)?;
         let announcement = announcement(event).map_err(refuse)?;
-        let policy = self.policy(namespace, name, &announcement).map_err(refuse)?;
-        let mut policy = policy;
+        if announcement.policy.is_none() && !self.book.is_complete() {
+            return Err(StartError::Passing("the cluster's policies have not been read yet".to_owned()));
+        }
+        let mut policy = self.policy(namespace, name, &announcement).map_err(refuse)?;
         policy.metadata.labels.extend(announcement.labels.clone());
         let attempt = announcement.attempt.clone().unwrap_or_else(|| derived(&event.key()));
         let id = RolloutId::new(namespace, name, &attempt).map_err(|error| refuse(error.to_string()))?;
@@ -210,7 +212,7 @@ impl Daemon {
                 let faults = self.book.faults();
                 let also = if faults.is_empty() { String::new() } else { format!(" (and {} cannot be read)", faults.join("; ")) };
                 format!(
-                    "no policy {namespace}/{name}; known are {:?}{also}; put its file into the policies folder or inline it as data.policy",
+                    "no policy {namespace}/{name}; known are {:?}{also}; put its file into the policies folder, apply it to the cluster (sluice run --policies-from-cluster), or inline it as data.policy",
                     self.book.names()
                 )
             });

@@ -127,8 +127,7 @@ fn named(command: Command, key: &str) -> Command {
 pub(super) async fn follow(daemon: Arc<Daemon>) {
     let mut known: BTreeMap<RolloutId, (u64, bool)> = BTreeMap::new();
     while daemon.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        // One of them is this daemon's own.
-        if daemon.is_one_of_one() || daemon.changes.receiver_count() <= 1 {
+        if daemon.is_one_of_one() || daemon.changes.receiver_count() <= daemon.listeners {
             continue;
         }
         let mut now = BTreeMap::new();

@@ -87,7 +87,7 @@ impl Default for Meters {
         let policy_faults = Gauge::default();
         registry.register(
             "policy_faults",
-            "What is wrong with the policy files now, one a fault; the log names each",
+            "What is wrong with the policies now, one a fault; the log names each",
             policy_faults.clone(),
         );
         let meters = Meters {

@@ -6,6 +6,7 @@ mod authority;
 mod backoff;
 mod begin;
 pub mod clock;
+mod cluster;
 mod command;
 mod company;
 mod edge;
@@ -51,7 +52,7 @@ use sluice_bus::{Bus, Doors, Store};
 use sluice_metrics_adapters::{Http, Sources};
 use sluice_outbound::Outbound;
 use sluice_rollout::RolloutId;
-use sluice_traffic::Clients;
+use sluice_traffic::{Clients, cluster::ClusterPolicies};
 use sluice_wire::{
     cloudevent::CloudEvent,
     decisions::RecordPage,
@@ -69,8 +70,6 @@ use self::{
 };
 use crate::control::{Control, ControlError};
 
-/// How often the policy folder is looked at.
-const RELOAD_EVERY: Duration = Duration::from_secs(2);
 /// Changes that a slow reader may lag behind.
 const CHANGES: usize = 1_024;
 /// How often an announcement that waits is looked at again.
@@ -100,6 +99,8 @@ pub struct Setup {
     pub alone: bool,
     /// Folders and files.
     pub policies: Vec<PathBuf>,
+    /// Namespaces whose policies in the cluster are served; an empty list: all.
+    pub cluster_policies: Option<Vec<String>>,
     pub kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig in place of its current one.
     pub kube_context: Option<String>,
@@ -126,6 +127,8 @@ pub struct Daemon {
     /// Rollouts of an earlier start that could not be taken up yet.
     left: Mutex<Vec<RolloutId>>,
     changes: broadcast::Sender<RolloutView>,
+    /// How many of those who follow the changes are this daemon's own tasks.
+    listeners: usize,
     /// The other daemons on this bus.
     company: Company,
     stop: CancellationToken,
@@ -163,12 +166,17 @@ impl Daemon {
             daemon: setup.daemon,
             incarnation: setup.incarnation,
         };
+        let in_cluster = setup
+            .cluster_policies
+            .map(|namespaces| ClusterPolicies::new(parts.clients.clone(), namespaces, &parts.daemon));
         let (changes, _) = broadcast::channel(CHANGES);
         let parts_meters = parts.meters.clone();
         let company = Company::new(&parts.daemon);
         let daemon = Arc::new(Daemon {
             parts,
-            book: PolicyBook::new(setup.policies),
+            book: PolicyBook::new(setup.policies)
+                .awaiting(in_cluster.as_ref().map_or(0, ClusterPolicies::listings)),
+            listeners: 1 + usize::from(in_cluster.is_some()),
             authority: Authority::new(setup.signers),
             rollouts: Roll::new(parts_meters),
             starting: Mutex::default(),
@@ -181,7 +189,11 @@ impl Daemon {
             tasks: TaskTracker::new(),
         });
         daemon.book.reload()?;
-        daemon.parts.meters.policy_faults(daemon.book.faults().len());
+        daemon.count_policy_faults(false);
+        if let Some(cluster) = in_cluster {
+            daemon.tasks.spawn(cluster::follow(daemon.clone(), cluster.clone()));
+            daemon.tasks.spawn(cluster::statuses::write_on(daemon.clone(), cluster));
+        }
         if !daemon.parts.alone {
             daemon.appear().await?;
         }
@@ -193,7 +205,7 @@ impl Daemon {
             daemon.tasks.spawn(company::take_over(daemon.clone()));
             daemon.tasks.spawn(elsewhere::follow(daemon.clone()));
         }
-        daemon.tasks.spawn(watch_policies(daemon.clone()));
+        daemon.tasks.spawn(policies::reload_on(daemon.clone()));
         daemon.tasks.spawn(begin_what_waits(daemon.clone()));
         Ok(daemon)
     }
@@ -237,25 +249,6 @@ impl Daemon {
         let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         starting.retain(|_, turn| Arc::strong_count(turn) > 1);
         starting.entry((namespace.to_owned(), name.to_owned())).or_default().clone()
-    }
-}
-
-async fn watch_policies(daemon: Arc<Daemon>) {
-    let mut told = None;
-    while daemon.stop.run_until_cancelled(tokio::time::sleep(RELOAD_EVERY)).await.is_some() {
-        let reading = daemon.clone();
-        let read = tokio::task::spawn_blocking(move || reading.book.reload()).await;
-        let trouble = match read {
-            Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        daemon.parts.meters.policy_faults(daemon.book.faults().len() + usize::from(trouble.is_some()));
-        // Said once, not every two seconds.
-        if let Some(why) = trouble.as_ref().filter(|why| told.as_ref() != Some(*why)) {
-            tracing::error!("the policies cannot be read; the former ones stay: {why}");
-        }
-        told = trouble;
     }
 }
 

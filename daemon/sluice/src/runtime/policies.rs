@@ -1,16 +1,22 @@
-//! The folders of policies: read at start and again when a file changes. A wrong file is reported and the former version
-//! of its policy stays; a reload concerns later rollouts only.
+//! The policies that are in force: those in files, read at start and again when a file changes, and those that stand in the
+//! cluster. Files come first where both have one name. A wrong one is reported and its former version stays; a change concerns
+//! later rollouts only.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, SystemTime},
 };
 
-use sluice_wire::policy::Policy;
+use sluice_traffic::cluster::{PolicyNews, PolicyObject};
+use sluice_wire::policy::{Condition, Policy};
 
+use super::{Daemon, cluster::book::ClusterBook};
 use crate::policy_files;
+
+/// How often the policy folder is looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
 /// Names in one line of the log.
 const MOST_TOLD: usize = 20;
@@ -23,6 +29,7 @@ pub struct PolicyBook {
     /// Folders and files.
     places: Vec<PathBuf>,
     pages: RwLock<Pages>,
+    cluster: Mutex<ClusterBook>,
 }
 
 #[derive(Debug, Default)]
@@ -35,22 +42,72 @@ struct Pages {
 impl PolicyBook {
     /// Without a place every announcement brings its policy along.
     pub fn new(places: Vec<PathBuf>) -> PolicyBook {
-        PolicyBook { places, pages: RwLock::default() }
+        PolicyBook { places, ..PolicyBook::default() }
+    }
+
+    /// With the policies in the cluster, which come in so many listings.
+    pub fn awaiting(self, listings: usize) -> PolicyBook {
+        PolicyBook { cluster: Mutex::new(ClusterBook::awaiting(listings)), ..self }
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Policy>> {
-        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-        pages.policies.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        let name = (namespace.to_owned(), name.to_owned());
+        self.in_a_file(&name).or_else(|| self.cluster().get(&name))
     }
 
-    /// What is wrong in the folders now, one line a fault.
+    /// What is wrong in folders and cluster now, one line a fault.
     pub fn faults(&self) -> Vec<String> {
-        self.pages.read().unwrap_or_else(PoisonError::into_inner).faults.clone()
+        let mut faults = self.pages.read().unwrap_or_else(PoisonError::into_inner).faults.clone();
+        faults.extend(self.cluster().faults());
+        faults
     }
 
     pub fn names(&self) -> Vec<String> {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-        pages.policies.keys().map(|(namespace, name)| format!("{namespace}/{name}")).collect()
+        let cluster = self.cluster();
+        let all: BTreeSet<&Name> = pages.policies.keys().chain(cluster.names()).collect();
+        all.into_iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect()
+    }
+
+    /// Until every namespace has been listed once, a policy that is not known may still come.
+    pub fn is_complete(&self) -> bool {
+        self.cluster().is_complete()
+    }
+
+    pub fn take_from_cluster(&self, news: PolicyNews) {
+        self.cluster().take(news);
+    }
+
+    /// The object in the cluster, and what its status should say of it.
+    pub fn in_cluster(&self, name: &Name) -> Option<(PolicyObject, Condition)> {
+        let file = self.in_a_file(name).is_some();
+        self.cluster().entry(name).map(|entry| (entry.object.clone(), entry.accepted(file)))
+    }
+
+    /// As the API server answered a write to its status.
+    pub fn saw(&self, object: PolicyObject) {
+        self.cluster().saw(object);
+    }
+
+    /// The status of this one is to be looked at.
+    pub fn is_due(&self, name: Name) {
+        self.cluster().is_due(name);
+    }
+
+    pub fn all_are_due(&self) {
+        self.cluster().all_are_due();
+    }
+
+    pub fn take_due(&self, most: usize) -> Vec<Name> {
+        self.cluster().take_due(most)
+    }
+
+    fn in_a_file(&self, name: &Name) -> Option<Arc<Policy>> {
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).policies.get(name).cloned()
+    }
+
+    fn cluster(&self) -> MutexGuard<'_, ClusterBook> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads again if a file came, went or changed. Answers whether one did.
@@ -109,6 +166,33 @@ impl Pages {
                 Err(faults) => self.faults.extend(faults.iter().map(ToString::to_string)),
             }
         }
+    }
+}
+
+/// Looks at the folders until the daemon stops.
+pub(super) async fn reload_on(daemon: Arc<Daemon>) {
+    let mut told = None;
+    while daemon.stop.run_until_cancelled(tokio::time::sleep(RELOAD_EVERY)).await.is_some() {
+        let reading = daemon.clone();
+        let read = tokio::task::spawn_blocking(move || reading.book.reload()).await;
+        let trouble = match read {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        daemon.count_policy_faults(trouble.is_some());
+        // Said once, not every two seconds.
+        if let Some(why) = trouble.as_ref().filter(|why| told.as_ref() != Some(*why)) {
+            tracing::error!("the policies cannot be read; the former ones stay: {why}");
+        }
+        told = trouble;
+    }
+}
+
+impl Daemon {
+    /// `unread`: the folders themselves cannot be read.
+    pub(super) fn count_policy_faults(&self, unread: bool) {
+        self.parts.meters.policy_faults(self.book.faults().len() + usize::from(unread));
     }
 }
 

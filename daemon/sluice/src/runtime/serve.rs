@@ -45,6 +45,7 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
         daemon: options.daemon.clone(),
         incarnation: format!("{}-{}", now().millis(), std::process::id()),
         policies: options.policies.clone(),
+        cluster_policies: options.cluster_policies.clone(),
         alone: matches!(options.bus, BusChoice::Embedded { .. }),
         kubeconfig: options.kubeconfig.clone(),
         kube_context: options.kube_context.clone(),

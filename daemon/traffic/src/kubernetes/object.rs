@@ -57,6 +57,11 @@ impl KindName {
     pub(crate) fn api(&self, client: kube::Client, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(client, namespace, &self.resource())
     }
+
+    /// Of all namespaces.
+    pub(crate) fn api_of_all(&self, client: kube::Client) -> Api<DynamicObject> {
+        Api::all_with(client, &self.resource())
+    }
 }
 
 /// Where an object is, in words for errors.
@@ -69,6 +74,18 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// In place of a name or a namespace: every one.
+    pub const ALL: &'static str = "*";
+
+    /// `kubectl`'s own words for the namespace.
+    fn in_namespace(&self) -> String {
+        if self.namespace == Place::ALL {
+            "--all-namespaces".to_owned()
+        } else {
+            format!("-n {}", self.namespace)
+        }
+    }
+
     /// `httproute shop/checkout`
     pub fn title(&self) -> String {
         format!("{} {}/{}", self.short, self.namespace, self.name)
@@ -246,7 +263,7 @@ impl Object {
 }
 
 /// `None` for an object that is not there.
-fn api_fault(place: &Place, verb: &str, error: &kube::Error) -> Option<TargetError> {
+pub(crate) fn api_fault(place: &Place, verb: &str, error: &kube::Error) -> Option<TargetError> {
     let title = place.title();
     let kube::Error::Api(status) = error else {
         return Some(TargetError::Unreachable(format!(
@@ -265,8 +282,9 @@ fn api_fault(place: &Place, verb: &str, error: &kube::Error) -> Option<TargetErr
         }
         404 => return None,
         403 => TargetError::Refused(format!(
-            "{verb} of {title}: {words}; grant it (deploy/kubernetes/rbac.yaml), and ask: kubectl -n {} auth can-i {verb} {}",
-            place.namespace, place.kubectl
+            "{verb} of {title}: {words}; grant it (deploy/kubernetes/rbac.yaml), and ask: kubectl {} auth can-i {verb} {}",
+            place.in_namespace(),
+            place.kubectl
         )),
         409 => TargetError::Changed(format!("{title}: {words}")),
         401 | 400 | 405 | 413 | 415 | 422 => {

@@ -4,6 +4,7 @@
 
 pub mod access;
 mod alerts;
+pub mod crd;
 mod document;
 mod fault;
 mod form;
@@ -12,6 +13,7 @@ mod metrics;
 mod resolve;
 mod scalars;
 mod shown;
+mod status;
 mod target;
 mod workloads;
 
@@ -27,6 +29,7 @@ pub use gates::{Dates, Day, Freeze, Gate, GateKind, Hours};
 pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
 pub use resolve::MOST_POLICY_BYTES;
 pub use shown::{HIDDEN, shown};
+pub use status::{Condition, PolicyStatus, RolloutStatus};
 pub use target::{
     AlbIngress, Haproxy, ObjectName, PlainRoute, Protocol, RuleRoute, ServiceFlip, Services, Target,
     VirtualService, Webhook,

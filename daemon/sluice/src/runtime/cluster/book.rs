@@ -1,0 +1,285 @@
+//! Which of the policies in the cluster are in force. Plain bookkeeping: no IO, no clock.
+//!
+//! A policy that is wrong changes nothing: the generation before it stays in force, and the object's status says why. One
+//! that names objects of another namespace is wrong here, though not in a file: who may write policies in one namespace
+//! must not reach into another by this daemon's rights.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use sluice_traffic::cluster::{PolicyNews, PolicyObject};
+use sluice_wire::policy::{Condition, Policy};
+
+use crate::policy_files;
+
+/// Whether the generation is in force.
+pub const ACCEPTED: &str = "Accepted";
+
+/// Namespace and name.
+type Name = (String, String);
+
+#[derive(Debug, Default)]
+pub struct ClusterBook {
+    entries: BTreeMap<Name, Entry>,
+    /// Namespaces whose first listing has not come yet.
+    awaited: usize,
+    listed: BTreeSet<Option<String>>,
+    /// Whose status is to be looked at.
+    due: BTreeSet<Name>,
+}
+
+/// One object, and what came of it.
+#[derive(Debug)]
+pub struct Entry {
+    pub object: PolicyObject,
+    /// The latest generation that was right.
+    pub in_force: Option<(Arc<Policy>, i64)>,
+    /// What is wrong with the present one.
+    pub fault: Option<String>,
+}
+
+impl ClusterBook {
+    /// Announcements wait until so many namespaces have been listed.
+    pub fn awaiting(listings: usize) -> ClusterBook {
+        ClusterBook { awaited: listings, ..ClusterBook::default() }
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.listed.len() >= self.awaited
+    }
+
+    pub fn get(&self, name: &Name) -> Option<Arc<Policy>> {
+        self.entries.get(name)?.in_force.as_ref().map(|(policy, _)| policy.clone())
+    }
+
+    pub fn entry(&self, name: &Name) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.entries.keys()
+    }
+
+    /// One line a policy that is wrong.
+    pub fn faults(&self) -> impl Iterator<Item = String> {
+        self.entries.iter().filter_map(|((namespace, name), entry)| {
+            entry.fault.as_ref().map(|why| format!("rolloutpolicy {namespace}/{name}: {why}"))
+        })
+    }
+
+    pub fn take(&mut self, news: PolicyNews) {
+        match news {
+            PolicyNews::Listed { namespace, objects } => {
+                let there: BTreeSet<Name> = objects.iter().map(name_of).collect();
+                let within = |name: &Name| namespace.as_ref().is_none_or(|namespace| *namespace == name.0);
+                self.entries.retain(|name, _| there.contains(name) || !within(name));
+                objects.into_iter().for_each(|object| self.place(object));
+                self.listed.insert(namespace);
+            }
+            PolicyNews::Written(object) => self.place(*object),
+            PolicyNews::Gone { namespace, name } => {
+                tracing::info!(policy = format!("{namespace}/{name}"), "gone from the cluster");
+                self.entries.remove(&(namespace, name));
+            }
+        }
+    }
+
+    /// A write of ours to the status is seen here too, and changes nothing.
+    fn place(&mut self, object: PolicyObject) {
+        let name = name_of(&object);
+        self.due.insert(name.clone());
+        let known = self.entries.remove(&name).filter(|known| known.object.uid == object.uid);
+        let entry = match known {
+            Some(known) if known.object.document == object.document => Entry { object, ..known },
+            known => judged(object, known.and_then(|known| known.in_force)),
+        };
+        self.entries.insert(name, entry);
+    }
+
+    /// As the API server answered a write of ours.
+    pub fn saw(&mut self, object: PolicyObject) {
+        if let Some(known) = self.entries.get_mut(&name_of(&object))
+            && known.object.document == object.document
+        {
+            known.object = object;
+        }
+    }
+
+    pub fn is_due(&mut self, name: Name) {
+        if self.entries.contains_key(&name) {
+            self.due.insert(name);
+        }
+    }
+
+    pub fn all_are_due(&mut self) {
+        self.due = self.entries.keys().cloned().collect();
+    }
+
+    /// Some of those whose status is to be looked at; the others stay due.
+    pub fn take_due(&mut self, most: usize) -> Vec<Name> {
+        std::iter::from_fn(|| self.due.pop_first()).take(most).collect()
+    }
+}
+
+impl Entry {
+    /// What its status should say. `file`: a policy file has the same name.
+    pub fn accepted(&self, file: bool) -> Condition {
+        let generation = self.object.generation;
+        let (status, reason, message) = match (&self.fault, &self.in_force) {
+            _ if file => (
+                "False",
+                "NameTaken",
+                "a policy file of the daemon has this name, and files come first: rename one of the two, or take the file away"
+                    .to_owned(),
+            ),
+            (None, _) => ("True", "Accepted", "in force".to_owned()),
+            (Some(why), Some((_, former))) => {
+                ("False", "Invalid", format!("{why}; generation {former} stays in force"))
+            }
+            (Some(why), None) => ("False", "Invalid", why.clone()),
+        };
+        Condition {
+            kind: ACCEPTED.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            last_transition_time: String::new(),
+            observed_generation: Some(generation),
+        }
+    }
+}
+
+fn name_of(object: &PolicyObject) -> Name {
+    (object.namespace.clone(), object.name.clone())
+}
+
+fn judged(object: PolicyObject, former: Option<(Arc<Policy>, i64)>) -> Entry {
+    let name = format!("{}/{}", object.namespace, object.name);
+    match read(&object) {
+        Ok(policy) => {
+            tracing::info!(policy = name, generation = object.generation, "read from the cluster");
+            let in_force = Some((Arc::new(policy), object.generation));
+            Entry { object, in_force, fault: None }
+        }
+        Err(why) => {
+            tracing::error!(
+                policy = name,
+                generation = object.generation,
+                why,
+                "a policy in the cluster cannot be used; its former version stays, if there is one"
+            );
+            Entry { object, in_force: former, fault: Some(why) }
+        }
+    }
+}
+
+/// Field and remedy of all that is wrong.
+fn read(object: &PolicyObject) -> Result<Policy, String> {
+    let faults = |faults: Vec<(Option<String>, String)>| {
+        let lines = faults.into_iter().map(|(field, why)| match field {
+            Some(field) => format!("{field}: {why}"),
+            None => why,
+        });
+        lines.collect::<Vec<_>>().join("; ")
+    };
+    let policy = Policy::from_json("rolloutpolicy", &object.document).map_err(|wrong| {
+        faults(wrong.iter().map(|fault| (fault.field.clone(), fault.why.clone())).collect())
+    })?;
+    let mut wrong = policy_files::wrong(&policy);
+    wrong.extend(beyond_its_namespace(&policy));
+    if wrong.is_empty() {
+        return Ok(policy);
+    }
+    Err(faults(wrong.into_iter().map(|(field, why)| (Some(field), why)).collect()))
+}
+
+fn beyond_its_namespace(policy: &Policy) -> Option<(String, String)> {
+    let own = policy.metadata.namespace.as_str();
+    let other = policy.spec.target.object()?.namespace.filter(|namespace| *namespace != own)?;
+    let why = format!(
+        "the target stands in namespace {other}: a policy in the cluster may name objects of its own namespace ({own}) only; put the policy there, or into a file of the daemon"
+    );
+    Some(("spec.target".to_owned(), why))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use sluice_wire::policy::PolicyStatus;
+
+    use super::*;
+
+    fn object(generation: i64, spec: Value) -> PolicyObject {
+        PolicyObject {
+            namespace: "shop".into(),
+            name: "checkout".into(),
+            uid: "u-1".into(),
+            generation,
+            document: json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutPolicy",
+                "metadata": {"name": "checkout", "namespace": "shop", "labels": {}}, "spec": spec}),
+            status: PolicyStatus::default(),
+        }
+    }
+
+    fn spec(weight: f64) -> Value {
+        json!({"target": {"httpRoute": {"name": "checkout", "stable": "checkout", "canary": "checkout-canary"}},
+            "metrics": {"prometheus": {"url": "http://prometheus:9090"}}, "steps": [{"weight": weight}]})
+    }
+
+    fn checkout() -> Name {
+        ("shop".into(), "checkout".into())
+    }
+
+    fn first_step(book: &ClusterBook) -> Option<f64> {
+        book.get(&checkout()).map(|policy| policy.spec.steps[0].weight.percent())
+    }
+
+    #[test]
+    fn a_wrong_policy_changes_nothing_and_its_status_says_why() {
+        let mut book = ClusterBook::awaiting(1);
+        assert!(!book.is_complete());
+        book.take(PolicyNews::Listed { namespace: None, objects: vec![object(1, spec(5.0))] });
+        assert!(book.is_complete() && first_step(&book) == Some(5.0));
+
+        book.take(PolicyNews::Written(Box::new(object(2, spec(500.0)))));
+        assert_eq!(first_step(&book), Some(5.0), "the former one stays");
+        let told = book.entry(&checkout()).unwrap().accepted(false);
+        assert_eq!((told.status.as_str(), told.observed_generation), ("False", Some(2)));
+        assert!(told.message.starts_with("spec.steps[0].weight: "), "{}", told.message);
+        assert!(told.message.ends_with("generation 1 stays in force"), "{}", told.message);
+        assert_eq!(book.faults().count(), 1);
+
+        book.take(PolicyNews::Written(Box::new(object(3, spec(7.0)))));
+        assert_eq!((first_step(&book), book.faults().count()), (Some(7.0), 0));
+        assert_eq!(book.entry(&checkout()).unwrap().accepted(false).status, "True");
+        assert_eq!(book.entry(&checkout()).unwrap().accepted(true).reason, "NameTaken");
+
+        book.take(PolicyNews::Listed { namespace: Some("shop".into()), objects: Vec::new() });
+        assert_eq!(first_step(&book), None, "a listing without it: it is gone");
+    }
+
+    #[test]
+    fn one_of_the_same_name_that_was_made_anew_has_no_former_version() {
+        let mut book = ClusterBook::default();
+        book.take(PolicyNews::Written(Box::new(object(4, spec(5.0)))));
+        let anew = PolicyObject { uid: "u-2".into(), ..object(1, spec(500.0)) };
+        book.take(PolicyNews::Written(Box::new(anew)));
+        assert_eq!(first_step(&book), None);
+    }
+
+    #[test]
+    fn a_policy_reaches_no_object_of_another_namespace() {
+        let mut book = ClusterBook::default();
+        let mut abroad = spec(5.0);
+        abroad["target"]["httpRoute"]["namespace"] = json!("payments");
+        book.take(PolicyNews::Written(Box::new(object(1, abroad.clone()))));
+        assert_eq!(first_step(&book), None);
+        let why = book.faults().next().unwrap_or_default();
+        assert!(why.contains("spec.target: ") && why.contains("namespace payments"), "{why}");
+        abroad["target"]["httpRoute"]["namespace"] = json!("shop");
+        book.take(PolicyNews::Written(Box::new(object(2, abroad))));
+        assert_eq!(first_step(&book), Some(5.0), "its own may be written down");
+    }
+}
