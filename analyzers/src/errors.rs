@@ -10,6 +10,7 @@ use crate::proof::Proof;
 use crate::rate_ratio::{Alternative, Count, Pair, increment};
 use crate::window::{Arm, PodWindow, Window};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Everything that the errors metric remembers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,7 +87,8 @@ impl ErrorsEvidence {
 
     /// Opens a share of the restarts in the step that `window` begins; how many pods it has is known beforehand.
     pub fn start(&mut self, share: f64, plan: &ErrorsPlan, window: &Window) {
-        let count = |arm| window.of(arm).filter(|pod| first_stratum(window, pod)).count();
+        // A pod with several strata counts once.
+        let count = |arm| window.of(arm).map(|pod| pod.pod.as_str()).collect::<BTreeSet<_>>().len();
         let spread = Spread::new(plan.pod_spread, count(Arm::Canary), count(Arm::Stable));
         self.lane.start(share, spread);
         self.late.iter_mut().for_each(|late| late.lane.start(share, spread));
@@ -243,12 +245,6 @@ impl Lane {
         }
         ahead.log_e(r, grid)
     }
-}
-
-/// A pod with several strata counts once.
-fn first_stratum(window: &Window, pod: &PodWindow) -> bool {
-    let same = |other: &&PodWindow| other.arm == pod.arm && other.pod == pod.pod;
-    window.pods.iter().filter(same).all(|other| other.stratum >= pod.stratum)
 }
 
 /// The window's strata in a fixed order, whatever the order of its pods.

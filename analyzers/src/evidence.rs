@@ -8,6 +8,7 @@ use crate::errors::ErrorsEvidence;
 use crate::gauges::GaugesEvidence;
 use crate::judge::Verdict;
 use crate::latency::LatencyEvidence;
+use crate::mix::Mix;
 use crate::mixture::restart_shares;
 use crate::plan::{Plan, SloSource};
 use crate::restarts::RestartsEvidence;
@@ -42,6 +43,8 @@ pub struct Evidence {
     pub(crate) advice: Advice,
     #[serde(default)]
     pub(crate) gauges: GaugesEvidence,
+    #[serde(default, skip_serializing_if = "Mix::is_empty")]
+    pub(crate) mix: Mix,
     restarts: Vec<f64>,
 }
 
@@ -75,6 +78,7 @@ impl Evidence {
             restarting: plan.restarts.as_ref().map(RestartsEvidence::new),
             advice: Advice::new(plan),
             gauges: GaugesEvidence::new(&plan.gauges),
+            mix: Mix::default(),
             restarts: restart_shares(plan.steps.len()),
         }
     }
@@ -142,6 +146,7 @@ impl Evidence {
         self.advice.add(plan, window, phi);
         self.gauges.add(&plan.gauges, window);
         self.traffic.add(window);
+        self.mix.add(window);
         self.windows += 1;
         self.last_end_ms = Some(window.end_ms);
     }

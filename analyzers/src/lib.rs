@@ -33,6 +33,7 @@ pub mod judge;
 pub mod kayenta;
 pub mod latency;
 pub mod mann_whitney;
+pub mod mix;
 pub mod mixture;
 pub mod objective;
 pub mod outlook;

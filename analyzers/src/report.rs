@@ -6,6 +6,7 @@ use crate::forecast::{more_requests, typical, typical_alone};
 use crate::judge::Verdict;
 use crate::kayenta::{Class, Classified, GaugePlan};
 use crate::latency::LatencyEvidence;
+use crate::mix::StratumCounts;
 use crate::plan::{ErrorsPlan, LatencyPlan, Plan, SloLimit, SloOf, SloSource};
 use crate::rate_ratio::{Count, Pair};
 use crate::restarts::RestartsEvidence;
@@ -35,6 +36,9 @@ pub struct Report {
     /// What somebody should look at, in plain language; alarms never abort.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
+    /// What was compared with its like only; empty where the windows have no strata.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strata: Vec<StratumCounts>,
     /// The metrics that made a fail: the largest share of the evidence, and all above a tenth of it.
     pub culprits: Vec<String>,
 }
@@ -108,6 +112,7 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
         score,
         alarms: evidence.advice.alarms(plan, plan.weight_at(evidence.current)),
         score_class: score.map(|score| plan.score.classify(score)),
+        strata: evidence.mix.told(),
         culprits,
     }
 }

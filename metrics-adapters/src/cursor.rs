@@ -14,14 +14,19 @@
 //!
 //! Never here: a clock, IO, a verdict.
 
+mod counts;
 mod difference;
+mod strata;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sluice_analyzers::{Arm, PodWindow, Window};
 
-use self::difference::{Change, Mark};
+use self::{
+    difference::{Change, Mark},
+    strata::Strata,
+};
 use crate::{
     PodSample, Reading,
     reading::{Complaints, arm_name},
@@ -56,6 +61,8 @@ pub struct Cursor {
     end_ms: Option<i64>,
     stable: BTreeMap<String, Mark>,
     canary: BTreeMap<String, Mark>,
+    #[serde(default, skip_serializing_if = "Strata::is_empty")]
+    strata: Strata,
     /// Counted already, in a window that is still open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     open: Vec<PodWindow>,
@@ -113,6 +120,9 @@ impl Cursor {
             Some(_) => self.begin_step(step, reading.at_ms),
             None => self.step = Some(step),
         }
+        if let Some(complaint) = self.strata.adopt(reading) {
+            self.complaints.0.add(complaint);
+        }
         let held = self.held_ms.unwrap_or(i64::MAX);
         for sample in reading.pods.iter().filter(|sample| sample.at_ms <= held) {
             self.take(sample);
@@ -137,6 +147,12 @@ impl Cursor {
     }
 
     fn take(&mut self, sample: &PodSample) {
+        let folded;
+        let mut sample = sample;
+        if !sample.strata.is_empty() {
+            folded = PodSample { strata: self.strata.fold(sample), ..sample.clone() };
+            sample = &folded;
+        }
         let (floor, read) = (self.floor_ms, self.read_ms);
         let marks = self.marks(sample.arm);
         if !marks.contains_key(&sample.pod) && marks.len() >= MOST_PODS {
@@ -155,10 +171,10 @@ impl Cursor {
                 }
                 self.marks(sample.arm).insert(sample.pod.clone(), mark);
             }
-            Change::Counted { mark, window, complaint } => {
+            Change::Counted { mark, windows, complaint } => {
                 self.marks(sample.arm).insert(sample.pod.clone(), mark);
                 self.complain(sample, complaint);
-                self.count(window);
+                windows.into_iter().for_each(|window| self.count(window));
             }
             Change::Held { mark, complaint } => {
                 self.marks(sample.arm).insert(sample.pod.clone(), mark);
@@ -177,7 +193,10 @@ impl Cursor {
         if let Some((from_ms, _)) = window.sampled_ms {
             self.begin(from_ms);
         }
-        match self.open.iter_mut().find(|open| open.arm == window.arm && open.pod == window.pod) {
+        let same = |open: &&mut PodWindow| {
+            open.arm == window.arm && open.pod == window.pod && open.stratum == window.stratum
+        };
+        match self.open.iter_mut().find(same) {
             Some(open) => difference::add(open, window),
             None => self.open.push(window),
         }
@@ -212,7 +231,8 @@ impl Cursor {
     fn emit(&mut self, step: u32, start_ms: i64, end_ms: i64) -> Closed {
         let mut pods = std::mem::take(&mut self.open);
         // One order, whatever the source's: what is judged from a window has to be the same bits on every machine.
-        pods.sort_by(|a, b| (a.arm, &a.pod).cmp(&(b.arm, &b.pod)));
+        pods.sort_by(|a, b| (a.arm, &a.pod, &a.stratum).cmp(&(b.arm, &b.pod, &b.stratum)));
+        let pods = strata::once_a_pod(pods);
         (self.from_ms, self.end_ms) = (Some(end_ms), Some(end_ms));
         Closed::Window(Window { step, start_ms, end_ms, pods })
     }

@@ -31,10 +31,19 @@ impl Gauges {
     pub fn fill(self, window: &mut Window) -> Vec<String> {
         let mut complaints = Complaints::default();
         self.complaints.into_iter().for_each(|complaint| complaints.add(complaint));
+        // A pod with several strata has a row for each; its readings stand in the first.
+        let mut heads: Vec<(Arm, usize)> = Vec::new();
+        for (at, pod) in window.pods.iter().enumerate() {
+            let before = at.checked_sub(1).and_then(|before| window.pods.get(before));
+            if before.is_none_or(|before| before.arm != pod.arm || before.pod != pod.pod) {
+                heads.push((pod.arm, at));
+            }
+        }
         let mut places: BTreeMap<(Arm, String), usize> = BTreeMap::new();
         for Reading { arm, name, value } in self.readings {
             let place = places.entry((arm, name.clone())).or_default();
-            match window.pods.iter_mut().filter(|pod| pod.arm == arm).nth(*place) {
+            let head = heads.iter().filter(|(of, _)| *of == arm).nth(*place);
+            match head.and_then(|(_, at)| window.pods.get_mut(*at)) {
                 Some(pod) => pod.values.push((name, value)),
                 None => complaints.add(format!(
                     "gauge {name}: {} has more rows than pods; sum or average them in the query",
@@ -55,7 +64,8 @@ mod tests {
     #[test]
     fn readings_go_to_the_pods_of_their_version_one_each() {
         let pods = [(Arm::Stable, "s1"), (Arm::Stable, "s2"), (Arm::Canary, "c1")];
-        let pods = pods.map(|(arm, name)| PodWindow::new(arm, name, 10, 0)).to_vec();
+        let mut pods = pods.map(|(arm, name)| PodWindow::new(arm, name, 10, 0)).to_vec();
+        pods.insert(1, PodWindow { stratum: "/b".to_owned(), ..PodWindow::new(Arm::Stable, "s1", 5, 0) });
         let mut window = Window { step: 1, start_ms: 0, end_ms: 1, pods };
         let reading = |arm, value| Reading { arm, name: "cpu".to_owned(), value };
         let readings = vec![

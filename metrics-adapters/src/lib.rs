@@ -25,10 +25,11 @@ mod prometheus;
 mod reading;
 mod scrape;
 mod source;
+mod strata;
 
 pub use ask::{ArmSelector, Ask, AskError};
 pub use body::Http;
 pub use cursor::{Closed, Cursor};
 pub use gauges::{Gauges, Reading as GaugeReading};
-pub use reading::{Fault, PodSample, Reading};
+pub use reading::{Fault, PodSample, Reading, Stratum};
 pub use source::{Source, SourceError, Sources, check, connect};

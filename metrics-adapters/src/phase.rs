@@ -181,6 +181,7 @@ mod tests {
             buckets: None,
             started_ms: None,
             ready_ms: None,
+            strata: Vec::new(),
         }
     }
 

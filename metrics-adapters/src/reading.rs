@@ -3,6 +3,7 @@
 //! Promises: what a [`PodSample`] holds was checked where it was read: whole, finite, not negative, buckets cumulative,
 //! ascending and ending in +Inf. Never repairs a number: what is wrong is left out, and a complaint says so.
 
+use serde::{Deserialize, Serialize};
 use sluice_analyzers::{Arm, Bucket};
 
 /// What a source answered for one rollout.
@@ -33,6 +34,50 @@ pub struct PodSample {
     pub started_ms: Option<i64>,
     /// Since when the pod has been ready, if known. Sources seldom know; whoever does may fill it in.
     pub ready_ms: Option<i64>,
+    /// The same counts by stratum, each name once; together they are the pod's. Empty: its series are not told apart.
+    pub strata: Vec<Stratum>,
+}
+
+/// What a pod counted in one stratum since its process began.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stratum {
+    /// Values of the policy's `strata` labels; empty where the series have none of them.
+    pub name: String,
+    pub requests: u64,
+    pub errors: u64,
+    /// As in [`PodSample`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<Vec<Bucket>>,
+}
+
+impl Stratum {
+    /// Adds another one's counts. Histograms that differ in their boundaries have no sum: `None`.
+    pub(crate) fn add(&mut self, one: &Stratum) {
+        self.requests = self.requests.saturating_add(one.requests);
+        self.errors = self.errors.saturating_add(one.errors);
+        let agree = match (&mut self.buckets, &one.buckets) {
+            (Some(_), Some(one)) if one.is_empty() => true,
+            (Some(sum), Some(one)) => add_histogram(sum, one),
+            _ => false,
+        };
+        if !agree {
+            self.buckets = None;
+        }
+    }
+}
+
+/// Adds to a sum; false if the boundaries differ.
+fn add_histogram(sum: &mut Vec<Bucket>, one: &[Bucket]) -> bool {
+    if sum.is_empty() {
+        sum.extend_from_slice(one);
+        return true;
+    }
+    let same = sum.len() == one.len() && sum.iter().zip(one).all(|(a, b)| a.le == b.le);
+    if same {
+        sum.iter_mut().zip(one).for_each(|(sum, one)| sum.count = sum.count.saturating_add(one.count));
+    }
+    same
 }
 
 /// More complaints than these are only counted.
@@ -47,6 +92,10 @@ pub enum Fault {
     NoCount { what: &'static str, value: f64 },
     #[error("{errors} errors of {requests} requests: errors must be among the requests")]
     ErrorsAboveRequests { errors: u64, requests: u64 },
+    #[error(
+        "{errors} errors of {requests} requests in stratum {stratum:?}: requests and errors must both have the labels that strata names"
+    )]
+    StratumErrors { stratum: String, errors: u64, requests: u64 },
     #[error("the histogram has no +Inf bucket: read every bucket")]
     NoInfinity,
     #[error("the histogram has le = {le} twice, or it is no number")]

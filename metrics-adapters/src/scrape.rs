@@ -29,6 +29,7 @@ use crate::{
     ask::Place,
     body::{address, fetch, forbidden, head},
     reading::{Complaints, arm_name},
+    strata,
 };
 
 const FORMATS: &str = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4";
@@ -40,12 +41,13 @@ const MOST_REMEMBERED: usize = 50_000;
 
 /// Where each version's pods are.
 pub(crate) fn pages(block: &policy::Scrape) -> Result<[Place; 2], AskError> {
-    let Some(shape) = Shape::of(block.preset) else {
+    let strata = strata::labels("spec.metrics.scrape.strata", block.strata.as_ref(), block.preset)?;
+    let Some(shape) = Shape::of(block.preset, strata) else {
         let why =
             "pods show http or openTelemetry metrics themselves; the other presets need prometheus: {url: …}";
         return Err(AskError::new("spec.metrics.scrape.preset", why));
     };
-    let one = |arm, urls| Ok(Place::Pages { urls: addresses(arm, urls)?, shape });
+    let one = |arm, urls| Ok(Place::Pages { urls: addresses(arm, urls)?, shape: shape.clone() });
     Ok([one("stable", &block.stable)?, one("canary", &block.canary)?])
 }
 
@@ -84,7 +86,7 @@ struct Page<'a> {
     ask: usize,
     arm: Arm,
     url: &'a Url,
-    shape: Shape,
+    shape: &'a Shape,
 }
 
 impl Scrape {
@@ -166,7 +168,7 @@ fn pages_of(place: usize, ask: &Ask) -> Vec<Page<'_>> {
     let mut pages = Vec::new();
     for (arm, at) in ask.arms() {
         if let Place::Pages { urls, shape } = at {
-            pages.extend(urls.iter().map(|url| Page { ask: place, arm, url, shape: *shape }));
+            pages.extend(urls.iter().map(|url| Page { ask: place, arm, url, shape }));
         }
     }
     pages

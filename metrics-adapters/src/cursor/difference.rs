@@ -3,17 +3,21 @@
 use serde::{Deserialize, Serialize};
 use sluice_analyzers::{Bucket, PodWindow};
 
-use crate::{PodSample, reading::check_histogram};
+use super::counts::{Counts, add_later};
+use crate::{PodSample, reading::Stratum};
 
 /// A pod's last sample that was counted, or its starting point.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Mark {
     at_ms: i64,
-    requests: u64,
-    errors: u64,
+    pub(super) requests: u64,
+    pub(super) errors: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    buckets: Option<Vec<Bucket>>,
+    pub(super) buckets: Option<Vec<Bucket>>,
+    /// The same by stratum, where its series are told apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    strata: Vec<Stratum>,
     /// When its process began; clocks of pods differ from the source's, so only a change of it says something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     started_ms: Option<i64>,
@@ -34,15 +38,13 @@ pub(super) enum Change {
     Start(Mark),
     Counted {
         mark: Mark,
-        window: PodWindow,
+        /// One a stratum.
+        windows: Vec<PodWindow>,
         complaint: Option<String>,
     },
     /// It contradicts what was counted before: nothing is counted and the starting point stays, so that a later sample
     /// can count both. After [`MOST_HELD`] such samples the pod starts anew.
-    Held {
-        mark: Mark,
-        complaint: String,
-    },
+    Held { mark: Mark, complaint: String },
 }
 
 impl Mark {
@@ -60,6 +62,7 @@ impl Mark {
             requests: sample.requests,
             errors: sample.errors,
             buckets: sample.buckets.clone(),
+            strata: sample.strata.clone(),
             started_ms: sample.started_ms,
             held: None,
             every_ms: before.map(|mark| sample.at_ms - mark.at_ms).filter(|every| *every > 0),
@@ -73,6 +76,7 @@ impl Mark {
             requests: 0,
             errors: 0,
             buckets: Some(Vec::new()),
+            strata: Vec::new(),
             started_ms: None,
             held: None,
             every_ms: None,
@@ -138,17 +142,39 @@ fn between(mark: &Mark, sample: &PodSample) -> Change {
     };
     let zero = Mark::zero(mark.at_ms);
     let base = if restarted { &zero } else { mark };
-    let (requests, errors) = (sample.requests - base.requests, sample.errors - base.errors);
-    if errors > requests {
-        return held(mark, sample, format!("{errors} new errors of {requests} new requests"));
+    let (mut windows, mut complaint) = (Vec::new(), None);
+    for (before, now) in pairs(base, sample) {
+        let (requests, errors) = (now.requests - before.requests, now.errors - before.errors);
+        if errors > requests {
+            return held(mark, sample, format!("{errors} new errors of {requests} new requests"));
+        }
+        let (buckets, why) = now.histogram_since(before);
+        let mut window = PodWindow::new(sample.arm, &sample.pod, requests, errors).with_buckets(buckets);
+        window.stratum = now.stratum.to_owned();
+        window.sampled_ms = Some((mark.at_ms, sample.at_ms));
+        let since = sample.ready_ms.or(sample.started_ms);
+        window.ready_for_ms = since.and_then(|since| u64::try_from(sample.at_ms.saturating_sub(since)).ok());
+        // Restarts are the pod's: they are told once.
+        let tells = windows.is_empty() && (restarted || sample.started_ms.is_some());
+        window.restarts = tells.then_some(u64::from(restarted));
+        complaint = complaint.or(why);
+        windows.push(window);
     }
-    let (buckets, complaint) = histogram(base, sample);
-    let mut window = PodWindow::new(sample.arm, &sample.pod, requests, errors).with_buckets(buckets);
-    window.sampled_ms = Some((mark.at_ms, sample.at_ms));
-    let since = sample.ready_ms.or(sample.started_ms);
-    window.ready_for_ms = since.and_then(|since| u64::try_from(sample.at_ms.saturating_sub(since)).ok());
-    window.restarts = (restarted || sample.started_ms.is_some()).then_some(u64::from(restarted));
-    Change::Counted { mark: Mark::of(sample, Some(mark)), window, complaint }
+    Change::Counted { mark: Mark::of(sample, Some(mark)), windows, complaint }
+}
+
+/// What is held against what: stratum by stratum, or the pod as a whole where it was not told apart before. A stratum that
+/// a running process had not shown yet begins at 0.
+fn pairs<'a>(base: &'a Mark, sample: &'a PodSample) -> Vec<(Counts<'a>, Counts<'a>)> {
+    let counted_nothing = base.requests == 0 && Counts::of_mark(base).histogram_total() == Some(0);
+    if sample.strata.is_empty() || (base.strata.is_empty() && !counted_nothing) {
+        return vec![(Counts::of_mark(base), Counts::of_pod(sample))];
+    }
+    let before = |now: &'a Stratum| {
+        let known = base.strata.iter().find(|before| before.name == now.name);
+        (known.map_or(Counts::zero(&now.name), Counts::from), Counts::from(now))
+    };
+    sample.strata.iter().map(before).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,18 +196,18 @@ fn continuity(mark: &Mark, sample: &PodSample) -> Continuity {
 }
 
 fn dropped(mark: &Mark, sample: &PodSample) -> bool {
-    let fewer = |before: &Bucket, now: &Bucket| same_boundary(before, now) && now.count < before.count;
-    let bucket_dropped = match (&mark.buckets, &sample.buckets) {
-        (Some(before), Some(now)) => before.iter().zip(now).any(|(before, now)| fewer(before, now)),
-        _ => false,
+    let of_stratum = |before: &Stratum| {
+        let now = sample.strata.iter().find(|now| now.name == before.name);
+        now.map_or(before.requests > 0, |now| Counts::from(now).dropped_since(before.into()))
     };
-    sample.requests < mark.requests || sample.errors < mark.errors || bucket_dropped
+    let told_apart = !sample.strata.is_empty();
+    Counts::of_pod(sample).dropped_since(Counts::of_mark(mark))
+        || (told_apart && mark.strata.iter().any(of_stratum))
 }
 
 fn all_dropped(mark: &Mark, sample: &PodSample) -> bool {
-    let total =
-        |buckets: &Option<Vec<Bucket>>| buckets.as_ref().map(|buckets| buckets.last().map_or(0, |b| b.count));
-    let histogram = match (total(&mark.buckets), total(&sample.buckets)) {
+    let totals = (Counts::of_mark(mark).histogram_total(), Counts::of_pod(sample).histogram_total());
+    let histogram = match totals {
         // A histogram that is not there beside requests was cut off.
         (Some(before), Some(0)) => before == 0 || sample.requests == 0,
         (Some(before), Some(now)) => now < before || before == 0,
@@ -200,45 +226,16 @@ fn held(mark: &Mark, sample: &PodSample, why: String) -> Change {
         return Change::Held { mark, complaint: format!("{why}; it is counted when they agree") };
     }
     // What came meanwhile is lost; to guess would be worse.
-    let mark = Mark { buckets: None, ..Mark::of(sample, None) };
+    let mut mark = Mark { buckets: None, ..Mark::of(sample, None) };
+    mark.strata.iter_mut().for_each(|stratum| stratum.buckets = None);
     Change::Held { mark, complaint: format!("{why}, {times} times in a row; counted from here on") }
 }
 
-/// The difference of two histograms, or none and why. No histogram is no complaint.
-fn histogram(base: &Mark, sample: &PodSample) -> (Vec<Bucket>, Option<String>) {
-    let (Some(before), Some(now)) = (&base.buckets, &sample.buckets) else { return (Vec::new(), None) };
-    if before.is_empty() {
-        return (now.clone(), None);
-    }
-    if now.is_empty() {
-        return (Vec::new(), Some("its histogram vanished".to_owned()));
-    }
-    if !same_layout(before, now) {
-        return (
-            Vec::new(),
-            Some("its buckets have other boundaries than before; counted from here on".to_owned()),
-        );
-    }
-    let minus = |(now, before): (&Bucket, &Bucket)| Bucket { le: now.le, count: now.count - before.count };
-    let buckets: Vec<Bucket> = now.iter().zip(before).map(minus).collect();
-    match check_histogram(&buckets) {
-        Ok(()) => (buckets, None),
-        Err(fault) => (Vec::new(), Some(format!("{fault}; its latencies are left out"))),
-    }
-}
-
-/// Adds a later window of the same pod.
+/// Adds a later window of the same pod and stratum.
 pub(super) fn add(open: &mut PodWindow, later: PodWindow) {
     open.requests = open.requests.saturating_add(later.requests);
     open.errors = open.errors.saturating_add(later.errors);
-    if open.buckets.is_empty() {
-        open.buckets = later.buckets;
-    } else if same_layout(&open.buckets, &later.buckets) {
-        open.buckets
-            .iter_mut()
-            .zip(&later.buckets)
-            .for_each(|(open, later)| open.count = open.count.saturating_add(later.count));
-    }
+    add_later(&mut open.buckets, later.buckets);
     open.restarts = match (open.restarts, later.restarts) {
         (Some(before), Some(more)) => Some(before + more),
         (before, more) => before.or(more),
@@ -246,13 +243,4 @@ pub(super) fn add(open: &mut PodWindow, later: PodWindow) {
     open.ready_for_ms = later.ready_for_ms.or(open.ready_for_ms);
     let end = later.sampled_ms.map(|(_, at)| at);
     open.sampled_ms = open.sampled_ms.zip(end).map(|((from, _), end)| (from, end));
-}
-
-fn same_layout(one: &[Bucket], other: &[Bucket]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same_boundary(one, other))
-}
-
-/// A boundary that went through JSON may have lost its last bit.
-fn same_boundary(one: &Bucket, other: &Bucket) -> bool {
-    one.le == other.le || (one.le - other.le).abs() <= 1e-9 * one.le.abs()
 }

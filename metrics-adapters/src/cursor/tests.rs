@@ -16,6 +16,7 @@ fn sample(arm: Arm, pod: &str, at_ms: i64, requests: u64, errors: u64) -> PodSam
         buckets: None,
         started_ms: None,
         ready_ms: None,
+        strata: Vec::new(),
     }
 }
 
@@ -476,4 +477,123 @@ fn a_write_that_did_not_come_about_loses_nothing() {
     cursor.hold(None);
     let closed = cursor.close(&reading(3_100, vec![stable(3_000, 200, 10), canary(3_000, 200, 10)]), 1);
     assert_eq!(counts(&closed), [("s", 100, 0), ("c", 100, 0)]);
+}
+
+/// A sample whose requests and errors are told apart by stratum.
+fn told_apart(sample: PodSample, strata: &[(&str, u64, u64)]) -> PodSample {
+    let of = |(name, requests, errors): &(&str, u64, u64)| crate::Stratum {
+        name: (*name).to_owned(),
+        requests: *requests,
+        errors: *errors,
+        buckets: None,
+    };
+    let strata: Vec<_> = strata.iter().map(of).collect();
+    let (requests, errors) =
+        strata.iter().fold((0, 0), |(n, x), stratum| (n + stratum.requests, x + stratum.errors));
+    PodSample { requests, errors, strata, ..sample }
+}
+
+/// `(pod, stratum, requests, errors)` of each row of a window.
+fn rows(closed: &Closed) -> Vec<(&str, &str, u64, u64)> {
+    let Closed::Window(window) = closed else { panic!("no window: {closed:?}") };
+    window.check().expect("a window that can be judged");
+    let row = |pod: &'_ PodWindow| (pod.requests, pod.errors);
+    window.pods.iter().map(|pod| (pod.pod.as_str(), pod.stratum.as_str(), row(pod).0, row(pod).1)).collect()
+}
+
+#[test]
+fn strata_are_counted_apart_and_one_that_appears_later_begins_at_zero() {
+    let mut cursor = Cursor::new();
+    let first = vec![
+        told_apart(stable(1_000, 0, 0), &[("GET", 100, 1), ("POST", 50, 5)]),
+        told_apart(canary(1_000, 0, 0), &[("GET", 10, 0)]),
+    ];
+    cursor.close(&reading(1_000, first), 1);
+    let second = vec![
+        told_apart(stable(2_000, 0, 0), &[("GET", 190, 2), ("POST", 50, 5)]),
+        told_apart(canary(2_000, 0, 0), &[("GET", 15, 1), ("POST", 7, 2)]),
+    ];
+    let closed = cursor.close(&reading(2_000, second), 1);
+    assert_eq!(rows(&closed), [("s", "GET", 90, 1), ("c", "GET", 5, 1), ("c", "POST", 7, 2)]);
+    let third = vec![
+        told_apart(stable(3_000, 0, 0), &[("GET", 190, 2), ("POST", 50, 5)]),
+        told_apart(canary(3_000, 0, 0), &[("GET", 16, 1), ("POST", 7, 2)]),
+    ];
+    let closed = cursor.close(&reading(3_000, third), 1);
+    assert_eq!(rows(&closed), [("s", "GET", 0, 0), ("c", "GET", 1, 0)], "a silent pod is there, too");
+}
+
+#[test]
+fn a_stratum_that_vanishes_is_waited_out_and_a_restart_begins_them_all_anew() {
+    let told = |at, n| vec![told_apart(stable(at, 0, 0), &[("a", n, 0), ("b", n, 0)]), canary(at, n, 0)];
+    let mut cursor = Cursor::new();
+    cursor.close(&reading(1_000, told(1_000, 100)), 1);
+    let half = vec![told_apart(stable(2_000, 0, 0), &[("a", 500, 0)]), canary(2_000, 110, 0)];
+    assert!(waits(&cursor.close(&reading(2_000, half), 1)), "more in all, and less of one");
+    assert!(cursor.take_complaints()[0].contains("some of its counters went down"));
+    assert_eq!(
+        rows(&cursor.close(&reading(3_000, told(3_000, 120)), 1)),
+        [("s", "a", 20, 0), ("s", "b", 20, 0), ("c", "", 20, 0)]
+    );
+    assert_eq!(
+        rows(&cursor.close(&reading(4_000, told(4_000, 5)), 1)),
+        [("s", "a", 5, 0), ("s", "b", 5, 0), ("c", "", 5, 0)]
+    );
+}
+
+#[test]
+fn strata_beyond_the_busiest_of_stables_are_one_for_good() {
+    let names: Vec<String> = (0..40).map(|n| format!("/{n:02}")).collect();
+    let busy = |more: u64| -> Vec<(&str, u64, u64)> {
+        names.iter().enumerate().map(|(n, name)| (name.as_str(), 100 * n as u64 + more, 0)).collect()
+    };
+    let both =
+        |at, more| vec![told_apart(stable(at, 0, 0), &busy(more)), told_apart(canary(at, 0, 0), &busy(more))];
+    let mut cursor = Cursor::new();
+    cursor.close(&reading(1_000, both(1_000, 0)), 1);
+    assert!(cursor.take_complaints()[0].contains("more than 16 values"));
+    for at in [2, 3] {
+        let closed = cursor.close(&reading(at * 1_000, both(at * 1_000, at as u64)), 1);
+        let more = if at == 2 { 2 } else { 1 };
+        let canary: Vec<_> = rows(&closed).into_iter().filter(|row| row.0 == "c").collect();
+        assert_eq!((canary.len(), canary[0]), (17, ("c", "(others)", 24 * more, 0)), "{canary:?}");
+        assert_eq!(canary[1], ("c", "/24", more, 0));
+        assert_eq!(cursor.take_complaints(), Vec::<String>::new(), "said once");
+    }
+}
+
+/// A daemon that knows strata takes over from one that did not: what is counted between belongs to none.
+#[test]
+fn a_pod_that_was_not_told_apart_before_is_counted_as_a_whole_once() {
+    let mut cursor = started();
+    let told =
+        |at, n: u64| vec![told_apart(stable(at, 0, 0), &[("a", n, 0), ("b", n, n)]), canary(at, n, 10)];
+    assert_eq!(
+        rows(&cursor.close(&reading(2_000, told(2_000, 150)), 1)),
+        [("s", "", 200, 140), ("c", "", 50, 0)]
+    );
+    let mut cursor: Cursor = serde_json::from_str(&serde_json::to_string(&cursor).unwrap()).unwrap();
+    assert_eq!(
+        rows(&cursor.close(&reading(3_000, told(3_000, 160)), 1)),
+        [("s", "a", 10, 0), ("s", "b", 10, 10), ("c", "", 10, 0)]
+    );
+}
+
+/// A client library that makes a native histogram coarser while it runs.
+#[test]
+fn a_histogram_that_loses_boundaries_goes_on_at_those_that_are_left() {
+    let at = |sample: PodSample, buckets| PodSample { buckets, ..sample };
+    let coarse = Some(vec![Bucket { le: 0.5, count: 97 }, Bucket { le: f64::INFINITY, count: 110 }]);
+    let mut cursor = Cursor::new();
+    cursor.close(
+        &reading(1_000, vec![stable(1_000, 9, 0), at(canary(1_000, 100, 0), buckets([50, 90, 100]))]),
+        1,
+    );
+    let closed =
+        cursor.close(&reading(2_000, vec![stable(2_000, 9, 0), at(canary(2_000, 110, 0), coarse)]), 1);
+    let Closed::Window(window) = closed else { panic!("no window") };
+    let seen: Vec<(f64, u64)> =
+        window.pods[1].buckets.iter().map(|bucket| (bucket.le, bucket.count)).collect();
+    assert_eq!(seen, [(0.5, 7), (f64::INFINITY, 10)]);
+    assert_eq!(cursor.take_complaints(), Vec::<String>::new());
 }

@@ -44,6 +44,16 @@ pub(super) enum Part {
     Started,
 }
 
+impl Part {
+    /// Whether its rows are counters, told apart by stratum.
+    fn is_counted(self) -> bool {
+        match self {
+            Part::Requests | Part::Errors | Part::Buckets => true,
+            Part::First | Part::Last | Part::Up | Part::Started => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     pub(super) slots: Vec<Slot<'a>>,
@@ -155,6 +165,10 @@ impl<'a> Batch<'a> {
         let mut by: BTreeSet<&str> = differing.iter().copied().collect();
         by.extend(pod_labels.iter().map(String::as_str));
         by.insert(INSTANCE);
+        if part.is_counted() {
+            let strata = group.first().map_or(&[][..], |place| &self.slots[*place].families.strata);
+            by.extend(strata.iter().map(String::as_str));
+        }
         if part == Part::Buckets {
             by.insert("le");
         }

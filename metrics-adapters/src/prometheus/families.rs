@@ -8,7 +8,10 @@ use super::{
     selector::{Op, Selector},
     template,
 };
-use crate::ask::{AskError, Names};
+use crate::{
+    ask::{AskError, Names},
+    strata,
+};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Families {
@@ -19,6 +22,8 @@ pub(crate) struct Families {
     pub(crate) up: Option<Selector>,
     pub(crate) started: Option<Selector>,
     pub(crate) pod_labels: Vec<String>,
+    /// Labels by which counts are told apart; see [`crate::strata`].
+    pub(crate) strata: Vec<String>,
 }
 
 /// Stable's and the canary's.
@@ -27,7 +32,8 @@ pub(crate) fn families(block: &policy::Prometheus, names: &Names) -> Result<[Fam
         Some(queries) => template::families(queries, block, names, arm),
         None => preset::families(block, names, arm),
     };
-    let (stable, canary) = (one(Arm::Stable)?, one(Arm::Canary)?);
+    let (mut stable, mut canary) = (one(Arm::Stable)?, one(Arm::Canary)?);
+    (stable.strata, canary.strata) = (strata(block, &stable)?, strata(block, &canary)?);
     if stable.requests == canary.requests {
         let why = format!(
             "both versions' requests are {}: tell them apart, for example with labels: {{by: app, stable: checkout, canary: checkout-canary}}",
@@ -36,6 +42,35 @@ pub(crate) fn families(block: &policy::Prometheus, names: &Names) -> Result<[Fam
         return Err(AskError::new("spec.metrics.prometheus.labels", why));
     }
     Ok([stable, canary])
+}
+
+const STRATA: &str = "spec.metrics.prometheus.strata";
+
+/// With own queries only what is written: nobody knows their labels.
+fn strata(block: &policy::Prometheus, families: &Families) -> Result<Vec<String>, AskError> {
+    if block.strata.is_none() && block.queries.is_some() {
+        return Ok(Vec::new());
+    }
+    let labels = strata::labels(STRATA, block.strata.as_ref(), block.preset)?;
+    let taken = |label: &&String| {
+        let tells_errors = families
+            .errors
+            .matchers
+            .iter()
+            .any(|matcher| matcher.label == **label && !families.requests.matchers.contains(matcher));
+        tells_errors || families.pod_labels.contains(label)
+    };
+    match labels.iter().position(|label| taken(&label)) {
+        Some(at) if block.strata.is_some() => {
+            let why = format!(
+                "{} tells errors or pods from each other: a stratum is what requests ask for, such as a route",
+                labels[at]
+            );
+            Err(AskError::new(format!("{STRATA}[{at}]"), why))
+        }
+        Some(_) => Ok(Vec::new()),
+        None => Ok(labels),
+    }
 }
 
 impl Families {
@@ -47,7 +82,7 @@ impl Families {
 
     /// Equal for families that differ only in values that a merged query can list.
     pub(crate) fn template_key(&self) -> String {
-        let mut key = self.pod_labels.join(",");
+        let mut key = format!("{};{}", self.pod_labels.join(","), self.strata.join(","));
         for selector in [
             Some(&self.requests),
             Some(&self.errors),

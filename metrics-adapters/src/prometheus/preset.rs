@@ -105,6 +105,7 @@ pub(super) fn families(block: &Prometheus, names: &Names, arm: Arm) -> Result<Fa
         up: own("up"),
         started: own("process_start_time_seconds"),
         pod_labels: known.pod_labels.iter().map(|label| (*label).to_owned()).collect(),
+        strata: Vec::new(),
     })
 }
 

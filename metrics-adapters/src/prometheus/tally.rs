@@ -11,19 +11,26 @@ use super::{
 };
 use crate::{
     PodSample, Reading,
-    reading::{Complaints, Fault, arm_name, count, histogram},
+    reading::{Complaints, Fault, Stratum, arm_name, count, histogram},
+    strata,
 };
 
 /// Rows of one process.
 #[derive(Debug, Default)]
 struct Tally {
-    requests: Option<f64>,
-    errors: Option<f64>,
-    buckets: Vec<(f64, f64)>,
+    strata: BTreeMap<String, Counted>,
     first: Option<f64>,
     last: Option<f64>,
     up: Option<f64>,
     started: Option<f64>,
+}
+
+/// Raw counters of one stratum.
+#[derive(Debug, Default)]
+struct Counted {
+    requests: Option<f64>,
+    errors: Option<f64>,
+    buckets: Vec<(f64, f64)>,
 }
 
 /// Tallies by slot, pod and instance.
@@ -46,7 +53,12 @@ pub(super) fn readings<'r>(
                 pod_name(&row.labels, batch.slots[slot].families),
                 row.labels.get(INSTANCE).to_owned(),
             );
-            tallies.entry(key).or_default().take(part, value, &row.labels);
+            tallies.entry(key).or_default().take(
+                part,
+                value,
+                &row.labels,
+                &batch.slots[slot].families.strata,
+            );
         }
     }
     let mut readings = vec![(Reading { at_ms, ..Reading::default() }, Complaints::default()); asks];
@@ -84,16 +96,23 @@ fn pod_name(labels: &Labels<'_>, families: &Families) -> String {
 }
 
 impl Tally {
-    fn take(&mut self, part: Part, value: f64, labels: &Labels<'_>) {
+    fn take(&mut self, part: Part, value: f64, labels: &Labels<'_>, strata: &[String]) {
+        let add = |sum: &mut Option<f64>| *sum = Some(sum.unwrap_or(0.0) + value);
         match part {
-            Part::Requests => self.requests = Some(value),
-            Part::Errors => self.errors = Some(value),
-            Part::Buckets => self.buckets.push((labels.get("le").parse().unwrap_or(f64::NAN), value)),
+            Part::Requests => add(&mut self.counted(labels, strata).requests),
+            Part::Errors => add(&mut self.counted(labels, strata).errors),
+            Part::Buckets => {
+                self.counted(labels, strata).add_bucket(labels.get("le").parse().unwrap_or(f64::NAN), value)
+            }
             Part::First => self.first = Some(self.first.map_or(value, |first| first.min(value))),
             Part::Last => self.last = Some(self.last.map_or(value, |last| last.max(value))),
             Part::Up => self.up = Some(value),
             Part::Started => self.started = Some(value),
         }
+    }
+
+    fn counted(&mut self, labels: &Labels<'_>, strata: &[String]) -> &mut Counted {
+        self.strata.entry(strata::name(strata.iter().map(|label| labels.get(label)))).or_default()
     }
 
     /// `None`: only its start is known, or it is not there.
@@ -105,22 +124,16 @@ impl Tally {
         complaints: &mut Complaints,
     ) -> Result<Option<PodSample>, Fault> {
         let Some(at_ms) = self.at_ms()? else { return Ok(None) };
-        let requests = count("requests", self.requests.unwrap_or(0.0))?;
-        let errors = count("errors", self.errors.unwrap_or(0.0))?;
-        if errors > requests {
-            return Err(Fault::ErrorsAboveRequests { errors, requests });
-        }
-        let scale = slot.families.buckets_per_second();
-        let buckets = self.buckets.into_iter().map(|(le, count)| (le / scale, count)).collect();
-        let buckets = match (&slot.families.buckets, histogram(buckets)) {
-            (None, _) => None,
-            (Some(_), Ok(buckets)) => Some(buckets),
-            (Some(_), Err(fault)) => {
-                complaints.add(format!("{name}: {fault}; its latencies are left out"));
-                None
-            }
-        };
         let started_ms = self.started.and_then(milliseconds);
+        let (mut whole, mut strata) = (Stratum::default(), BTreeMap::new());
+        whole.buckets = slot.families.buckets.as_ref().map(|_| Vec::new());
+        for (stratum, counted) in self.strata {
+            let counted = counted.checked(&stratum, slot.families, name, complaints)?;
+            whole.add(&counted);
+            strata.insert(stratum, counted);
+        }
+        let Stratum { requests, errors, buckets, .. } = whole;
+        let strata = strata::told_apart(strata);
         Ok(Some(PodSample {
             arm: slot.arm,
             pod,
@@ -130,13 +143,15 @@ impl Tally {
             buckets,
             started_ms,
             ready_ms: None,
+            strata,
         }))
     }
 
     /// The one time of all its samples. A pod that is scraped and has no series of ours has counted nothing yet.
     fn at_ms(&self) -> Result<Option<i64>, Fault> {
         let (first, last) = (self.first.and_then(milliseconds), self.last.and_then(milliseconds));
-        match (self.requests, first, last) {
+        let requests = self.strata.values().find_map(|counted| counted.requests);
+        match (requests, first, last) {
             (_, Some(first), Some(last)) if first != last => {
                 Err(Fault::TornScrape { apart_ms: last - first })
             }
@@ -144,6 +159,43 @@ impl Tally {
             (Some(_), _, None) => Ok(None),
             (None, _, _) => Ok(self.up.and_then(milliseconds)),
         }
+    }
+}
+
+impl Counted {
+    fn add_bucket(&mut self, le: f64, value: f64) {
+        match self.buckets.iter_mut().find(|(known, _)| *known == le) {
+            Some((_, count)) => *count += value,
+            None => self.buckets.push((le, value)),
+        }
+    }
+
+    fn checked(
+        self,
+        stratum: &str,
+        families: &Families,
+        name: &str,
+        complaints: &mut Complaints,
+    ) -> Result<Stratum, Fault> {
+        let requests = count("requests", self.requests.unwrap_or(0.0))?;
+        let errors = count("errors", self.errors.unwrap_or(0.0))?;
+        if errors > requests && families.strata.is_empty() {
+            return Err(Fault::ErrorsAboveRequests { errors, requests });
+        }
+        if errors > requests {
+            return Err(Fault::StratumErrors { stratum: stratum.to_owned(), errors, requests });
+        }
+        let scale = families.buckets_per_second();
+        let buckets = self.buckets.into_iter().map(|(le, count)| (le / scale, count)).collect();
+        let buckets = match (&families.buckets, histogram(buckets)) {
+            (None, _) => None,
+            (Some(_), Ok(buckets)) => Some(buckets),
+            (Some(_), Err(fault)) => {
+                complaints.add(format!("{name}: {fault}; its latencies are left out"));
+                None
+            }
+        };
+        Ok(Stratum { name: String::new(), requests, errors, buckets })
     }
 }
 

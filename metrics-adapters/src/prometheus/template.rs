@@ -31,6 +31,7 @@ pub(super) fn families(
         up: fill_some("up", &queries.up)?,
         started: fill_some("started", &queries.started)?,
         pod_labels: queries.pod_labels.clone(),
+        strata: Vec::new(),
     })
 }
 

@@ -251,6 +251,29 @@ fn rows_go_to_whom_they_belong_and_to_nobody_else() {
 }
 
 #[test]
+fn counts_are_grouped_and_told_apart_by_the_strata_labels() {
+    let policy = policy("a", DEPLOYMENTS, ROUTE, "preset: istio, strata: [path, verb]");
+    let ask = Ask::of(&policy, RolloutId::new("shop", "a", "1").unwrap()).unwrap();
+    let source = source();
+    let batch = Batch::of(source.slots(0, &ask, &[Arm::Stable, Arm::Canary]).unwrap());
+    let grouped = "by (container,destination_workload,instance,path,pod,verb) (istio_requests_total{";
+    assert_eq!(
+        batch.query.matches(grouped).count(),
+        2,
+        "requests and errors, not their times: {}",
+        batch.query
+    );
+    assert!(batch.query.contains("by (container,destination_workload,instance,le,path,pod,verb) ("));
+    for (written, wrong) in [("[response_code]", "only after the answer"), ("[pod]", "tells errors or pods")]
+    {
+        let error = refused(DEPLOYMENTS, ROUTE, &format!("preset: istio, strata: {written}"));
+        assert!(error.contains("spec.metrics.prometheus.strata[0]") && error.contains(wrong), "{error}");
+    }
+    let own = "labels: {errors: 'outcome=\"bad\"'}, strata: [outcome]";
+    assert!(refused(DEPLOYMENTS, ROUTE, own).contains("tells errors or pods"));
+}
+
+#[test]
 fn an_empty_answer_is_no_zero() {
     let reading = read(&["a"], &[]).remove(0);
     assert!(reading.pods.is_empty());

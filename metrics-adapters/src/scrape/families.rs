@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use sluice_analyzers::{Arm, Bucket};
+use sluice_analyzers::Arm;
 use sluice_wire::policy::Preset;
 
 use super::exposition::{Exposition, Sample, Unusable, Wanted};
 use crate::{
     PodSample,
-    reading::{Fault, count, histogram},
+    reading::{Fault, Stratum, count, histogram},
+    strata,
 };
 
 /// Names of the metrics that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
     requests: &'static str,
     buckets: &'static str,
     /// The histogram's own count: it tells whether the buckets are all there.
     total: &'static str,
+    /// Labels by which counts are told apart; see [`crate::strata`].
+    strata: Vec<String>,
 }
 
 /// Labels that hold an HTTP status; the first one that a series has counts.
@@ -26,6 +29,9 @@ const STARTED: &str = "process_start_time_seconds";
 
 /// A series' labels without its boundary.
 type SeriesLabels<'a> = Vec<(&'a str, &'a str)>;
+
+/// One of a series' samples, and its boundaries and counts as read.
+type RawBuckets<'a> = (&'a Sample, Vec<(f64, f64)>);
 
 /// Why a pod cannot be counted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -51,17 +57,19 @@ pub(super) struct Counted {
 
 impl Shape {
     /// Presets whose metrics the pods themselves show.
-    pub(super) fn of(preset: Preset) -> Option<Shape> {
+    pub(super) fn of(preset: Preset, strata: Vec<String>) -> Option<Shape> {
         match preset {
             Preset::Http => Some(Shape {
                 requests: "http_requests_total",
                 buckets: "http_request_duration_seconds_bucket",
                 total: "http_request_duration_seconds_count",
+                strata,
             }),
             Preset::OpenTelemetry => Some(Shape {
                 requests: "http_server_request_duration_seconds_count",
                 buckets: "http_server_request_duration_seconds_bucket",
                 total: "http_server_request_duration_seconds_count",
+                strata,
             }),
             Preset::Istio | Preset::Traefik | Preset::Haproxy => None,
         }
@@ -77,9 +85,11 @@ impl Shape {
     ) -> Result<Counted, PodFault> {
         let names = [self.requests, self.buckets, self.total, STARTED];
         let exposition = Exposition::read(Wanted { names: &names }, kind, bytes)?;
-        let (requests, errors) = self.counts(&exposition)?;
+        let mut strata = self.counts(&exposition)?;
         self.check_whole(&exposition)?;
-        let (buckets, mut complaint) = self.buckets(&exposition);
+        let mut complaint = self.add_buckets(&exposition, &mut strata);
+        let mut whole = Stratum { buckets: Some(Vec::new()), ..Stratum::default() };
+        strata.values().for_each(|stratum| whole.add(stratum));
         if exposition.of(self.requests).next().is_none() {
             let unread = exposition.unread;
             complaint = Some(format!(
@@ -93,30 +103,36 @@ impl Shape {
             arm,
             pod: pod.to_owned(),
             at_ms,
-            requests,
-            errors,
-            buckets,
+            requests: whole.requests,
+            errors: whole.errors,
+            buckets: whole.buckets,
             started_ms: started.map(|ms| ms.round() as i64),
             ready_ms: None,
+            strata: strata::told_apart(strata),
         };
         Ok(Counted { sample, complaint, size: (exposition.families, exposition.samples.len()) })
     }
 
-    fn counts(&self, exposition: &Exposition) -> Result<(u64, u64), PodFault> {
-        let (mut requests, mut errors, mut coded) = (0, 0, false);
+    /// Requests and errors, by stratum.
+    fn counts(&self, exposition: &Exposition) -> Result<BTreeMap<String, Stratum>, PodFault> {
+        let (mut strata, mut requests, mut coded) = (BTreeMap::new(), 0, false);
         for sample in exposition.of(self.requests) {
             let number = count("requests", sample.value)?;
             let code = code(sample);
             coded |= code.is_some();
             requests += number;
-            errors +=
-                if code.is_some_and(|code| code.len() == 3 && code.starts_with('5')) { number } else { 0 };
+            let failed = code.is_some_and(|code| code.len() == 3 && code.starts_with('5'));
+            let stratum: &mut Stratum = self.stratum(&mut strata, sample);
+            stratum.requests += number;
+            stratum.errors += if failed { number } else { 0 };
         }
-        if requests > 0 && !coded {
-            Err(PodFault::NoCode { name: self.requests })
-        } else {
-            Ok((requests, errors))
-        }
+        if requests > 0 && !coded { Err(PodFault::NoCode { name: self.requests }) } else { Ok(strata) }
+    }
+
+    fn stratum<'a>(&self, strata: &'a mut BTreeMap<String, Stratum>, sample: &Sample) -> &'a mut Stratum {
+        let values = self.strata.iter().filter_map(|label| sample.labels.get(label));
+        let empty = || Stratum { buckets: Some(Vec::new()), ..Stratum::default() };
+        strata.entry(strata::name(values.map(String::as_str))).or_insert_with(empty)
     }
 
     /// Buckets and count of a series are written together: they agree, or the text is not whole.
@@ -131,41 +147,34 @@ impl Shape {
         Err(PodFault::HalfHistogram { name: self.buckets, last, total })
     }
 
-    /// Summed over the pod's series; they must have the same boundaries.
-    fn buckets(&self, exposition: &Exposition) -> (Option<Vec<Bucket>>, Option<String>) {
-        let mut series: BTreeMap<SeriesLabels<'_>, Vec<(f64, f64)>> = BTreeMap::new();
+    /// Summed over a stratum's series, which must have the same boundaries. What is wrong costs the stratum's latencies.
+    fn add_buckets(&self, exposition: &Exposition, strata: &mut BTreeMap<String, Stratum>) -> Option<String> {
+        let mut series: BTreeMap<SeriesLabels<'_>, RawBuckets<'_>> = BTreeMap::new();
         for sample in exposition.of(self.buckets) {
             let le = sample.labels.get("le").and_then(|le| le.parse().ok()).unwrap_or(f64::NAN);
             let rest = sample.labels.iter().filter(|(name, _)| *name != "le");
             let key = rest.map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            series.entry(key).or_default().push((le, sample.value));
+            series.entry(key).or_insert((sample, Vec::new())).1.push((le, sample.value));
         }
-        let mut sum: Vec<Bucket> = Vec::new();
-        for raw in series.into_values() {
-            match histogram(raw).map(|one| add(&mut sum, one)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    return (None, Some(format!("{}: its series differ in boundaries", self.buckets)));
+        let mut why = None;
+        for (sample, raw) in series.into_values() {
+            let stratum = self.stratum(strata, sample);
+            match histogram(raw) {
+                Ok(buckets) => {
+                    let known = stratum.buckets.is_some();
+                    stratum.add(&Stratum { buckets: Some(buckets), ..Stratum::default() });
+                    if known && stratum.buckets.is_none() {
+                        why = Some(format!("{}: its series differ in boundaries", self.buckets));
+                    }
                 }
                 Err(fault) => {
-                    return (None, Some(format!("{}: {fault}; its latencies are left out", self.buckets)));
+                    stratum.buckets = None;
+                    why = Some(format!("{}: {fault}; its latencies are left out", self.buckets));
                 }
             }
         }
-        (Some(sum), None)
+        why
     }
-}
-
-fn add(sum: &mut Vec<Bucket>, one: Vec<Bucket>) -> bool {
-    if sum.is_empty() {
-        *sum = one;
-        return true;
-    }
-    let same = sum.len() == one.len() && sum.iter().zip(&one).all(|(a, b)| a.le == b.le);
-    if same {
-        sum.iter_mut().zip(&one).for_each(|(sum, one)| sum.count += one.count);
-    }
-    same
 }
 
 fn code(sample: &Sample) -> Option<&str> {
@@ -194,7 +203,13 @@ process_start_time_seconds 1.79e+09
 "#;
 
     fn read(text: &str) -> Result<Counted, PodFault> {
-        Shape::of(Preset::Http).unwrap().read(Arm::Canary, "a:80", 5, "text/plain", text.as_bytes())
+        Shape::of(Preset::Http, Vec::new()).unwrap().read(
+            Arm::Canary,
+            "a:80",
+            5,
+            "text/plain",
+            text.as_bytes(),
+        )
     }
 
     fn changed(from: &str, to: &str) -> Result<Counted, PodFault> {
@@ -214,10 +229,21 @@ process_start_time_seconds 1.79e+09
     }
 
     #[test]
+    fn strata_are_told_apart_and_add_up() {
+        let shape = Shape::of(Preset::Http, vec!["path".to_owned()]).unwrap();
+        let sample = shape.read(Arm::Canary, "a:80", 5, "text/plain", TEXT.as_bytes()).unwrap().sample;
+        let told: Vec<_> = sample.strata.iter().map(|s| (s.name.as_str(), s.requests, s.errors)).collect();
+        assert_eq!(told, [("/", 10, 7), ("/a}b", 90, 0)]);
+        assert_eq!((sample.requests, sample.errors), (100, 7));
+        let slow = |stratum: &Stratum| stratum.buckets.as_ref().map(|buckets| buckets[0].count);
+        assert_eq!(sample.strata.iter().map(slow).collect::<Vec<_>>(), [Some(50), Some(40)]);
+    }
+
+    #[test]
     fn open_telemetry_counts_by_its_histogram() {
         let text = "http_server_request_duration_seconds_bucket{http_response_status_code=\"500\",le=\"+Inf\"} 4\n\
                     http_server_request_duration_seconds_count{http_response_status_code=\"500\"} 4\n";
-        let shape = Shape::of(Preset::OpenTelemetry).unwrap();
+        let shape = Shape::of(Preset::OpenTelemetry, Vec::new()).unwrap();
         let sample = shape.read(Arm::Stable, "a", 0, "text/plain", text.as_bytes()).unwrap().sample;
         assert_eq!((sample.requests, sample.errors), (4, 4));
     }

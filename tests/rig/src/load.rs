@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use reqwest::Url;
+use reqwest::{Method, Url};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -78,6 +78,12 @@ impl Load {
         Self::run(per_second, vec![(name.to_owned(), value.to_owned())], move |_| Some(url.clone()))
     }
 
+    /// Sends `per_second` POST requests to one URL.
+    pub fn posting(url: &str, per_second: f64) -> Result<Self> {
+        let url = allowed(url)?;
+        Self::run_as(Method::POST, per_second, Vec::new(), move |_| Some(url.clone()))
+    }
+
     /// Asks `pick` where each request goes: a test that plays the router itself. `pick` gets the request's number; see
     /// [`spread`]. A URL that is not allowed counts as skipped.
     pub fn choosing(per_second: f64, pick: impl Fn(u64) -> Option<String> + Send + 'static) -> Result<Self> {
@@ -89,10 +95,19 @@ impl Load {
         headers: Vec<(String, String)>,
         pick: impl Fn(u64) -> Option<Url> + Send + 'static,
     ) -> Result<Self> {
+        Self::run_as(Method::GET, per_second, headers, pick)
+    }
+
+    fn run_as(
+        method: Method,
+        per_second: f64,
+        headers: Vec<(String, String)>,
+        pick: impl Fn(u64) -> Option<Url> + Send + 'static,
+    ) -> Result<Self> {
         let report = Arc::new(Mutex::new(Report::default()));
         let (stop, stopped) = oneshot::channel();
         let slots = Arc::new(Semaphore::new(MOST_UNDER_WAY));
-        let sender = Sender { client: http::client()?, headers, report: report.clone(), slots };
+        let sender = Sender { client: http::client()?, method, headers, report: report.clone(), slots };
         let task = tokio::spawn(sender.run(per_second, pick, stopped));
         Ok(Self { report, stop: Some(stop), task })
     }
@@ -139,6 +154,7 @@ fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
 
 struct Sender {
     client: reqwest::Client,
+    method: Method,
     headers: Vec<(String, String)>,
     report: Arc<Mutex<Report>>,
     slots: Arc<Semaphore>,
@@ -175,7 +191,7 @@ impl Sender {
             return;
         };
         lock(&self.report).sent += 1;
-        let mut request = self.client.get(url).timeout(ANSWER_LIMIT);
+        let mut request = self.client.request(self.method.clone(), url).timeout(ANSWER_LIMIT);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }

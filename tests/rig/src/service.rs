@@ -1,7 +1,8 @@
 //! A pod: a small HTTP service whose errors, latency and exposition a test can change while it runs.
 //!
 //! `GET /metrics` gives real counters in Prometheus' text format (`http_requests_total{code,method}`,
-//! `http_request_duration_seconds{code,method}` as a histogram, both without the requests for `/metrics` itself);
+//! `http_request_duration_seconds{code,method}` as a histogram, both without the requests for `/metrics` itself) and a gauge
+//! `queue_length`, if it has one;
 //! every other path answers 200 or the error, with the version in header `x-version` and the pod in `x-pod`.
 
 use std::collections::BTreeMap;
@@ -43,6 +44,8 @@ pub struct Behaviour {
 #[derive(Debug, Clone)]
 struct Settings {
     error_share: f64,
+    error_share_of_posts: Option<f64>,
+    queue_length: Option<f64>,
     error_code: StatusCode,
     latency: Duration,
     slow: (f64, Duration),
@@ -54,6 +57,8 @@ impl Behaviour {
     pub fn healthy(seed: u64) -> Arc<Self> {
         let settings = Settings {
             error_share: 0.0,
+            error_share_of_posts: None,
+            queue_length: None,
             error_code: StatusCode::INTERNAL_SERVER_ERROR,
             latency: Duration::ZERO,
             slow: (0.0, Duration::ZERO),
@@ -65,6 +70,16 @@ impl Behaviour {
     /// The share of requests that get a 500, from 0 to 1; drawn anew for each request.
     pub fn set_error_share(&self, share: f64) {
         self.lock().error_share = share;
+    }
+
+    /// The same for POST requests alone.
+    pub fn set_error_share_of_posts(&self, share: f64) {
+        self.lock().error_share_of_posts = Some(share);
+    }
+
+    /// About what the gauge `queue_length` shows, give or take a tenth; it shows none until set.
+    pub fn set_queue_length(&self, length: f64) {
+        self.lock().queue_length = Some(length);
     }
 
     /// The status of errors; 500 until set.
@@ -240,6 +255,11 @@ impl Pod {
                 series.seconds, series.count
             );
         }
+        let queue_length = self.behaviour.lock().queue_length;
+        if let Some(length) = queue_length {
+            let shown = length * (0.9 + 0.2 * self.behaviour.draw());
+            let _ = writeln!(text, "# TYPE queue_length gauge\nqueue_length {shown}");
+        }
         text
     }
 }
@@ -247,7 +267,9 @@ impl Pod {
 async fn answer(State(pod): State<Arc<Pod>>, method: Method) -> Response {
     let begun = Instant::now();
     let settings = pod.behaviour.lock().clone();
-    let fails = settings.error_share > 0.0 && pod.behaviour.draw() < settings.error_share;
+    let of_posts = settings.error_share_of_posts.filter(|_| method == Method::POST);
+    let share = of_posts.unwrap_or(settings.error_share);
+    let fails = share > 0.0 && pod.behaviour.draw() < share;
     let slow = settings.slow.0 > 0.0 && pod.behaviour.draw() < settings.slow.0;
     let takes = settings.latency + if slow { settings.slow.1 } else { Duration::ZERO };
     if !takes.is_zero() {

@@ -1,7 +1,7 @@
 //! `explain`: why it stands where it stands, and what can be done.
 
 use serde_json::{Value, json};
-use sluice_analyzers::{Finding, Report};
+use sluice_analyzers::{Finding, Report, mix::StratumCounts, rate_ratio::Count};
 use sluice_wire::view::RolloutView;
 
 use crate::cli::{Exit, ExplainArgs, Global};
@@ -58,7 +58,19 @@ fn told(view: &RolloutView, screen: &mut Screen) -> std::io::Result<()> {
         paragraph(&finding.words(), screen)?;
         paragraph(&against_its_bars(finding), screen)?;
     }
-    paragraph(&together(&report), screen)
+    paragraph(&together(&report), screen)?;
+    if !report.strata.is_empty() {
+        screen.line("  Requests were compared with their like only (errors of requests):")?;
+    }
+    report.strata.iter().try_for_each(|one| paragraph(&of_stratum(one), screen))
+}
+
+fn of_stratum(one: &StratumCounts) -> String {
+    let share = |count: Count| match count.rate() {
+        Some(rate) => format!("{} of {} ({:.2} %)", count.x, count.n, rate * 100.0),
+        None => "none".to_owned(),
+    };
+    format!("  {}: canary {}, stable {}", one.stratum, share(one.canary), share(one.stable))
 }
 
 fn against_its_bars(finding: &Finding) -> String {

@@ -33,6 +33,12 @@ pub struct Prometheus {
     /// With own queries: whatever the templates call `labels.…`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Labels by whose values requests are compared with their like only (route, method, tenant), so that a canary which
+    /// gets another mix of traffic does not look worse. They must be known before the answer is: never the status. A
+    /// rollout keeps the 16 busiest values apart and takes the rest as one. With a preset `method` if left out;
+    /// `[]` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strata: Option<Vec<String>>,
     /// Extra request headers, e.g. `X-Scope-OrgID`. Not for secrets: see `tokenFile`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -51,6 +57,7 @@ impl fmt::Debug for Prometheus {
             .field("preset", &self.preset)
             .field("queries", &self.queries)
             .field("labels", &self.labels)
+            .field("strata", &self.strata)
             .field("headers", &self.headers.keys())
             .field("token_file", &self.token_file)
             .field("timeout", &self.timeout)
@@ -109,6 +116,9 @@ pub struct Scrape {
     /// `http` or `openTelemetry`.
     #[serde(default)]
     pub preset: Preset,
+    /// Labels by whose values requests are compared with their like only; as with Prometheus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strata: Option<Vec<String>>,
     #[serde(default = "five_seconds")]
     pub every: Span,
     #[serde(default = "five_seconds")]

@@ -252,6 +252,7 @@ fn reading(world: &mut World) -> Reading {
         buckets: None,
         started_ms: None,
         ready_ms: None,
+        strata: Vec::new(),
     };
     let pods = vec![pod(Arm::Stable, "s", world.stable), pod(Arm::Canary, "c", world.canary)];
     Reading { at_ms, pods, complaints: Vec::new(), next_ms: at_ms + world.skew + SCRAPED_EVERY_MS }
