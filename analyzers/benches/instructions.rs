@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a table that is printed")]
 
 use sluice_analyzers::errors::{ErrorsEvidence, Phi};
+use sluice_analyzers::onset::Onset;
 use sluice_analyzers::plan::{ErrorsPlan, Margin, Plan, Pods, alternatives};
 use sluice_analyzers::rate_ratio::{Pair, increment};
 use sluice_analyzers::{Arm, Evidence, PodWindow, Window, judge};
@@ -79,7 +80,7 @@ fn errors(pods: Pods, updates: u64) {
     let plan = ErrorsPlan::with_margin(Margin::default());
     let pod = PodWindow::new(Arm::Canary, "c", 1, 0);
     let mut evidence = ErrorsEvidence::new(&plan, pods);
-    evidence.start(1.0, &plan, &Window { step: 1, start_ms: 0, end_ms: 1, pods: vec![pod] });
+    evidence.start(Onset::Step(1.0), &plan, &Window { step: 1, start_ms: 0, end_ms: 1, pods: vec![pod] });
     for at in 0..updates {
         evidence.add_pair(pair(at), Phi::NONE);
     }

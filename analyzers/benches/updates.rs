@@ -4,6 +4,7 @@
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use sluice_analyzers::errors::{ErrorsEvidence, Phi};
+use sluice_analyzers::onset::Onset;
 use sluice_analyzers::plan::{ErrorsPlan, Margin, Plan, Pods};
 use sluice_analyzers::rate_ratio::Pair;
 use sluice_analyzers::{Arm, Evidence, PodWindow, Window, judge, report};
@@ -42,7 +43,7 @@ fn errors(bencher: Bencher, pods: Pods) {
     let window =
         Window { step: 1, start_ms: 0, end_ms: 1, pods: vec![PodWindow::new(Arm::Canary, "c", 1, 0)] };
     let mut evidence = ErrorsEvidence::new(&plan, pods);
-    evidence.start(1.0, &plan, &window);
+    evidence.start(Onset::Step(1.0), &plan, &window);
     bencher.counter(ItemsCount::new(UPDATES)).bench_local(|| {
         for pair in &pairs {
             evidence.add_pair(*pair, Phi::NONE);

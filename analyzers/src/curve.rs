@@ -3,20 +3,26 @@
 //! Given a window's errors N = x_c + x_s, the canary's are binomial with odds `theta n_c : n_s`. Their log-likelihood in
 //! u = ln theta, `x_c u - sum N ln(1 + e^u n_c / n_s)`, is concave and smooth, so its values at a few Chebyshev nodes
 //! determine it to rounding. A theta is left out of the sequence once the mixture over all thetas is `1/alpha` times as
-//! likely (Lindon and Malek 2022): valid at every look. Differences of this curve are formula 1's logE at d = 0.
+//! likely (Lindon and Malek 2022): valid at every look. Differences of this curve are formula 1's logE at d = 0, and by
+//! the same inequality the sequence is valid for shares of any size; at large ones it is wider than it had to be.
 
 use crate::mixture::{LOG_NOTHING, log_sum_exp};
 use crate::rate_ratio::Pair;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-const NODES: usize = 40;
+const NODES: usize = 34;
 /// Ratios from 1/64 to 64 are told apart.
 pub(crate) const REACH: f64 = 4.158_883_083_359_672;
+/// Where many curves are kept: ratios from 1/16 to 16, to the same digits with half the nodes.
+const FEW_NODES: usize = 20;
+const NEAR_REACH: f64 = 2.772_588_722_239_781;
 /// Step, in ln theta, of the mixture behind the confidence sequence.
 const PRIOR_STEP: f64 = 0.04;
 
-static TABLE: LazyLock<[Node; NODES]> = LazyLock::new(|| std::array::from_fn(node));
+static TABLE: LazyLock<[Node; NODES]> = LazyLock::new(|| std::array::from_fn(|at| node(at, NODES, REACH)));
+static NEAR_TABLE: LazyLock<[Node; FEW_NODES]> =
+    LazyLock::new(|| std::array::from_fn(|at| node(at, FEW_NODES, NEAR_REACH)));
 
 #[derive(Debug, Clone, Copy)]
 struct Node {
@@ -26,20 +32,42 @@ struct Node {
     weight: f64,
 }
 
-fn node(at: usize) -> Node {
-    let angle = std::f64::consts::PI * (2 * at + 1) as f64 / (2 * NODES) as f64;
-    let u = REACH * libm::cos(angle);
+fn node(at: usize, nodes: usize, reach: f64) -> Node {
+    let angle = std::f64::consts::PI * (2 * at + 1) as f64 / (2 * nodes) as f64;
+    let u = reach * libm::cos(angle);
     let sign = if at.is_multiple_of(2) { 1.0 } else { -1.0 };
     Node { u, theta: libm::exp(u), weight: sign * libm::sin(angle) }
 }
 
 /// The log-likelihood of the ratio, up to a constant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Saved")]
 pub struct Curve {
     /// Canary events, each divided by its window's dispersion.
     canary: f64,
     /// sum N ln(1 + theta n_c / n_s) at the nodes.
     normaliser: Vec<f64>,
+}
+
+/// A curve as it was saved, by this version or another.
+#[derive(Deserialize)]
+struct Saved {
+    canary: f64,
+    normaliser: Vec<f64>,
+}
+
+impl TryFrom<Saved> for Curve {
+    type Error = String;
+
+    fn try_from(saved: Saved) -> Result<Self, String> {
+        let Saved { canary, normaliser } = saved;
+        match normaliser.len() {
+            NODES | FEW_NODES => Ok(Self { canary, normaliser }),
+            other => Err(format!(
+                "a curve of {other} nodes is another version's: its evidence cannot be gone on with"
+            )),
+        }
+    }
 }
 
 /// What one window adds to a curve; several curves may share it.
@@ -78,9 +106,31 @@ impl Default for Curve {
 }
 
 impl Curve {
+    /// A curve over ratios from 1/16 to 16.
+    pub fn near() -> Self {
+        Self { canary: 0.0, normaliser: vec![0.0; FEW_NODES] }
+    }
+
+    fn nodes(&self) -> &'static [Node] {
+        if self.normaliser.len() == FEW_NODES { NEAR_TABLE.as_slice() } else { TABLE.as_slice() }
+    }
+
+    /// ln of the largest ratio that it tells apart.
+    pub(crate) fn reach(&self) -> f64 {
+        if self.normaliser.len() == FEW_NODES { NEAR_REACH } else { REACH }
+    }
+
+    /// A window with one version empty, or without events, says nothing.
     pub fn add(&mut self, pair: Pair, phi: f64) {
-        if let Some(terms) = Terms::of(pair, phi) {
-            self.add_terms(&terms);
+        let events = (pair.canary.x + pair.stable.x) as f64 / phi;
+        if !pair.has_both() || events == 0.0 {
+            return;
+        }
+        let odds = pair.canary.n as f64 / pair.stable.n as f64;
+        self.canary += pair.canary.x as f64 / phi;
+        let nodes = self.nodes();
+        for (sum, node) in self.normaliser.iter_mut().zip(nodes) {
+            *sum += events * libm::log1p(node.theta * odds);
         }
     }
 
@@ -94,7 +144,7 @@ impl Curve {
     /// The log-likelihood at u = ln theta, by barycentric interpolation.
     pub fn at(&self, u: f64) -> f64 {
         let (mut above, mut below) = (0.0, 0.0);
-        for (value, node) in self.normaliser.iter().zip(TABLE.iter()) {
+        for (value, node) in self.normaliser.iter().zip(self.nodes()) {
             if node.u == u {
                 return self.canary * u - value;
             }
@@ -113,16 +163,16 @@ impl Curve {
         let (peak, _) = self.peak();
         let floor = self.mixture() + libm::log(alpha);
         let outside = |u: f64| self.at(u) < floor;
-        let low = if outside(-REACH) { libm::exp(self.edge(-REACH, peak, floor)) } else { 0.0 };
-        let high = outside(REACH).then(|| libm::exp(self.edge(REACH, peak, floor)));
+        let low = if outside(-self.reach()) { libm::exp(self.edge(-self.reach(), peak, floor)) } else { 0.0 };
+        let high = outside(self.reach()).then(|| libm::exp(self.edge(self.reach(), peak, floor)));
         let most_likely = if self.canary == 0.0 { 0.0 } else { libm::exp(peak) };
         Some(Interval { most_likely, low, high })
     }
 
     /// ln of the likelihood under equal weights on a fixed grid of ratios.
     fn mixture(&self) -> f64 {
-        let steps = (2.0 * REACH / PRIOR_STEP) as usize;
-        let at = |step: usize| self.at((step as f64 + 0.5) * PRIOR_STEP - REACH);
+        let steps = (2.0 * self.reach() / PRIOR_STEP) as usize;
+        let at = |step: usize| self.at((step as f64 + 0.5) * PRIOR_STEP - self.reach());
         let values: Vec<f64> = (0..steps).map(at).collect();
         log_sum_exp(values.iter().copied()) - libm::log(steps as f64)
     }
@@ -135,7 +185,7 @@ impl Curve {
     /// Where the concave curve is highest, by golden section, and how high.
     pub fn peak(&self) -> (f64, f64) {
         const GOLDEN: f64 = 0.618_033_988_749_894_9;
-        let (mut low, mut high) = (-REACH, REACH);
+        let (mut low, mut high) = (-self.reach(), self.reach());
         let (mut left, mut right) = (high - GOLDEN * (high - low), low + GOLDEN * (high - low));
         let (mut at_left, mut at_right) = (self.at(left), self.at(right));
         while high - low > 1e-5 {
@@ -156,7 +206,7 @@ impl Curve {
     /// Where the curve falls to `floor` on either side of its peak, within reach.
     pub fn range(&self, peak: f64, floor: f64) -> (f64, f64) {
         let side = |end: f64| if self.at(end) < floor { self.edge(end, peak, floor) } else { end };
-        (side(-REACH), side(REACH))
+        (side(-self.reach()), side(self.reach()))
     }
 
     pub fn slope(&self, u: f64) -> f64 {

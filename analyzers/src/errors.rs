@@ -3,6 +3,7 @@
 use crate::curve::{Curve, Terms};
 use crate::dispersion::Dispersion;
 use crate::mixture::{RestartMix, log_sum_exp};
+use crate::onset::Onset;
 use crate::pairing::{Waiting, stable_is_read_first};
 use crate::plan::{ErrorsPlan, Pods, alternatives};
 use crate::pod_effect::{PodEffect, Spread};
@@ -85,13 +86,14 @@ impl ErrorsEvidence {
         }
     }
 
-    /// Opens a share of the restarts in the step that `window` begins; how many pods it has is known beforehand.
-    pub fn start(&mut self, share: f64, plan: &ErrorsPlan, window: &Window) {
+    /// Opens what begins with `window`; how many pods it has is known beforehand.
+    pub fn start(&mut self, onset: Onset, plan: &ErrorsPlan, window: &Window) {
         // A pod with several strata counts once.
         let count = |arm| window.of(arm).map(|pod| pod.pod.as_str()).collect::<BTreeSet<_>>().len();
         let spread = Spread::new(plan.pod_spread, count(Arm::Canary), count(Arm::Stable));
-        self.lane.start(share, spread);
-        self.late.iter_mut().for_each(|late| late.lane.start(share, spread));
+        let against = (self.r, self.grid.as_slice());
+        self.lane.start(onset, spread, against);
+        self.late.iter_mut().for_each(|late| late.lane.start(onset, spread, against));
     }
 
     /// Counts one window, stratum by stratum; a stratum with one version only says nothing.
@@ -191,9 +193,9 @@ impl ErrorsEvidence {
 }
 
 impl Lane {
-    fn start(&mut self, share: f64, spread: Spread) {
-        self.mix.start(share);
-        self.pods.iter_mut().for_each(|pods| pods.start(share, spread));
+    fn start(&mut self, onset: Onset, spread: Spread, against: (f64, &[Alternative])) {
+        self.mix.start(onset.share());
+        self.pods.iter_mut().for_each(|pods| pods.start(onset, spread, against));
     }
 
     /// `terms` are those of the pair at its phi.

@@ -9,7 +9,7 @@ use crate::gauges::GaugesEvidence;
 use crate::judge::Verdict;
 use crate::latency::LatencyEvidence;
 use crate::mix::Mix;
-use crate::mixture::restart_shares;
+use crate::onset::{Onset, Onsets};
 use crate::plan::{Plan, SloSource};
 use crate::restarts::RestartsEvidence;
 use crate::slo::SloEvidence;
@@ -45,7 +45,8 @@ pub struct Evidence {
     pub(crate) gauges: GaugesEvidence,
     #[serde(default, skip_serializing_if = "Mix::is_empty")]
     pub(crate) mix: Mix,
-    restarts: Vec<f64>,
+    #[serde(default)]
+    onsets: Onsets,
 }
 
 /// Requests a second: the service's, and the canary's in the current step.
@@ -79,7 +80,7 @@ impl Evidence {
             advice: Advice::new(plan),
             gauges: GaugesEvidence::new(&plan.gauges),
             mix: Mix::default(),
-            restarts: restart_shares(plan.steps.len()),
+            onsets: Onsets::new(plan),
         }
     }
 
@@ -98,26 +99,32 @@ impl Evidence {
         self.verdict
     }
 
-    /// A higher step than ever opens its share of the restarts, and those of the steps left out.
+    /// Enters the window's step, and opens what of the evidence begins with it.
     pub(crate) fn enter(&mut self, plan: &Plan, window: &Window) {
         let step = window.step;
-        if step != self.current {
+        let onset = if step == self.current {
+            self.onsets.go_on(window.start_ms)
+        } else {
             self.current = step;
             self.traffic.enter_step();
             self.gauges.enter_step();
             self.advice.enter_step();
-        }
-        let upto = |step: u32| (step as usize).min(self.restarts.len());
-        let share: f64 = self.restarts[upto(self.step).min(upto(step))..upto(step)].iter().sum();
+            self.onsets.enter(step, self.step, window.start_ms)
+        };
         self.step = self.step.max(step);
-        if share > 0.0 {
-            let errors = self.errors.iter_mut().zip(&plan.errors);
-            errors.for_each(|(errors, how)| errors.start(share, how, window));
-            self.latency.iter_mut().for_each(|latency| latency.start(share));
-            self.slo.iter_mut().for_each(|slo| slo.ceiling.start(share));
-            self.restarting.iter_mut().for_each(|restarts| restarts.start(share));
-            self.advice.start(share);
+        if let Some(onset) = onset {
+            self.start(plan, onset, window);
         }
+    }
+
+    fn start(&mut self, plan: &Plan, onset: Onset, window: &Window) {
+        let share = onset.share();
+        let errors = self.errors.iter_mut().zip(&plan.errors);
+        errors.for_each(|(errors, how)| errors.start(onset, how, window));
+        self.latency.iter_mut().for_each(|latency| latency.start(share));
+        self.slo.iter_mut().for_each(|slo| slo.ceiling.start(share));
+        self.restarting.iter_mut().for_each(|restarts| restarts.start(share));
+        self.advice.start(share);
     }
 
     /// Counts a window that was checked; nothing in here can fail.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub enum Verdict {
     /// Every gating metric is proven good enough for the current step's tolerance.
     Pass,
-    /// The combined abort evidence reached 1 / falseAbort.
+    /// The combined abort evidence reached 1 / falseAbort, or what of it this attempt has.
     Fail,
     Undecided,
     /// A version that should have had requests had none, or a metric that must be judged was not there.
@@ -45,7 +45,7 @@ pub fn judge(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Result<Ve
     }
     evidence.enter(plan, window);
     evidence.add(plan, window);
-    let bar = -libm::log(plan.false_abort);
+    let bar = plan.abort_bar();
     evidence.failed |= evidence.log_abort_at_most(plan) >= bar && evidence.log_abort(plan) >= bar;
     evidence.verdict = decide(plan, evidence, window);
     Ok(evidence.verdict)
@@ -59,7 +59,7 @@ fn decide(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Verdict {
     if lacks_data(plan, evidence, window) {
         return Verdict::NoData;
     }
-    let bar = -libm::log(plan.false_pass);
+    let bar = plan.advance_bar();
     match evidence.log_advance(plan) {
         Some(_) | None if evidence.advice.withholds() => Verdict::Undecided,
         Some(weakest) if weakest < bar => Verdict::Undecided,

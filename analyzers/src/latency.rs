@@ -8,6 +8,7 @@
 //!
 //! Never interpolates within a bucket. A boundary that some pod of a window lacks is left out for that window.
 
+use crate::curve::Curve;
 use crate::dispersion::Dispersion;
 use crate::errors::{Phi, strata};
 use crate::mixture::{RestartMix, log_sum_exp};
@@ -52,6 +53,9 @@ pub(crate) struct Boundary {
     /// The canary against stable's next window; see [`crate::pairing`].
     late: Option<LateMix>,
     pub(crate) totals: Pair,
+    /// Of the ratio of slow shares.
+    #[serde(default = "Curve::near")]
+    pub(crate) curve: Curve,
     running: Dispersion,
 }
 
@@ -171,6 +175,7 @@ impl Boundary {
             mix,
             late: None,
             totals: Pair::default(),
+            curve: Curve::near(),
             running: Dispersion::default(),
         }
     }
@@ -211,6 +216,9 @@ impl Boundary {
         for stratum in strata(window) {
             let Some(pair) = self.count(window, stratum, plan.warmup_ms) else { continue };
             counted.add(pair);
+            if !self.mix.is_empty() {
+                self.curve.add(pair, phi.abort);
+            }
             if let (Some(guess), true) = (guess, pair.has_both()) {
                 bet(&mut self.mix, latency, pair, guess, phi.abort);
             }
@@ -375,9 +383,13 @@ fn stable_share(latency: &LatencyPlan, le: f64, window: &Window, warmup_ms: u64)
 }
 
 impl LatencyPlan {
-    /// Whether a canary can be slower there than the margin allows, as far as history tells: a boundary that nearly every
-    /// request exceeds would take its share of falseAbort for nothing.
+    /// Whether a boundary can tell anything, as far as history knows. One that nearly every request exceeds, or that lies
+    /// beyond one that none exceeds, would take its share of falseAbort for nothing.
     fn leaves_room_at(&self, le: f64) -> bool {
+        // Whoever is slower than this is slower than that one too, where stable has none to be told from.
+        if self.history.iter().any(|past| past.le < le && past.requests > 0 && past.slow == 0) {
+            return false;
+        }
         let share = self.history_at(le).and_then(|past| Count::new(past.requests, past.slow).rate());
         share.is_none_or(|share| self.worse_by.ratio * share + self.worse_by.plus < MOST_ALLOWED)
     }

@@ -15,7 +15,7 @@
 //! platform's differ in their last bit; sums run in a fixed order.
 //!
 //! Where to look: [`judge`] for the order of work; [`plan`] for everything that can be set; [`rate_ratio`] (formula 1)
-//! and [`slow_share`] for the two e-variables; [`mixture`] for how alternatives and restarts are mixed; one module per
+//! and [`slow_share`] for the two e-variables; [`mixture`] for how alternatives and restarts are mixed, [`onset`] for when restarts are; one module per
 //! analyzer ([`errors`], [`latency`], [`slo`]).
 
 pub mod advice;
@@ -36,6 +36,7 @@ pub mod mann_whitney;
 pub mod mix;
 pub mod mixture;
 pub mod objective;
+pub mod onset;
 pub mod outlook;
 pub mod pairing;
 pub mod plan;
@@ -61,4 +62,4 @@ pub use report::{Finding, Report, report};
 pub use window::{Arm, Bucket, PodWindow, Window, WindowError};
 
 /// Raised whenever the same windows may give other bits than before: a decision record names the version that judged.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

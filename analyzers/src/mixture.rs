@@ -94,23 +94,6 @@ impl RestartMix {
     }
 }
 
-/// A rollout has at most so many restarts: each costs a state of its own where pods have natures.
-const MOST_RESTARTS: usize = 5;
-
-/// Shares of v: half for the first step, the rest evenly over later steps and the bake; with one step all of it. Where
-/// there are more steps than restarts the later steps before the bake go without.
-pub fn restart_shares(steps: usize) -> Vec<f64> {
-    if steps <= 1 {
-        return vec![1.0];
-    }
-    let later = steps.min(MOST_RESTARTS - 1);
-    let mut shares = vec![0.0; steps + 1];
-    shares[0] = 0.5;
-    shares[1..later].fill(0.5 / later as f64);
-    shares[steps] = 0.5 / later as f64;
-    shares
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,13 +123,6 @@ mod tests {
     #[test]
     fn nothing_started_is_no_evidence() {
         assert_eq!(RestartMix::new(3).log_e([0.0; 3].into_iter()), 0.0);
-    }
-
-    #[test]
-    fn shares_sum_to_one() {
-        for steps in 0..9 {
-            assert!((restart_shares(steps).iter().sum::<f64>() - 1.0).abs() < 1e-12);
-        }
     }
 
     #[test]

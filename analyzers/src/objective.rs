@@ -5,6 +5,7 @@
 //! two e-processes. To pass it is enough to be proven on either side; the two proofs share falsePass. Without a stable
 //! beside the canary the absolute side judges alone.
 
+use crate::curve::Curve;
 use crate::dispersion::Dispersion;
 use crate::errors::{Phi, strata};
 use crate::latency::{nearest, slow, slow_of, slow_pair};
@@ -28,6 +29,9 @@ pub struct ObjectiveEvidence {
     mix: RestartMix,
     pub(crate) proof: Proof,
     pub(crate) totals: Pair,
+    /// Of the ratio of slow shares.
+    #[serde(default = "Curve::near")]
+    pub(crate) curve: Curve,
     /// Whether stable ran beside the canary in the last window.
     beside: bool,
     #[serde(default)]
@@ -47,6 +51,7 @@ impl ObjectiveEvidence {
             above,
             proof: Proof::new(r, alternatives(&plan.pass_alternatives, r)),
             totals: Pair::default(),
+            curve: Curve::near(),
             beside: true,
             running: Dispersion::default(),
         }
@@ -89,6 +94,7 @@ impl ObjectiveEvidence {
             self.mix.multiply(at, (step.s1 + plus * step.s2) / phi.abort);
         }
         self.proof.add(pair, phi.pass);
+        self.curve.add(pair, phi.abort);
     }
 
     pub(crate) fn phi(&self, plan: &Plan, latency: &LatencyPlan, le: f64) -> Phi {

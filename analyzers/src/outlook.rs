@@ -8,6 +8,7 @@ mod slowness;
 
 use crate::errors::{ErrorsEvidence, Phi};
 use crate::forecast::more_requests;
+use crate::onset::{Onset, Onsets};
 use crate::plan::{Plan, alternatives};
 use crate::proof::Proof;
 use crate::rate_ratio::Pair;
@@ -174,7 +175,7 @@ impl View<'_> {
 
     /// Minutes until every proof passes this step; each keeps what the step gave it.
     fn pass(&self, proofs: &mut Proofs, off: f64) -> Option<f64> {
-        let (bar, phi) = (-libm::log(self.plan.false_pass), self.traffic.dispersion);
+        let (bar, phi) = (self.plan.advance_bar(), self.traffic.dispersion);
         let mut requests = self.least_requests();
         for (base, plus, proof) in &proofs.of {
             let d = plus + self.tolerance();
@@ -212,7 +213,7 @@ impl View<'_> {
         let canary = (base * ratio).min(1.0);
         let bar = self.bar(errors.weight);
         let mut evidence = ErrorsEvidence::new(errors, self.plan.pods);
-        evidence.start(self.begun()?, errors, &self.pods());
+        evidence.start(self.begun(), errors, &self.pods());
         let phi = Phi { abort: self.traffic.dispersion, pass: self.traffic.dispersion };
         let at = |times: f64| {
             let like = self.like(base, canary, off, times * SCALE);
@@ -228,14 +229,12 @@ impl View<'_> {
         let of_errors = self.plan.errors.as_ref().map_or(0.0, |errors| errors.weight);
         let of_restarts = self.plan.restarts.map_or(0.0, |restarts| restarts.weight);
         let total = of_errors + of_restarts + latency.map_or(0.0, |latency| latency.weight);
-        -libm::log(self.plan.false_abort * weight / total)
+        self.plan.abort_bar() - libm::log(weight / total)
     }
 
-    /// The share of the restarts that begins with this step.
-    fn begun(&self) -> Option<f64> {
-        let shares = crate::mixture::restart_shares(self.plan.steps.len());
-        let begun = shares.get(self.step as usize - 1).copied().filter(|share| *share > 0.0);
-        begun.or(shares.first().copied())
+    /// What of the evidence begins with this step.
+    fn begun(&self) -> Onset {
+        Onsets::of_step(self.plan, self.step)
     }
 
     /// Pods alone: their number is known beforehand.

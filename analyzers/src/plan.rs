@@ -61,6 +61,9 @@ pub struct Plan {
     /// Whether history froze this plan; without it the dispersion is estimated while the rollout runs.
     #[serde(default)]
     pub history: bool,
+    /// How often this release was tried before; see [`crate::onset`].
+    #[serde(default)]
+    pub retries: u32,
 }
 
 /// The harm budget: what opening further may cost at worst.
@@ -292,6 +295,7 @@ impl Plan {
             gauges: Vec::new(),
             score: ScoreBars::default(),
             history: false,
+            retries: 0,
         }
     }
 

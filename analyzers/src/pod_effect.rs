@@ -9,11 +9,13 @@
 //! and a normal G aborted 5.6 % of healthy rollouts with two stable pods, this none.)
 //!
 //! Promises: E is a ratio of mixtures over the same windows, so under the model it is an e-process. It is exact for
-//! d = 0 only. Each restart has a curve of its own, since a pod's nature does not factor over time; there are few.
+//! d = 0 only. Each restart has a curve of its own, since a pod's nature does not factor over time; there are few: of
+//! those drawn from the reserve only the last goes on, and the evidence of the ones before stays as it was.
 //! Evidence saturates near (ln(rho/r))² / (2 s²): with few canary pods the pods are the sample, not the requests.
 
 use crate::curve::{Curve, REACH, Terms};
 use crate::mixture::{LOG_NOTHING, log_add};
+use crate::onset::Onset;
 use crate::plan::PodSpread;
 use crate::rate_ratio::Alternative;
 use serde::{Deserialize, Serialize};
@@ -28,10 +30,21 @@ const NEGLIGIBLE: f64 = 40.0;
 const WIDEST_STEP: f64 = 0.02;
 /// G's density within one s of its middle is at least this over s, whatever its degrees of freedom (at least 3).
 const NEAR_DENSITY: f64 = 0.2;
+/// Beyond any bar; what ended with more is kept as this, and every number stays finite.
+const MOST_KEPT: f64 = 300.0;
+/// What is left of the shares below this is rounding.
+const NOTHING_LEFT: f64 = 1e-12;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PodEffect {
     starts: Vec<Start>,
+    #[serde(default)]
+    drawn: Option<Start>,
+    /// Those drawn before: their shares, and the evidence that they ended with.
+    #[serde(default)]
+    ended: f64,
+    #[serde(default)]
+    ended_e: f64,
 }
 
 /// One restart: its share of v, its scale, and the likelihood since it began.
@@ -66,14 +79,25 @@ impl Spread {
 }
 
 impl PodEffect {
-    pub fn start(&mut self, share: f64, spread: Spread) {
+    /// Opens what begins now; what was drawn before is evaluated `against` r and the alternatives, and ends.
+    pub fn start(&mut self, onset: Onset, spread: Spread, against: (f64, &[Alternative])) {
         let Spread { scale, freedom } = spread;
-        self.starts.push(Start { share, scale, freedom, curve: Curve::default() });
+        let start = Start { share: onset.share(), scale, freedom, curve: Curve::default() };
+        match onset {
+            Onset::Step(_) => self.starts.push(start),
+            Onset::Drawn(_) => {
+                if let Some(before) = self.drawn.replace(start) {
+                    self.ended += before.share;
+                    self.ended_e +=
+                        before.share * libm::exp(before.log_e(against.0, against.1).min(MOST_KEPT));
+                }
+            }
+        }
     }
 
     /// Adds one window or stratum to every restart.
     pub(crate) fn add(&mut self, terms: &Terms) {
-        self.starts.iter_mut().for_each(|start| start.curve.add_terms(terms));
+        self.starts.iter_mut().chain(&mut self.drawn).for_each(|start| start.curve.add_terms(terms));
     }
 
     /// ln E over all restarts; what was not started yet counts as no evidence.
@@ -91,14 +115,19 @@ impl PodEffect {
     pub fn saturation(&self, r: f64, ratio: f64) -> f64 {
         let gap = libm::log(ratio / r);
         let most = |start: &Start| libm::log(start.share) + gap * gap / (2.0 * start.scale * start.scale);
-        self.starts.iter().map(most).fold(LOG_NOTHING, log_add)
+        self.running().map(most).fold(LOG_NOTHING, log_add)
     }
 
     fn total(&self, log_e: impl Fn(&Start) -> f64) -> f64 {
-        let left = 1.0 - self.starts.iter().map(|start| start.share).sum::<f64>();
-        let rest = if left > 1e-12 { libm::log(left) } else { LOG_NOTHING };
-        let parts = self.starts.iter().map(|start| libm::log(start.share) + log_e(start));
+        let left = 1.0 - self.running().map(|start| start.share).sum::<f64>() - self.ended;
+        let rest = left.max(0.0) + self.ended_e;
+        let rest = if rest > NOTHING_LEFT { libm::log(rest) } else { LOG_NOTHING };
+        let parts = self.running().map(|start| libm::log(start.share) + log_e(start));
         parts.fold(rest, log_add)
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Start> {
+        self.starts.iter().chain(&self.drawn)
     }
 }
 
@@ -167,7 +196,7 @@ mod tests {
         let r = 1.25;
         let grid: Vec<Alternative> = alternatives(&grid(&ABORT_GRID, r), r).collect();
         let mut effect = PodEffect::default();
-        effect.start(1.0, spread);
+        effect.start(Onset::Step(1.0), spread, (r, &grid));
         pairs.iter().filter_map(|pair| Terms::of(*pair, 1.0)).for_each(|terms| effect.add(&terms));
         (effect.log_e(r, &grid), effect.log_e_at_most(r, &grid))
     }
@@ -201,6 +230,39 @@ mod tests {
                 assert!(log_e <= bound + 1e-9, "{x_c} {scale}: {log_e} {bound}");
             }
         }
+    }
+
+    /// The mean of E over every split of four errors a window and over pods' natures as G has them, with restarts between
+    /// the windows: one of a step, then two drawn from the reserve.
+    #[test]
+    fn over_natures_and_restarts_the_mean_is_at_most_one() {
+        let (r, spread) = (1.25f64, Spread { scale: 0.15, freedom: 6.0 });
+        let grid: Vec<Alternative> = alternatives(&grid(&ABORT_GRID, r), r).collect();
+        let shape = Start { share: 1.0, scale: 0.15, freedom: 6.0, curve: Curve::default() };
+        let natures: Vec<(f64, f64)> =
+            (-400..=400).map(|at| f64::from(at) * 0.005).map(|z| (z, shape.log_density(z).exp())).collect();
+        let mass: f64 = natures.iter().map(|(_, density)| density).sum();
+        let onsets = [Onset::Step(0.6), Onset::Drawn(0.2), Onset::Drawn(0.1)];
+        let mut mean = 0.0;
+        for outcome in 0..125u64 {
+            let canary = [outcome % 5, outcome / 5 % 5, outcome / 25];
+            let mut effect = PodEffect::default();
+            for (x_c, onset) in canary.into_iter().zip(onsets) {
+                effect.start(onset, spread, (r, &grid));
+                let terms = Terms::of(Pair::new((300, x_c), (700, 4 - x_c)), 1.0).unwrap();
+                effect.add(&terms);
+            }
+            let likely = |z: f64| -> f64 {
+                let share = 3.0 * r * z.exp() / (3.0 * r * z.exp() + 7.0);
+                let ways = [1.0, 4.0, 6.0, 4.0, 1.0];
+                let of =
+                    |x: &u64| ways[*x as usize] * share.powf(*x as f64) * (1.0 - share).powf(4.0 - *x as f64);
+                canary.iter().map(of).product()
+            };
+            let probability: f64 = natures.iter().map(|(z, density)| density / mass * likely(*z)).sum();
+            mean += probability * effect.log_e(r, &grid).exp();
+        }
+        assert!((0.99..1.001).contains(&mean), "{mean}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is known, for people and programs: every metric's evidence and bar, the ratio and its doubt, what is missing.
 
+use crate::curve::Curve;
 use crate::errors::ErrorsEvidence;
 use crate::evidence::Evidence;
 use crate::forecast::{more_requests, typical, typical_alone};
@@ -27,6 +28,9 @@ pub struct Report {
     pub tolerance: f64,
     /// Whether dispersion was measured before the rollout; without it falseAbort is not promised.
     pub history: bool,
+    /// How often the release was tried before.
+    #[serde(default)]
+    pub retries: u32,
     pub findings: Vec<Finding>,
     /// Kayenta's score of the current step's gauges, 0 to 100, and what its bars say of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,10 +63,14 @@ pub struct Finding {
     pub advance_bar: f64,
     /// Whether the step cannot be left before this metric passes.
     pub gates: bool,
-    /// The canary's rate over stable's, and the confidence sequence at 1 - falseAbort.
+    /// The canary's rate over stable's, and its confidence sequence: valid however often one looks, and for latencies at
+    /// all boundaries together.
     pub ratio: Option<f64>,
     pub ratio_low: Option<f64>,
     pub ratio_high: Option<f64>,
+    /// 1 - falseAbort.
+    #[serde(default = "usual_confidence")]
+    pub confidence: f64,
     pub canary: Count,
     pub stable: Count,
     /// More canary requests until a decision, if what was seen goes on; none if it would decide nothing.
@@ -77,9 +85,17 @@ pub struct Finding {
     /// Fewer pods than it takes: requests alone can never decide this ratio.
     #[serde(default)]
     pub needs_more_pods: bool,
+    /// Whether this made the fail.
+    #[serde(default)]
+    pub culprit: bool,
     /// Why there is no evidence, if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+}
+
+/// Of a report that an older daemon wrote.
+fn usual_confidence() -> f64 {
+    0.99
 }
 
 /// The whole picture after the last window that counted.
@@ -87,7 +103,7 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
     let d = plan.tolerance_at(evidence.current, evidence.traffic.measured);
     let of_errors = evidence.errors.as_ref().map_or(0.0, ErrorsEvidence::log_abort);
     let writer = Writer { plan, evidence, d, of_errors };
-    let findings = writer.findings();
+    let mut findings = writer.findings();
     let score = evidence.gauges.score(&plan.gauges);
     let broken: Vec<String> = evidence.advice.broken(plan).map(str::to_owned).collect();
     let culprits = if !broken.is_empty() {
@@ -100,14 +116,16 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
     } else {
         Vec::new()
     };
+    findings.iter_mut().for_each(|finding| finding.culprit = culprits.contains(&finding.metric));
     Report {
         verdict: evidence.verdict,
         step: evidence.current,
         windows: evidence.windows,
         log_abort: evidence.combine(plan, |_| of_errors),
-        abort_bar: -libm::log(plan.false_abort),
+        abort_bar: plan.abort_bar(),
         tolerance: writer.d,
         history: plan.history,
+        retries: plan.retries,
         findings,
         score,
         alarms: evidence.advice.alarms(plan, plan.weight_at(evidence.current)),
@@ -127,8 +145,8 @@ fn culprits(plan: &Plan, evidence: &Evidence, findings: &[Finding], of_errors: f
     of.into_iter().map(|(finding, _)| finding.metric.clone()).collect()
 }
 
-/// Most likely ratios from here on are the end of what the curve tells apart.
-const FARTHEST: f64 = 63.0;
+/// Most likely ratios from this share of a curve's reach on are its end.
+const NEAR_THE_END: f64 = 0.996;
 
 struct Writer<'a> {
     plan: &'a Plan,
@@ -143,7 +161,7 @@ impl Writer<'_> {
     fn findings(&self) -> Vec<Finding> {
         let mut of = Vec::new();
         let mut bars = self.bars();
-        let mut bar = || bars.next().unwrap_or_else(|| -libm::log(self.plan.false_abort));
+        let mut bar = || bars.next().unwrap_or_else(|| self.plan.abort_bar());
         if let (Some(how), Some(errors)) = (&self.plan.errors, &self.evidence.errors) {
             of.push(self.errors(how, errors, bar()));
         }
@@ -164,7 +182,7 @@ impl Writer<'_> {
 
     /// Where each metric alone would abort, in the order of [`Evidence::shares_by`].
     fn bars(&self) -> impl Iterator<Item = f64> {
-        let (base, total) = (-libm::log(self.plan.false_abort), self.evidence.total_weight(self.plan));
+        let (base, total) = (self.plan.abort_bar(), self.evidence.total_weight(self.plan));
         let shares = self.evidence.shares_by(self.plan, |_| 0.0);
         shares
             .map(move |share| if share.weight > 0.0 { base - libm::log(share.weight / total) } else { base })
@@ -192,13 +210,14 @@ impl Writer<'_> {
             metric: metric.into(),
             place: None,
             log_abort: 0.0,
-            abort_bar: -libm::log(self.plan.false_abort),
+            abort_bar: self.plan.abort_bar(),
             log_advance: 0.0,
-            advance_bar: -libm::log(self.plan.false_pass),
+            advance_bar: self.plan.advance_bar(),
             gates: false,
             ratio: None,
             ratio_low: None,
             ratio_high: None,
+            confidence: 1.0 - self.plan.false_abort,
             canary: Count::default(),
             stable: Count::default(),
             needed: None,
@@ -207,6 +226,7 @@ impl Writer<'_> {
             minutes: None,
             classification: None,
             needs_more_pods: false,
+            culprit: false,
             missing: None,
         }
     }
@@ -218,13 +238,7 @@ impl Writer<'_> {
         (of.log_abort, of.log_advance) = (self.of_errors, errors.log_advance(self.d));
         of.gates = self.beside();
         of.missing = self.missing(errors.last);
-        if let Some(interval) = errors.curve.interval(self.plan.false_abort) {
-            // Beyond the curve's reach the counts themselves say more.
-            let within = interval.most_likely < FARTHEST;
-            let likely = if within { Some(interval.most_likely) } else { ratio(errors.totals) };
-            of.ratio = likely.filter(|_| errors.totals.stable.x > 0);
-            (of.ratio_low, of.ratio_high) = (Some(interval.low), interval.high);
-        }
+        self.write_interval(&mut of, &errors.curve, errors.totals, 1);
         let phi = errors.phi(self.plan.pods, how);
         if let Some(like) = typical(errors.totals, self.split()) {
             let (d, bars) = (how.worse_by.plus + self.d, (of.abort_bar, of.advance_bar));
@@ -237,6 +251,18 @@ impl Writer<'_> {
         let worse = of.ratio.filter(|ratio| *ratio > how.worse_by.ratio);
         of.needs_more_pods = worse.is_some_and(|ratio| errors.saturates_below(of.abort_bar, ratio));
         self.with_forecast(of)
+    }
+
+    /// The ratio and its confidence sequence, one of `places` that hold together.
+    fn write_interval(&self, of: &mut Finding, curve: &Curve, totals: Pair, places: usize) {
+        if let Some(interval) = curve.interval(self.plan.false_abort / places.max(1) as f64) {
+            // Beyond the curve's reach the counts themselves say more.
+            let within =
+                libm::log(interval.most_likely.max(f64::MIN_POSITIVE)) < NEAR_THE_END * curve.reach();
+            let likely = if within { Some(interval.most_likely) } else { ratio(totals) };
+            of.ratio = likely.filter(|_| totals.stable.x > 0);
+            (of.ratio_low, of.ratio_high) = (Some(interval.low), interval.high);
+        }
     }
 
     fn latency(
@@ -256,7 +282,8 @@ impl Writer<'_> {
             (finding.canary, finding.stable) = (objective.ceiling.totals, objective.totals.stable);
             finding.log_abort = objective.log_abort();
             finding.log_advance = objective.log_advance(how.worse_by.plus, self.d);
-            (finding.ratio, finding.gates) = (ratio(objective.totals), how.required || latency.seen);
+            finding.gates = how.required || latency.seen;
+            self.write_interval(&mut finding, &objective.curve, objective.totals, 1);
             finding.missing = self.no_histogram(latency);
             finding.abort_bar = bar();
             if let Some((le, like)) =
@@ -289,7 +316,7 @@ impl Writer<'_> {
         if let Some(loudest) = latency.loudest() {
             of.place = Some(format!("slower than {} s", loudest.le_canary));
             (of.canary, of.stable) = (loudest.totals.canary, loudest.totals.stable);
-            of.ratio = ratio(loudest.totals);
+            self.write_interval(&mut of, &loudest.curve, loudest.totals, latency.compared());
             let (phi, shared) = (loudest.phi(self.plan, how).abort, latency.compared().max(1) as f64);
             of.needed_to_abort = typical(loudest.totals, self.split()).and_then(|like| {
                 more_requests(like, bar + libm::log(shared), |times| {
@@ -340,8 +367,14 @@ impl Writer<'_> {
         both.then(|| traffic.stable_in_step as f64 / traffic.canary_in_step as f64)
     }
 
-    /// Reached bars need nothing; otherwise whichever decision comes first, in the minutes of today's traffic.
+    /// Reached bars need nothing, and a rollout that has failed needs nothing more; otherwise whichever decision comes
+    /// first, in the minutes of today's traffic.
     fn with_forecast(&self, mut of: Finding) -> Finding {
+        if self.evidence.failed {
+            (of.needed, of.needed_to_abort, of.needed_to_advance, of.minutes) =
+                (Some(0), Some(0), None, Some(0.0));
+            return of;
+        }
         let reached = |log_e: f64, bar: f64, more: Option<u64>| if log_e >= bar { Some(0) } else { more };
         of.needed_to_abort = reached(of.log_abort, of.abort_bar, of.needed_to_abort);
         of.needed_to_advance = reached(of.log_advance, of.advance_bar, of.needed_to_advance);

@@ -2,11 +2,14 @@
 
 use crate::judge::Verdict;
 use crate::kayenta::Class;
+use crate::rate_ratio::Count;
 use crate::report::{Finding, Report};
 use std::fmt::Write;
 
 /// A ratio below this would be written as 0.0.
 const LEAST_SAID: f64 = 0.05;
+const RESTARTS: &str = "restarts";
+const HOUR_MS: f64 = 3_600_000.0;
 
 impl Report {
     /// One line for the verdict, one for each metric that has something to say.
@@ -21,7 +24,10 @@ impl Report {
         if !self.history {
             text.push_str(" (no history: false aborts may be more frequent than stated)");
         }
-        let untold = |finding: &&Finding| finding.metric != "restarts" || finding.missing.is_none();
+        if self.retries > 0 {
+            let _ = write!(text, " (retry {}: all retries share one chance of a false abort)", self.retries);
+        }
+        let untold = |finding: &&Finding| finding.metric != RESTARTS || finding.missing.is_none();
         for finding in self.findings.iter().filter(untold) {
             let _ = write!(text, "\n{}", finding.words());
         }
@@ -39,7 +45,8 @@ impl Finding {
         match (&self.missing, self.classification) {
             (Some(missing), _) => text.push_str(missing),
             (None, Some(class)) => return self.gauge_words(text, class),
-            (None, None) => self.write_ratio(&mut text),
+            (None, None) if self.metric == RESTARTS => text.push_str(&self.restart_words()),
+            (None, None) => text.push_str(&self.ratio_words()),
         }
         self.write_needed(&mut text);
         text
@@ -58,94 +65,110 @@ impl Finding {
         text
     }
 
-    fn write_ratio(&self, text: &mut String) {
-        let does = match self.metric.as_str() {
-            "errors" => "fails",
-            "restarts" => "restarts",
-            _ => "is over the limit",
+    fn restart_words(&self) -> String {
+        let arm = |count: Count| {
+            let hours = count.n as f64 / HOUR_MS;
+            format!("{} times in {hours:.1} hours of pods' time", grouped(count.x))
         };
-        let does = if self.place.is_some() && self.metric.starts_with("latency") { "is slow" } else { does };
-        let at = self.place.as_deref().map(|place| format!(" ({place})")).unwrap_or_default();
-        let sure = libm::floor(1000.0 * (1.0 - libm::exp(-self.abort_bar)) + 1e-9) / 10.0;
-        // An interval that begins at nothing and has no end says nothing: the counts do.
-        let low = self.ratio_low.filter(|low| *low >= LEAST_SAID || self.ratio_high.is_some());
-        let ratio = self.ratio.filter(|_| low.is_some() || self.ratio_low.is_none());
-        match (ratio, low, self.ratio_high) {
-            (Some(ratio), Some(low), Some(high)) if low < LEAST_SAID => {
-                let _ = write!(
-                    text,
-                    "canary {does} {ratio:.1} times as often{at} (at most {high:.1}), {sure} % sure"
-                );
+        format!("the canary's pods restarted {}, stable's {}", arm(self.canary), arm(self.stable))
+    }
+
+    /// "fails 2.3 times as often (1.6 to 3.4), 99 % sure"; where that would say nothing yet, what was counted.
+    fn ratio_words(&self) -> String {
+        let does = self.does();
+        if self.metric.starts_with("slo") {
+            return match self.ratio {
+                Some(ratio) => format!("canary {does}, {ratio:.1} times the limit"),
+                None => self.counted(),
+            };
+        }
+        let sure = libm::floor(1000.0 * self.confidence + 1e-9) / 10.0;
+        let low = self.ratio_low.unwrap_or_default();
+        match (self.ratio, self.ratio_high) {
+            (Some(ratio), Some(high)) if low < LEAST_SAID => {
+                format!("canary {does} {ratio:.1} times as often (at most {high:.1}), {sure} % sure")
             }
-            (Some(ratio), Some(low), Some(high)) => {
-                let _ = write!(
-                    text,
-                    "canary {does} {ratio:.1} times as often{at} ({low:.1} to {high:.1}), {sure} % sure"
-                );
+            (Some(ratio), Some(high)) => {
+                format!("canary {does} {ratio:.1} times as often ({low:.1} to {high:.1}), {sure} % sure")
             }
-            (Some(ratio), Some(low), None) => {
-                let _ = write!(
-                    text,
-                    "canary {does} {ratio:.1} times as often{at} ({low:.1} or more), {sure} % sure"
-                );
+            (Some(ratio), None) if low >= 1.0 => {
+                format!("canary {does} {ratio:.1} times as often (at least {low:.1}), {sure} % sure")
             }
-            (None, Some(low), None) if low > 0.0 => {
-                let _ = write!(text, "canary {does} at least {low:.1} times as often{at}, {sure} % sure");
-                if self.stable.x == 0 {
-                    text.push_str("; stable not once");
-                }
+            (None, _) if low >= 1.0 => {
+                format!("canary {does} at least {low:.1} times as often, {sure} % sure: {}", self.counted())
             }
-            (Some(ratio), _, _) => {
-                let against = if self.metric.starts_with("slo") { "of the limit" } else { "as often" };
-                let _ = write!(text, "canary {does} {ratio:.1} times {against}{at}");
-            }
-            (None, _, _) => {
-                let (canary, stable) = (self.canary, self.stable);
-                let _ = write!(
-                    text,
-                    "{} of {} canary requests and {} of {} stable requests{at}",
-                    canary.x,
-                    grouped(canary.n),
-                    stable.x,
-                    grouped(stable.n)
-                );
-            }
+            (Some(_) | None, _) => format!("{}, too few to compare yet", self.counted()),
         }
     }
 
+    /// What the bad ones do.
+    fn does(&self) -> String {
+        match &self.place {
+            Some(place) => format!("is {place}"),
+            None if self.metric.starts_with("latency") => "is slow".to_owned(),
+            None => "fails".to_owned(),
+        }
+    }
+
+    fn counted(&self) -> String {
+        let did = self.place.as_deref().map_or_else(|| "failed".to_owned(), |place| format!("were {place}"));
+        let of = |count: Count| match count.x {
+            0 => format!("none of {}", grouped(count.n)),
+            x => format!("{} of {}", grouped(x), grouped(count.n)),
+        };
+        let canary = of(self.canary);
+        if self.metric.starts_with("slo") {
+            return format!("{canary} canary requests {did}");
+        }
+        format!("{canary} canary requests {did}, {} of stable's", of(self.stable))
+    }
+
     fn write_needed(&self, text: &mut String) {
-        if self.log_abort >= self.abort_bar {
-            let _ = write!(text, "; needed {} requests", grouped(self.canary.n));
+        if self.culprit {
+            if self.metric != RESTARTS {
+                let _ = write!(text, "; needed {}", requests(self.canary.n));
+            }
             return;
         }
         if self.gates && self.log_advance >= self.advance_bar {
             text.push_str("; good enough for this step");
             return;
         }
+        if self.needed == Some(0) || self.missing.is_some() {
+            return;
+        }
         if self.needs_more_pods {
             text.push_str("; that is what pods may differ by: needs more canary pods to be sure");
             return;
         }
+        self.write_forecast(text);
+    }
+
+    fn write_forecast(&self, text: &mut String) {
         if !self.gates && self.needed_to_abort.is_none() {
             return;
         }
+        let what = if self.needed == self.needed_to_abort { "to abort" } else { "to advance" };
         match (self.needed, self.minutes) {
-            (Some(needed), Some(minutes)) => {
-                let what = if self.needed == self.needed_to_abort { "to abort" } else { "to advance" };
-                let _ = write!(
-                    text,
-                    "; needs about {} more requests {what} ({})",
-                    grouped(needed),
-                    span(minutes)
-                );
+            (Some(needed), Some(minutes)) if self.metric != RESTARTS => {
+                let _ = write!(text, "; needs about {} {what} ({})", more(needed), span(minutes));
             }
-            (Some(needed), None) => {
-                let _ = write!(text, "; needs about {} more requests", grouped(needed));
+            (Some(needed), None) if self.metric != RESTARTS => {
+                let _ = write!(text, "; needs about {} {what}", more(needed));
             }
+            (Some(_), _) => {}
             (None, _) if self.canary.n == 0 => {}
             (None, _) => text.push_str("; cannot be decided at this rate"),
         }
     }
+}
+
+fn requests(number: u64) -> String {
+    if number == 1 { "1 request".to_owned() } else { format!("{} requests", grouped(number)) }
+}
+
+fn more(number: u64) -> String {
+    if number == 1 { "1 more request".to_owned() } else { format!("{} more requests", grouped(number)) }
 }
 
 /// Seconds below a minute, hours from two on.

@@ -76,6 +76,12 @@ fn the_state_of_a_metric_is_small() {
     for at in 0..50 {
         let mut window = window(at, false);
         window.step = 1 + (at / 10) as u32;
+        // Hours long, so that restarts are drawn, and stable read first, so that the canary is held against two windows.
+        (window.start_ms, window.end_ms) = (at * 3_600_000, (at + 1) * 3_600_000);
+        for pod in &mut window.pods {
+            let late = if pod.arm == Arm::Canary { 0 } else { 9_000 };
+            pod.sampled_ms = Some((window.start_ms - late, window.end_ms - late));
+        }
         judge(&plan, &mut evidence, &window).expect("a good window");
     }
     let value = serde_json::to_value(&evidence).expect("evidence is plain");

@@ -1,6 +1,6 @@
 //! Windows in, verdicts out: the stories of a rollout as the judge sees it.
 
-use sluice_analyzers::plan::{Objective, Plan, Pods, SloLimit, SloOf, SloSource};
+use sluice_analyzers::plan::{ErrorsPlan, Objective, Plan, Pods, SloLimit, SloOf, SloSource};
 use sluice_analyzers::window::WindowError;
 use sluice_analyzers::{Arm, Bucket, Evidence, Finding, PodWindow, Verdict, Window, judge, report};
 
@@ -290,6 +290,71 @@ fn a_change_that_begins_late_is_seen() {
         judge(&plan, &mut evidence, &counts(at, 4, (1425, 29), (75, 0))).unwrap() == Verdict::Fail
     });
     assert!(bake.is_some_and(|windows| windows < 30), "{bake:?}");
+}
+
+/// Six healthy hours in one step buried a change for hours more, until restarts were drawn in it.
+#[test]
+fn a_change_that_begins_late_in_a_long_step_is_seen() {
+    const MINUTE: i64 = 60_000;
+    for pods in [Pods::Dispersion, Pods::RandomEffect] {
+        let plan = Plan { pods, ..plan(&[0.1, 0.5]) };
+        let errors = plan.errors.clone().map(|errors| ErrorsPlan { dispersion: Some(1.0), ..errors });
+        let plan = Plan { errors, ..plan };
+        let mut evidence = Evidence::new(&plan);
+        let mut minute = |at: i64, bad: u64| {
+            let canary = (0..6).map(|pod| PodWindow::new(Arm::Canary, format!("c{pod}"), 200, bad / 6));
+            let stable = (0..12).map(|pod| PodWindow::new(Arm::Stable, format!("s{pod}"), 900, 9));
+            let mut window = window(at, 1, canary.chain(stable).collect());
+            (window.start_ms, window.end_ms) = (at * MINUTE, (at + 1) * MINUTE);
+            judge(&plan, &mut evidence, &window).unwrap()
+        };
+        assert!((0..370).all(|at| minute(at, 12) != Verdict::Fail), "healthy so far");
+        let took = (370..490).position(|at| minute(at, 36) == Verdict::Fail);
+        assert!(took.is_some_and(|minutes| minutes < 15), "{pods:?}: {took:?} minutes");
+    }
+}
+
+#[test]
+fn a_retry_needs_more_evidence_and_says_so() {
+    let first = plan(&[0.05, 0.25]);
+    let retry = Plan { retries: 1, ..first.clone() };
+    let bad = |at| counts(at, 1, (75, 3), (1425, 14));
+    let (sooner, _, _) = until_decided(&first, 100, bad);
+    let (later, verdict, evidence) = until_decided(&retry, 100, bad);
+    assert!(verdict == Verdict::Fail && sooner < later && later <= 3 * sooner, "{sooner} {later}");
+    let words = report(&retry, &evidence).words();
+    assert!(words.contains("(retry 1: all retries share one chance of a false abort)"), "{words}");
+}
+
+/// It said that one more request was needed when it had aborted already: each metric's own bar is above the combined one.
+#[test]
+fn a_rollout_that_has_failed_needs_nothing_more() {
+    let plan = latency_plan(&[0.1]);
+    let (_, _, evidence) = until_decided(&plan, 200, |at| with_latency(at, 1, [(900, 90, 9), (90, 30, 2)]));
+    let report = report(&plan, &evidence);
+    let latency = &report.findings[0];
+    assert_eq!((latency.needed, latency.culprit), (Some(0), true));
+    assert!(latency.words().starts_with("latency: canary is slower than 0.1 s "), "{}", latency.words());
+    assert!(latency.words().contains("% sure; needed "), "{}", latency.words());
+    assert!(!report.words().contains("more request"), "{}", report.words());
+}
+
+/// "At least 0.1 times as often" was said of a canary that had failed, as if it were good news.
+#[test]
+fn a_ratio_that_says_nothing_yet_is_not_said() {
+    let plan = plan(&[0.05]);
+    let said = |canary: (u64, u64), stable: (u64, u64)| {
+        let mut evidence = Evidence::new(&plan);
+        judge(&plan, &mut evidence, &counts(0, 1, canary, stable)).unwrap();
+        finding(&evidence, &plan, "errors").words()
+    };
+    let few = said((75, 1), (1425, 0));
+    let counted = "errors: 1 of 75 canary requests failed, none of 1,425 of stable's, too few to compare yet";
+    assert!(few.starts_with(counted), "{few}");
+    let many = said((1000, 9), (1425, 0));
+    assert!(many.starts_with("errors: canary fails at least "), "{many}");
+    let both = said((1000, 20), (1000, 10));
+    assert!(both.contains("fails 2.0 times as often (0."), "{both}");
 }
 
 #[test]

@@ -1,8 +1,14 @@
 //! E[E] <= 1 by exhaustive enumeration: every outcome of a window, weighted by its probability, over a grid of nulls.
 
-use sluice_analyzers::plan::Margin;
+use sluice_analyzers::plan::{Margin, Plan, Pods};
 use sluice_analyzers::rate_ratio::{Alternative, Pair, increment};
 use sluice_analyzers::slow_share::Bet;
+use sluice_analyzers::{Arm, Bucket, Evidence, Finding, PodWindow, Verdict, Window, judge, report};
+
+#[allow(dead_code, reason = "the benchmark's random numbers, of which a part is used")]
+#[path = "../benches/quality/chance.rs"]
+mod chance;
+use chance::Chance;
 
 /// Binomial probabilities 0..=n.
 fn binomial(n: u64, p: f64) -> Vec<f64> {
@@ -111,4 +117,108 @@ fn an_absolute_limit_both_ways() {
             assert!(mean <= 1.0 + 1e-9, "{rho} {p}: {mean}");
         }
     }
+}
+
+/// A whole life counted out: every outcome of every window, hours apart, over two steps and the bake. Restarts of steps and
+/// those drawn from the reserve are in it.
+struct Life<'a> {
+    plan: &'a Plan,
+    steps: &'a [u32],
+    canary: Vec<f64>,
+    stable: Vec<f64>,
+}
+
+impl Life<'_> {
+    /// E[E] at the end, and the probability that it was ever aborted.
+    fn lived(&self) -> (f64, f64) {
+        self.after(0, &Evidence::new(self.plan), Verdict::Undecided)
+    }
+
+    fn after(&self, at: usize, before: &Evidence, verdict: Verdict) -> (f64, f64) {
+        let Some(step) = self.steps.get(at) else {
+            let failed = if verdict == Verdict::Fail { 1.0 } else { 0.0 };
+            return (before.log_abort(self.plan).exp(), failed);
+        };
+        let (mut mean, mut failed) = (0.0, 0.0);
+        for (x_c, at_c) in self.canary.iter().enumerate() {
+            for (x_s, at_s) in self.stable.iter().enumerate() {
+                let pods = vec![
+                    PodWindow::new(Arm::Canary, "c", self.canary.len() as u64 - 1, x_c as u64),
+                    PodWindow::new(Arm::Stable, "s", self.stable.len() as u64 - 1, x_s as u64),
+                ];
+                let (start_ms, end_ms) = (at as i64 * 3_600_000, (at as i64 + 1) * 3_600_000);
+                let mut evidence = before.clone();
+                let window = Window { step: *step, start_ms, end_ms, pods };
+                let verdict = judge(self.plan, &mut evidence, &window).expect("a good window");
+                let (e, fail) = self.after(at + 1, &evidence, verdict);
+                (mean, failed) = (mean + at_c * at_s * e, failed + at_c * at_s * fail);
+            }
+        }
+        (mean, failed)
+    }
+}
+
+#[test]
+fn a_life_with_restarts_and_retries_has_one_false_abort() {
+    for p_s in [0.02, 0.15] {
+        let mut aborted = 0.0;
+        for retries in 0..3 {
+            let plan = Plan {
+                pods: Pods::Ignore,
+                latency: None,
+                restarts: None,
+                false_abort: 0.3,
+                retries,
+                ..Plan::new(vec![0.3, 0.5])
+            };
+            let (canary, stable) = (binomial(2, 1.25 * p_s), binomial(3, p_s));
+            let (mean, failed) = Life { plan: &plan, steps: &[1, 1, 2, 3], canary, stable }.lived();
+            assert!(mean <= 1.0 + 1e-9, "{p_s} {retries}: {mean}");
+            assert!(mean > 0.8, "a bound that is never near 1 wastes evidence: {mean}");
+            aborted += failed;
+        }
+        assert!(aborted > 0.0 && aborted <= 0.3, "{p_s}: {aborted}");
+    }
+}
+
+/// The ratio's confidence sequences, looked at after every window: seeds are fixed, and a miss at any look is a miss.
+#[test]
+fn confidence_sequences_cover_errors_and_every_boundary_of_latencies() {
+    let plan = Plan { false_abort: 0.1, pods: Pods::Ignore, restarts: None, ..Plan::new(vec![0.3, 0.5]) };
+    // Of stable's requests so many fail and are slow at 0.1 s and 0.5 s; of the canary's 1.5 times as many.
+    let (stable, ratio, rollouts) = ([0.05, 0.4, 0.08], 1.5, 150);
+    let missed = (0..rollouts).filter(|seed| misses(&plan, *seed, stable, ratio)).count();
+    // Each may miss in one of ten; both together in two.
+    assert!(missed <= rollouts as usize / 5, "{missed} of {rollouts}");
+}
+
+fn misses(plan: &Plan, seed: u64, stable: [f64; 3], ratio: f64) -> bool {
+    let mut chance = Chance::new(seed);
+    let mut evidence = Evidence::new(plan);
+    for at in 0..60i64 {
+        let mut pod = |arm, name: &str, n: u64, times: f64| {
+            let [errors, slow, slower] = stable.map(|rate| rate * times);
+            let over = chance.binomial(n, slow);
+            let far_over = chance.binomial(over, slower / slow);
+            let buckets = [(0.1, n - over), (0.5, n - far_over), (f64::INFINITY, n)];
+            let buckets = buckets.map(|(le, count)| Bucket { le, count }).to_vec();
+            PodWindow::new(arm, name, n, chance.binomial(n, errors)).with_buckets(buckets)
+        };
+        let pods = vec![pod(Arm::Canary, "c", 30, ratio), pod(Arm::Stable, "s", 70, 1.0)];
+        let window = Window { step: 1, start_ms: at * 15_000, end_ms: (at + 1) * 15_000, pods };
+        judge(plan, &mut evidence, &window).expect("a good window");
+        let off = |finding: &Finding| {
+            finding.ratio_low.is_some_and(|low| low > ratio)
+                || finding.ratio_high.is_some_and(|high| high < ratio)
+        };
+        let findings = report(plan, &evidence).findings;
+        assert!(
+            at < 30 || findings.iter().all(|of| of.ratio_high.is_some()),
+            "an interval that is always open"
+        );
+        if findings.iter().any(off) {
+            return true;
+        }
+    }
+    false
 }

@@ -59,7 +59,7 @@ impl View<'_> {
             .filter(|(stable, _)| latency.worse_by.ratio * stable + latency.worse_by.plus < MOST_ALLOWED)
             .collect();
         let objectives = latency.objectives.len() as f64;
-        let bar = self.bar(latency.weight / (1.0 + objectives)) - libm::log(self.begun()?);
+        let bar = self.bar(latency.weight / (1.0 + objectives)) - libm::log(self.begun().share());
         let at = |windows: f64| self.log_slow(&places, latency, compare, off, windows);
         let needed = more_requests(self.like(0.0, 0.0, 0.0, SCALE), bar, at)? as f64;
         Some(self.minutes(needed))

@@ -233,7 +233,8 @@ impl Replay {
     fn planned(&mut self, planned: &Planned, place: Place) -> Compared {
         match &planned.baseline {
             Some(baseline) => {
-                let frozen = self.policy.plan().map(|plan| plan.frozen(baseline));
+                let retries = planned.plan.retries;
+                let frozen = self.policy.plan().map(|plan| Plan { retries, ..plan }.frozen(baseline));
                 match frozen {
                     Ok(plan) if sum(&plan) == sum(&planned.plan) => {}
                     Ok(_) => {

@@ -31,6 +31,13 @@ pub struct Charter {
     /// The attempt that this one superseded before it had put back the sizes it had raised: this one does, at its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<RolloutId>,
+    /// How often this release was tried before: its retries share one chance of a false abort.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub retries: u32,
+}
+
+fn is_first(retries: &u32) -> bool {
+    *retries == 0
 }
 
 impl Charter {

@@ -203,6 +203,7 @@ impl Daemon {
             policy: bytes,
             announced: now(),
             after: None,
+            retries: 0,
         })
     }
 

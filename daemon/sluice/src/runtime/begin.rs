@@ -18,6 +18,7 @@ use super::{
     Daemon,
     announce::{StartError, parse, started},
     clock::now,
+    command::next_attempt,
     company::nudge,
     policy_bytes,
     roll::{Entry, MOST_RUNNING},
@@ -54,12 +55,14 @@ impl Daemon {
         self.stop_aftermath(&charter.id).await;
         let ledger = &self.parts.ledger;
         let attempts = ledger.attempts(charter.id.namespace(), charter.id.name()).await?;
-        let after = match attempts.ids.iter().rev().find(|former| **former != charter.id) {
+        let former = attempts.ids.iter().rev().find(|former| **former != charter.id);
+        let retries = self.retries(&charter, former).await?;
+        let after = match former {
             Some(former) if !self.has_put_back(former).await? => Some(former.clone()),
             Some(_) | None => None,
         };
         let policy = policy_bytes(&edges.policy);
-        let charter = Charter { policy_hash: Charter::hash(&policy), policy, after, ..charter };
+        let charter = Charter { policy_hash: Charter::hash(&policy), policy, after, retries, ..charter };
         let epoch = attempts.epoch.max(observed.fence.map_or(0, |fence: Fence| fence.epoch)) + 1;
         let daemon = self.company.chosen(charter.id.namespace(), charter.id.name());
         let here = self.parts.alone || daemon == self.parts.daemon;
@@ -86,6 +89,17 @@ impl Daemon {
     }
 
     /// Whether an attempt that has ended has put back the sizes that it had raised.
+    /// How often this very release was tried before.
+    async fn retries(&self, charter: &Charter, former: Option<&RolloutId>) -> Result<u32, StartError> {
+        let Some(former) = former.filter(|former| next_attempt(former.attempt()) == charter.id.attempt())
+        else {
+            return Ok(0);
+        };
+        let former =
+            self.parts.ledger.charter(former).await?.filter(|former| former.release == charter.release);
+        Ok(former.map_or(0, |former| former.retries.saturating_add(1)))
+    }
+
     async fn has_put_back(&self, former: &RolloutId) -> Result<bool, StartError> {
         let saved = self.parts.ledger.load(former).await?;
         Ok(saved.is_none_or(|(saved, _)| saved.state.has_put_back()))

@@ -264,7 +264,7 @@ fn over(view: &RolloutView) -> Answer {
 }
 
 /// `v2` becomes `v2-r2`, `v2-r2` becomes `v2-r3`.
-fn next_attempt(attempt: &str) -> String {
+pub(super) fn next_attempt(attempt: &str) -> String {
     match attempt.rsplit_once("-r").and_then(|(base, number)| Some((base, number.parse::<u32>().ok()?))) {
         Some((base, number)) => format!("{base}-r{}", number.saturating_add(1)),
         None => format!("{attempt}-r2"),

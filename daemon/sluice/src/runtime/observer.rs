@@ -129,7 +129,8 @@ impl Observer {
     }
 
     fn begin(&self, baseline: &analyzers::Baseline) -> Result<Kept, String> {
-        let plan = self.edge.policy.plan().map_err(|error| error.to_string())?.frozen(baseline);
+        let plan = self.edge.policy.plan().map_err(|error| error.to_string())?;
+        let plan = Plan { retries: self.edge.charter.retries, ..plan }.frozen(baseline);
         self.edge.recorder.planned(baseline, &plan);
         let evidence = Evidence::new(&plan);
         Ok(Kept { plan, evidence, cursor: Cursor::new(), begun: None, since: None })

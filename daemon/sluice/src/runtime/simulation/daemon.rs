@@ -215,6 +215,7 @@ fn charter() -> Charter {
         policy,
         announced: now(),
         after: None,
+        retries: 0,
     }
 }
 
