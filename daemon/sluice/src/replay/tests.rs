@@ -44,6 +44,7 @@ impl Scribe {
             policy: bytes,
             announced: Timestamp::from_millis(1_000),
             after: None,
+            retries: 0,
         };
         let plan = policy.plan().unwrap();
         let mut scribe = Scribe {
