@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use sluice_rollout::{
-    Answered, Effect, Observation, Phase, Policy as Machine, PromoteStage, Reason, Replicas, RevertStage,
-    Role, State,
+    AlertKind, Answered, Effect, Observation, Phase, Policy as Machine, PromoteStage, Reason, Replicas,
+    RevertStage, Role, State, TimerId,
 };
 use sluice_wire::{
     message::Answer,
@@ -11,6 +11,10 @@ use sluice_wire::{
     record::{Charter, Saved},
     view::RolloutView,
 };
+
+use crate::picture::clock;
+
+use super::lanes::notice_name;
 
 pub fn view(charter: &Charter, policy: &Policy, saved: &Saved, report: &Value, reason: &str) -> RolloutView {
     let state = &saved.state;
@@ -147,14 +151,35 @@ pub fn effect_words(effect: &Effect) -> String {
         Effect::Observe(Observation::Baseline) => "measure the service".to_owned(),
         Effect::Observe(Observation::None) => "observe nothing".to_owned(),
         Effect::AskGate { gate } => format!("ask gate {}", gate.0),
-        Effect::Publish { .. }
-        | Effect::Alert { .. }
-        | Effect::ResolveAlert { .. }
-        | Effect::ReleaseTraffic
-        | Effect::WatchDrain { .. }
-        | Effect::PromoteWorkload
-        | Effect::RestoreWorkload
-        | Effect::WakeAt { .. } => effect.name().to_owned(),
+        Effect::WakeAt { timer, at } => format!("{} {}", timer_words(*timer), clock(*at)),
+        Effect::Publish { notice, .. } => format!("publish {}", notice_name(notice)),
+        Effect::Alert { kind, .. } => format!("alert on-call: {}", alert_words(*kind)),
+        Effect::ResolveAlert { kind, .. } => format!("withdraw the alert: {}", alert_words(*kind)),
+        Effect::ReleaseTraffic => "put the target's original back".to_owned(),
+        Effect::WatchDrain { limit } => format!("watch the canary drain, {} s at most", limit.as_secs()),
+        Effect::PromoteWorkload => "stable takes the canary's template".to_owned(),
+        Effect::RestoreWorkload => "stable takes its former template back".to_owned(),
+    }
+}
+
+fn timer_words(timer: TimerId) -> &'static str {
+    match timer {
+        TimerId::Gate => "ask the gate again at",
+        TimerId::Patience => "tell on-call of a silent gate at",
+        TimerId::Prepare => "the canary's pods to be there by",
+        TimerId::Shift => "the weight to be read back by",
+        TimerId::StepDeadline => "the step to be decided by",
+        TimerId::BakeDeadline => "the bake to be decided by",
+        TimerId::Promote => "the promotion to be through by",
+    }
+}
+
+fn alert_words(kind: AlertKind) -> &'static str {
+    match kind {
+        AlertKind::Aborting => "aborting",
+        AlertKind::NeedsAttention => "needs attention",
+        AlertKind::Blind => "blind",
+        AlertKind::Advisory => "advisory",
     }
 }
 

@@ -13,7 +13,7 @@ use sluice_rollout::{Effect, EffectId, Lane, Numbered};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::telling::{message as alert_message, published};
+pub use self::telling::{message as alert_message, notice_name, published};
 use super::edge::Edge;
 
 /// More than a rollout can have outstanding.

@@ -51,7 +51,7 @@ pub fn published(
     evidence: &Value,
 ) -> Option<(String, CloudEvent)> {
     let Effect::Publish { notice, reason, revision, weight } = effect else { return None };
-    let (rollout, name) = (&charter.id, name(notice));
+    let (rollout, name) = (&charter.id, notice_name(notice));
     let outcome = match notice {
         Notice::Finished { outcome } => Some(*outcome),
         _ => None,
@@ -74,7 +74,7 @@ pub fn published(
 }
 
 /// The notice's token in a subject and a type.
-fn name(notice: &Notice) -> &'static str {
+pub fn notice_name(notice: &Notice) -> &'static str {
     match notice {
         Notice::Started => "started",
         Notice::StepReached { .. } => "step-reached",
