@@ -19,6 +19,9 @@ pub enum TargetError {
     Changed(String),
     #[error("cannot be reached: {0}")]
     Unreachable(String),
+    /// Asked for, and somebody else (a controller) has to carry it out.
+    #[error("not in effect yet: {0}")]
+    Pending(String),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("{asked} is finer than this target can express; the finest is {finest}")]
@@ -52,7 +55,10 @@ impl TargetError {
     /// Whether trying the same again can help.
     pub fn retryable(&self) -> bool {
         match self {
-            TargetError::Changed(_) | TargetError::Unreachable(_) | TargetError::Timeout(_) => true,
+            TargetError::Changed(_)
+            | TargetError::Unreachable(_)
+            | TargetError::Pending(_)
+            | TargetError::Timeout(_) => true,
             TargetError::NotAsNeeded(_)
             | TargetError::Refused(_)
             | TargetError::Fenced { .. }

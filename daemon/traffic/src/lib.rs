@@ -2,9 +2,10 @@
 //! `workload/mod.rs`).
 //!
 //! ```text
-//!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  haproxy  webhook
+//!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  argo  haproxy  webhook
 //!   connect_workloads ──▶ dyn Workloads      workload/{deployment,external}, endpoints
 //!   cluster      policies that stand in the cluster, their status and events
+//!   job          a Job of the policy's image, run to its end
 //!   openshift    a Route's weights for people, and what its endpoints make of them
 //!   Clients      kube and HTTP clients that they share
 //! ```
@@ -12,10 +13,12 @@
 //! What holds for all: a write changes two weights and our own marks, nothing else; it says what it was read back as; a fence
 //! that is not later than the one found is refused; every call ends in time; nothing here decides how often to try.
 
+mod argo;
 mod clients;
 pub mod cluster;
 mod error;
 mod haproxy;
+pub mod job;
 mod kubernetes;
 pub mod openshift;
 mod poll;
@@ -74,6 +77,10 @@ pub trait Target: Send + Sync + std::fmt::Debug {
     /// Refuses a weight that the target cannot express, with the finest that it can.
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError>;
     async fn observe(&self) -> Result<Observed, TargetError>;
+    /// What the versions' pods are labelled with, stable's first, where the target names them anew with each release.
+    async fn versions(&self) -> Result<Option<[String; 2]>, TargetError> {
+        Ok(None)
+    }
     /// Writes the two weights, our annotations and nothing else; the answer is what was read back.
     async fn apply(&self, wanted: &Wanted) -> Result<Observed, TargetError>;
     /// Takes our marks away (all but the fence) and restores what weights alone do not say.

@@ -11,13 +11,14 @@ use crate::kubernetes::routers::{
 };
 use crate::kubernetes::{KubeTarget, names, object::Object, selector, weighted::Weighted};
 use crate::openshift::OpenShiftRoute;
-use crate::{Clients, Target, TargetError, Unfit, haproxy, webhook};
+use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, webhook};
 
 /// How a target is worked with.
 enum Form<'a> {
     /// Integers in a Kubernetes object.
     Router(Box<Weighted>),
     Flip(&'a policy::ServiceFlip),
+    ArgoRollout(&'a policy::PlainRoute),
     Haproxy(&'a policy::Haproxy),
     Webhook(&'a policy::Webhook),
 }
@@ -43,6 +44,7 @@ fn form(target: &policy::Target) -> Form<'_> {
         policy::Target::SkipperIngress(ingress) => skipper::describe(ingress),
         policy::Target::KnativeService(service) => knative::describe(service),
         policy::Target::Service(flip) => return Form::Flip(flip),
+        policy::Target::ArgoRollout(rollout) => return Form::ArgoRollout(rollout),
         policy::Target::Haproxy(config) => return Form::Haproxy(config),
         policy::Target::Webhook(config) => return Form::Webhook(config),
     };
@@ -65,6 +67,7 @@ pub async fn connect(
             Arc::new(router)
         }
         Form::Flip(flip) => Arc::new(selector::connect(flip, namespace, clients).await?),
+        Form::ArgoRollout(rollout) => Arc::new(argo::connect(rollout, namespace, clients).await?),
         Form::Haproxy(config) => Arc::new(haproxy::connect(config).await?),
         Form::Webhook(config) => Arc::new(webhook::connect(config, clients)?),
     })
@@ -89,6 +92,7 @@ pub fn check(target: &policy::Target, weights: &[Weight]) -> Vec<Unfit> {
     match form(target) {
         Form::Router(router) => check_router(&router, target, weights),
         Form::Flip(flip) => selector::check(flip),
+        Form::ArgoRollout(rollout) => argo::check(rollout),
         Form::Haproxy(config) => haproxy::check(config, weights),
         Form::Webhook(config) => webhook::check(config).err().into_iter().collect(),
     }

@@ -22,6 +22,9 @@ pub struct Announcement {
     /// What is released, for people: `v2`, an image digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The version that runs now, where the policy names `${stable}` and no release of it was promoted by Sluice yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// A name for the attempt; made from the event's source and id if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,

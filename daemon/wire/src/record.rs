@@ -19,6 +19,9 @@ pub struct Charter {
     /// The release's name for people.
     pub release: Option<String>,
     pub actor: Option<String>,
+    /// The version that ran before, as announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// `source` and `id` of the announcement.
     pub key: String,
     /// Its place in the bus' stream, where it has one: an older announcement never begins after a newer one.

@@ -36,6 +36,9 @@ pub struct Fleet {
     task: JoinHandle<()>,
 }
 
+/// The version of a pod of an Argo Rollout; Prometheus has it with underscores.
+const ARGO_HASH: &str = "rollouts-pod-template-hash";
+
 /// A label that pods are chosen by, such as `("app", "checkout")`: a Service's selector.
 pub type Label<'a> = (&'a str, &'a str);
 
@@ -171,6 +174,9 @@ impl Pods {
             let label = |name: &str| pod.labels.get(name).map_or("", String::as_str);
             let mut target = Target::pod(pod.service.address(), namespace, label("app"), name);
             target.labels.push(("version".to_owned(), label("version").to_owned()));
+            if pod.labels.contains_key(ARGO_HASH) {
+                target.labels.push((ARGO_HASH.replace('-', "_"), label(ARGO_HASH).to_owned()));
+            }
             target
         };
         self.running.iter().map(target).collect()
@@ -218,13 +224,13 @@ async fn take(seen: &Seen, place: Place, pods: &Mutex<Pods>) -> Result<()> {
         return Ok(());
     };
     let ready = is_ready(&seen.object);
-    if let Some(pod) = lock(pods).running.get_mut(name) {
-        pod.ready = ready;
-        return Ok(());
-    }
     let mut labels = labels(&seen.object);
     let app = labels.get("app").cloned().unwrap_or_default();
     let version = labels.entry("version".to_owned()).or_insert(app).clone();
+    if let Some(pod) = lock(pods).running.get_mut(name) {
+        (pod.ready, pod.labels) = (ready, labels);
+        return Ok(());
+    }
     let address = match place {
         Place::Loopback => (Ipv4Addr::LOCALHOST, 0).into(),
         Place::PodAddress(port) => (ip, port).into(),

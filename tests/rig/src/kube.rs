@@ -41,7 +41,7 @@ pub enum Crds {
     Contour,
     /// One CRD each of OpenShift (Route, DeploymentConfig), Knative, Traefik, SMI, APISIX, Gloo, Kuma and Emissary.
     Routers,
-    /// Argo's Rollout.
+    /// Argo's Rollout, and the kinds that its controller waits for.
     ArgoRollouts,
 }
 
@@ -53,7 +53,7 @@ impl Crds {
             Self::Istio => "crds/istio.yaml",
             Self::Contour => "crds/contour.yaml",
             Self::Routers => "crds/routers",
-            Self::ArgoRollouts => "crds/argo-rollouts.yaml",
+            Self::ArgoRollouts => "crds/argo-rollouts",
         }
     }
 }

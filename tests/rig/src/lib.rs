@@ -1,7 +1,7 @@
 //! Real servers for tests, each started in a moment on a free loopback port with a folder of its own.
 //!
 //! ```text
-//! nats prometheus alertmanager haproxy kube contour envoy     one file per server, all alike:
+//! nats prometheus alertmanager haproxy kube contour envoy argo     one file per server, all alike:
 //!        │                                                     options -> start() -> what a test asks of it
 //!     server      a program that was started, is ready, and ends with the test
 //!        │
@@ -18,6 +18,7 @@
 //! - A test that holds no server runs none: this crate does nothing by itself.
 
 pub mod alertmanager;
+pub mod argo;
 pub mod binaries;
 pub mod contour;
 pub mod envoy;
@@ -40,6 +41,7 @@ pub mod tls;
 pub mod wait;
 
 pub use alertmanager::{Alertmanager, AlertmanagerOptions};
+pub use argo::ArgoRollouts;
 pub use contour::{Contour, ContourOptions};
 pub use envoy::Envoy;
 pub use fleet::Fleet;

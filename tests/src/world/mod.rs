@@ -77,6 +77,9 @@ impl World {
     pub async fn with(label: &str, options: WorldOptions) -> Result<World> {
         let shared = servers::shared().await?;
         let kube = shared.kube;
+        if matches!(options.shape, Shape::ArgoRollout | Shape::ArgoBlueGreen) {
+            servers::argo_rollouts().await?;
+        }
         let namespace = kube.namespace(label).await?;
         let shape = options.shape;
         let release = options.nats.unwrap_or(Release::Latest);

@@ -17,6 +17,7 @@ type Backends = Vec<(String, u64)>;
 #[derive(Debug)]
 pub struct Router {
     backends: Arc<Mutex<Backends>>,
+    shape: Shape,
     task: JoinHandle<()>,
 }
 
@@ -25,15 +26,15 @@ impl Router {
         let watch = kube.watch(&shape.path(namespace)).await?;
         let backends = Arc::new(Mutex::new(Vec::new()));
         let task = tokio::spawn(follow(watch, shape, backends.clone()));
-        Ok(Router { backends, task })
+        Ok(Router { backends, shape, task })
     }
 
     /// Requests that go where the route says, until the load is stopped or dropped.
     pub fn load(&self, fleet: &Fleet, per_second: f64) -> Result<Load> {
-        let (backends, picker) = (self.backends.clone(), fleet.picker());
+        let (backends, picker, label) = (self.backends.clone(), fleet.picker(), self.shape.version_label());
         Load::choosing(per_second, move |number| {
-            let app = turn(&lock(&backends), number)?;
-            picker.pick(("app", &app), number)
+            let version = turn(&lock(&backends), number)?;
+            picker.pick((label, &version), number)
         })
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sluice_rig::folder::Folder;
 use sluice_rig::prometheus::Targets;
-use sluice_rig::{Alertmanager, AlertmanagerOptions, Inbox, Kube, Prometheus, PrometheusOptions};
+use sluice_rig::{
+    Alertmanager, AlertmanagerOptions, ArgoRollouts, Inbox, Kube, Prometheus, PrometheusOptions,
+};
 use tokio::sync::OnceCell;
 
 /// What a shared Prometheus would be asked a thousand times a day in a real cluster; stories are quick, so are scrapes.
@@ -34,6 +36,12 @@ impl Shared {
 pub async fn shared() -> Result<&'static Shared> {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     SHARED.get_or_try_init(start).await.context("the servers that all stories share")
+}
+
+/// Argo Rollouts' controller for all stories of a test binary, with the first that asks.
+pub async fn argo_rollouts() -> Result<&'static ArgoRollouts> {
+    static ARGO: OnceCell<ArgoRollouts> = OnceCell::const_new();
+    ARGO.get_or_try_init(|| async { ArgoRollouts::start(Kube::shared().await?).await }).await
 }
 
 async fn start() -> Result<Shared> {

@@ -13,6 +13,11 @@ pub enum Shape {
     VirtualService,
     /// Blue and green behind one Service.
     Service,
+    /// An Argo Rollout in front of a VirtualService that Argo's controller writes. What is watched is the VirtualService; the
+    /// canary begins with [`Shape::next`].
+    ArgoRollout,
+    /// An Argo Rollout that is blue and green. What is watched is the active Service.
+    ArgoBlueGreen,
     /// Avi's pool group in an annotation of the Service `checkout`. The versions change roles with every release.
     PoolGroup,
 }
@@ -60,6 +65,42 @@ spec:
     route: [{destination: {host: static}}]
 ";
 
+/// By this Argo's controller tells versions, and Services select one.
+const HASH: &str = "rollouts-pod-template-hash";
+
+const ARGO_ROLLOUT: &str = "
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: checkout}
+spec:
+  replicas: 3
+  selector: {matchLabels: {shop: checkout}}
+  template:
+    metadata: {labels: {shop: checkout, version: v1}}
+    spec: {containers: [{name: app, image: 'registry.example/checkout:v1'}]}
+  strategy:
+";
+
+/// `app` tells a version's pods by the name of its Service, as the router does.
+const ARGO_CANARY: &str = "    canary:
+      stableService: checkout
+      canaryService: checkout-canary
+      stableMetadata: {labels: {app: checkout}}
+      canaryMetadata: {labels: {app: checkout-canary}}
+      scaleDownDelaySeconds: 2
+      trafficRouting: {istio: {virtualService: {name: checkout, routes: [main]}}}
+      steps: [{pause: {}}, {setWeight: 10}, {pause: {}}, {setWeight: 25}, {pause: {}}, {setWeight: 50}, {pause: {}}, {setWeight: 90}, {pause: {}}]
+";
+
+const ARGO_BLUE_GREEN: &str = "    blueGreen:
+      activeService: checkout
+      previewService: checkout-preview
+      activeMetadata: {labels: {app: checkout}}
+      previewMetadata: {labels: {app: checkout-preview}}
+      autoPromotionEnabled: false
+      scaleDownDelaySeconds: 60
+";
+
 /// Avi's annotation. Its members are `checkout` and `checkout-canary`, in this order.
 const POOL_GROUP: &str = "avi_proxy";
 
@@ -72,12 +113,31 @@ fn pool_group(canary: u64, stable: u64) -> String {
 }
 
 impl Shape {
+    /// A merge patch: a Rollout's template becomes this version's.
+    pub fn next(version: &str) -> String {
+        json!({"spec": {"template": {"metadata": {"labels": {"version": version}},
+            "spec": {"containers": [{"name": "app", "image": format!("registry.example/checkout:{version}")}]}}}})
+        .to_string()
+    }
+
+    /// The label of pods by which a router tells the versions: its values are [`Shape::backends`]' names.
+    pub fn version_label(self) -> &'static str {
+        match self {
+            Shape::HttpRoute
+            | Shape::VirtualService
+            | Shape::Service
+            | Shape::PoolGroup
+            | Shape::ArgoRollout => "app",
+            Shape::ArgoBlueGreen => HASH,
+        }
+    }
+
     /// As `kubectl get` names it.
     pub fn resource(self) -> &'static str {
         match self {
             Shape::HttpRoute => "httproute",
-            Shape::VirtualService => "virtualservice",
-            Shape::Service | Shape::PoolGroup => "service",
+            Shape::VirtualService | Shape::ArgoRollout => "virtualservice",
+            Shape::Service | Shape::PoolGroup | Shape::ArgoBlueGreen => "service",
         }
     }
 
@@ -87,10 +147,12 @@ impl Shape {
             Shape::HttpRoute => {
                 format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes")
             }
-            Shape::VirtualService => {
+            Shape::VirtualService | Shape::ArgoRollout => {
                 format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices")
             }
-            Shape::Service | Shape::PoolGroup => format!("/api/v1/namespaces/{namespace}/services"),
+            Shape::Service | Shape::PoolGroup | Shape::ArgoBlueGreen => {
+                format!("/api/v1/namespaces/{namespace}/services")
+            }
         }
     }
 
@@ -100,8 +162,9 @@ impl Shape {
             options.canary_labels.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         let route = match self {
             Shape::HttpRoute => HTTP_ROUTE.to_owned(),
-            Shape::VirtualService => VIRTUAL_SERVICE.to_owned(),
+            Shape::VirtualService | Shape::ArgoRollout => VIRTUAL_SERVICE.to_owned(),
             Shape::Service => service("checkout", self.stable_name()),
+            Shape::ArgoBlueGreen => of_shop("checkout"),
             Shape::PoolGroup => service("checkout", "checkout").replace(
                 "metadata: {name: checkout}",
                 &format!(
@@ -111,6 +174,9 @@ impl Shape {
             ),
         };
         let others = match self {
+            // The controller narrows both down to a version each.
+            Shape::ArgoRollout => ["checkout", "checkout-canary"].map(of_shop).join("\n---\n"),
+            Shape::ArgoBlueGreen => of_shop("checkout-preview"),
             Shape::HttpRoute | Shape::VirtualService => {
                 [service("checkout", "checkout"), service("checkout-canary", "checkout-canary")]
                     .join("\n---\n")
@@ -118,19 +184,26 @@ impl Shape {
             Shape::Service => service("checkout-preview", self.canary_name()),
             Shape::PoolGroup => service("checkout-canary", "checkout-canary"),
         };
-        [
-            deployment(self.stable_name(), "v1", 3, ""),
-            deployment(self.canary_name(), "v2", options.canary_replicas, &labels.join(", ")),
-            others,
-            route,
-        ]
-        .join("\n---\n")
+        let pods = match self {
+            Shape::ArgoRollout => format!("{ARGO_ROLLOUT}{ARGO_CANARY}"),
+            Shape::ArgoBlueGreen => format!("{ARGO_ROLLOUT}{ARGO_BLUE_GREEN}"),
+            Shape::HttpRoute | Shape::VirtualService | Shape::Service | Shape::PoolGroup => [
+                deployment(self.stable_name(), "v1", 3, ""),
+                deployment(self.canary_name(), "v2", options.canary_replicas, &labels.join(", ")),
+            ]
+            .join("\n---\n"),
+        };
+        [pods, others, route].join("\n---\n")
     }
 
     /// The stable Deployment, and the label `app` of its pods.
     pub fn stable_name(self) -> &'static str {
         match self {
-            Shape::HttpRoute | Shape::VirtualService | Shape::PoolGroup => "checkout",
+            Shape::HttpRoute
+            | Shape::VirtualService
+            | Shape::ArgoRollout
+            | Shape::ArgoBlueGreen
+            | Shape::PoolGroup => "checkout",
             Shape::Service => "checkout-blue",
         }
     }
@@ -138,8 +211,11 @@ impl Shape {
     /// The canary Deployment, and the label `app` of its pods.
     pub fn canary_name(self) -> &'static str {
         match self {
-            Shape::HttpRoute | Shape::VirtualService | Shape::PoolGroup => "checkout-canary",
+            Shape::HttpRoute | Shape::VirtualService | Shape::ArgoRollout | Shape::PoolGroup => {
+                "checkout-canary"
+            }
             Shape::Service => "checkout-green",
+            Shape::ArgoBlueGreen => "checkout-preview",
         }
     }
 
@@ -157,6 +233,7 @@ impl Shape {
         match self {
             Shape::HttpRoute => json!({"httpRoute": pair}),
             Shape::VirtualService => json!({"virtualService": pair}),
+            Shape::ArgoRollout | Shape::ArgoBlueGreen => json!({"argoRollout": pair}),
             Shape::PoolGroup => json!({"aviPoolGroup": pair}),
             Shape::Service => json!({"service": {"name": "checkout",
                 "stable": {"app": self.stable_name()}, "canary": {"app": self.canary_name()}}}),
@@ -168,6 +245,8 @@ impl Shape {
         let promote = match self {
             Shape::HttpRoute | Shape::VirtualService => "copyTemplate",
             Shape::Service | Shape::PoolGroup => "swap",
+            // It runs both versions itself.
+            Shape::ArgoRollout | Shape::ArgoBlueGreen => return Value::Null,
         };
         json!({"stable": {"deployment": self.stable_name()}, "canary": {"deployment": self.canary_name()},
             "promote": promote, "scaleDownDelay": "1s"})
@@ -177,6 +256,12 @@ impl Shape {
     pub(super) fn spec(self) -> Value {
         match self {
             Shape::HttpRoute | Shape::VirtualService | Shape::PoolGroup => json!({}),
+            Shape::ArgoRollout => {
+                json!({"metrics": {"prometheus": {"labels": {"by": "rollouts_pod_template_hash"}}}})
+            }
+            Shape::ArgoBlueGreen => json!({"steps": [], "bake": {"for": "3s", "holdback": "0%"},
+                "metrics": {"prometheus": {"labels": {"by": "rollouts_pod_template_hash"}}},
+                "analysis": {"slo": {"errors": "2%"}}}),
             Shape::Service => json!({"steps": [], "bake": {"for": "3s", "holdback": "0%"},
                 "analysis": {"slo": {"errors": "2%"}}}),
         }
@@ -192,11 +277,13 @@ impl Shape {
                 .iter()
                 .map(|backend| (name(&backend["name"]), backend["weight"].as_u64().unwrap_or(1)))
                 .collect(),
-            Shape::VirtualService => list("/spec/http/0/route")
+            Shape::VirtualService | Shape::ArgoRollout => list("/spec/http/0/route")
                 .iter()
                 .map(|route| (name(&route["destination"]["host"]), route["weight"].as_u64().unwrap_or(0)))
                 .collect(),
-            Shape::Service => vec![(name(&object["spec"]["selector"]["app"]), 1)],
+            Shape::Service | Shape::ArgoBlueGreen => {
+                vec![(name(&object["spec"]["selector"][self.version_label()]), 1)]
+            }
             Shape::PoolGroup => {
                 let text = object["metadata"]["annotations"][POOL_GROUP].as_str().unwrap_or_default();
                 let group: Value = serde_json::from_str(text).unwrap_or_default();
@@ -216,7 +303,7 @@ impl Shape {
                 add("/spec/rules/2/backendRefs/0/weight", stable),
                 add("/spec/rules/2/backendRefs/1/weight", canary)
             ]),
-            Shape::VirtualService => {
+            Shape::VirtualService | Shape::ArgoRollout => {
                 json!([
                     add("/spec/http/0/route/0/weight", stable),
                     add("/spec/http/0/route/1/weight", canary)
@@ -224,6 +311,8 @@ impl Shape {
             }
             Shape::PoolGroup => json!([{"op": "add", "path": "/metadata/annotations/avi_proxy",
                 "value": pool_group(canary.into(), stable.into())}]),
+            // The selector is Argo's controller's.
+            Shape::ArgoBlueGreen => json!([]),
             Shape::Service => {
                 let name = if canary > stable { self.canary_name() } else { self.stable_name() };
                 json!([{"op": "add", "path": "/spec/selector/app", "value": name}])
@@ -240,7 +329,7 @@ impl Shape {
             Shape::HttpRoute => each(&mut object, "/spec/rules", |rule| {
                 each(rule, "/backendRefs", |backend| drop_if(backend, ours, "weight"));
             }),
-            Shape::VirtualService => each(&mut object, "/spec/http", |http| {
+            Shape::VirtualService | Shape::ArgoRollout => each(&mut object, "/spec/http", |http| {
                 each(http, "/route", |route| {
                     let of_pair = |route: &Value| {
                         let host = route["destination"]["host"].as_str();
@@ -249,7 +338,9 @@ impl Shape {
                     drop_if(route, of_pair, "weight");
                 });
             }),
-            Shape::Service => drop_if(&mut object["spec"]["selector"], |_| true, "app"),
+            Shape::Service | Shape::ArgoBlueGreen => {
+                drop_if(&mut object["spec"]["selector"], |_| true, self.version_label());
+            }
             Shape::PoolGroup => {
                 let ratios: Vec<u64> = self.backends(&object).into_iter().map(|(_, ratio)| ratio).collect();
                 let text = object.pointer_mut("/metadata/annotations/avi_proxy");
@@ -306,4 +397,9 @@ fn service(name: &str, app: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: {{app: {app}}}, ports: [{{port: 80}}]}}\n"
     )
+}
+
+/// A Service of all versions' pods, until a controller narrows it down to one.
+fn of_shop(name: &str) -> String {
+    service(name, "all").replace("app: all", "shop: checkout")
 }

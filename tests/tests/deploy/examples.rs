@@ -10,9 +10,8 @@ use crate::deploy;
 #[test]
 fn every_example_policy_is_sound_and_none_is_doubtful() -> Result<()> {
     story(async {
-        for folder in ["examples/policies", "examples/walkthrough/policies", "examples/two-services/policies"]
-        {
-            let folder = deploy(folder).display().to_string();
+        for folder in ["", "walkthrough/", "two-services/", "argo-rollouts/", "pipeline/"] {
+            let folder = deploy(&format!("examples/{folder}policies")).display().to_string();
             let validated = cli::sluice(&["validate", "--strict", &folder, "-o", "json"], &[]).await?;
             ensure!(validated.code == 0, "{}", validated.text());
             ensure!(validated.json()?["policies"].as_u64() > Some(0), "{}", validated.text());

@@ -4,6 +4,7 @@
 //! notified of; exit codes are those of the real program.
 
 mod again;
+mod argo;
 mod backends;
 mod daemons;
 mod good;
@@ -11,6 +12,7 @@ mod input;
 mod older;
 mod outside;
 mod people;
+mod pipeline;
 mod policies;
 mod shapes;
 mod worse;

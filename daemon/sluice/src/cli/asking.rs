@@ -25,6 +25,9 @@ pub struct StartArgs {
     /// What is released, for people: v2, an image digest. (Not to be confused with --version of sluice itself.)
     #[arg(long = "version", id = "release", value_name = "VERSION")]
     pub release: Option<String>,
+    /// The version that runs now, for a policy that names ${stable}; needed until Sluice has promoted one.
+    #[arg(long, value_name = "VERSION")]
+    pub from: Option<String>,
     /// A whole policy, in place of the stored one.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

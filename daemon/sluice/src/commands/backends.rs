@@ -48,6 +48,7 @@ fn unreached(error: TargetError) -> Failure {
         TargetError::Fenced { .. }
         | TargetError::Changed(_)
         | TargetError::Unreachable(_)
+        | TargetError::Pending(_)
         | TargetError::Timeout(_)
         | TargetError::TooFine { .. } => Failure::server(error.to_string(), remedy),
     }

@@ -56,6 +56,7 @@ fn announcement(args: &StartArgs, global: &Global) -> Result<(Aim, CloudEvent), 
     }
     let announcement = Announcement {
         version: args.release.clone(),
+        from: args.from.clone(),
         attempt: args.attempt.clone().or_else(|| aim.attempt.clone()),
         policy: policy.map(|policy| serde_json::to_value(policy).unwrap_or(Value::Null)),
         actor: Some(global.user()),

@@ -38,6 +38,7 @@ impl Scribe {
             id: id.clone(),
             release: Some("v2".into()),
             actor: None,
+            from: None,
             key: "ci 1".into(),
             sequence: None,
             policy_hash: Charter::hash(&bytes),

@@ -10,7 +10,7 @@ use sluice_traffic::TargetError;
 use sluice_wire::{
     cloudevent::CloudEvent,
     message::{ANNOUNCED, Announcement, Answer, CDEVENTS},
-    policy::{OnNewRelease, Policy},
+    policy::{GateKind, OnNewRelease, Policy},
     record::{Charter, Saved, VERSION},
     view::RolloutView,
 };
@@ -147,7 +147,7 @@ impl Daemon {
         handle: Option<&rollout::Handle>,
         charter: Charter,
     ) -> Result<Answer, StartError> {
-        let policy: Policy = parse(&charter)?;
+        let policy: Policy = self.with_versions(&charter).await?;
         let on_new_release = policy.spec.on_new_release;
         if on_new_release != OnNewRelease::Refuse {
             // What could never begin puts nothing back.
@@ -197,6 +197,7 @@ impl Daemon {
             id,
             release: announcement.version,
             actor: announcement.actor,
+            from: announcement.from,
             key: event.key(),
             sequence: None,
             policy_hash: Charter::hash(&bytes),
@@ -219,6 +220,10 @@ impl Daemon {
             });
         };
         let policy = Policy::from_json("data.policy", inline).map_err(|faults| faults.to_string())?;
+        if policy.all_gates().any(|gate| matches!(gate.kind, GateKind::Job(_))) {
+            let why = "data.policy: a gate with a job runs an image, which whoever may announce is not to choose; put the policy into a file";
+            return Err(why.to_owned());
+        }
         let wrong = policy_files::wrong(&policy);
         if !wrong.is_empty() {
             let said: Vec<String> =

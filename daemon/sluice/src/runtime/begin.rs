@@ -16,7 +16,7 @@ use sluice_wire::{
 
 use super::{
     Daemon,
-    announce::{StartError, parse, started},
+    announce::{StartError, started},
     clock::now,
     command::next_attempt,
     company::nudge,
@@ -44,7 +44,7 @@ impl Daemon {
                 "this daemon carries {MOST_RUNNING} rollouts already; it begins when some have ended, or where another daemon runs"
             )));
         }
-        let policy = parse(&charter)?;
+        let policy = self.with_versions(&charter).await?;
         let (edges, observed) = self.edges_by_role(policy, &charter.id).await?;
         if let Some(other) = self.parts.ledger.hold_target(&edges.target.key(), &charter.id).await? {
             return Err(StartError::Refused(format!(
@@ -142,7 +142,10 @@ impl Daemon {
         weights.extend(machine.bake.map(|bake| bake.weight));
         edges.target.check(&weights).await?;
         edges.workloads.check().await?;
-        Ok(edges)
+        match edges.target.versions().await? {
+            Some(versions) => named(edges, versions, id),
+            None => Ok(edges),
+        }
     }
 
     pub(super) async fn connect(&self, policy: Policy, id: &RolloutId) -> Result<Edges, StartError> {
@@ -193,4 +196,11 @@ impl Daemon {
         });
         self.rollouts.enter(&namespace, &name, Entry::Running(handle));
     }
+}
+
+/// What is read from now on is what these versions' pods count.
+fn named(edges: Edges, versions: [String; 2], id: &RolloutId) -> Result<Edges, StartError> {
+    let policy = edges.policy.named(versions);
+    let ask = Ask::of(&policy, id.clone()).map_err(|error| StartError::Refused(error.to_string()))?;
+    Ok(Edges { policy: Arc::new(policy), ask, ..edges })
 }

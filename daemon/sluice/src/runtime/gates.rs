@@ -1,11 +1,12 @@
-//! Asking a gate: approval, freeze calendar, webhook, another rollout.
+//! Asking a gate: approval, freeze calendar, webhook, a Job, another rollout.
 
 use std::time::Duration;
 
 use jiff::{Zoned, civil::Weekday, tz::TimeZone};
 use sluice_outbound::Client;
-use sluice_rollout::{GateAnswer, GateId, Outcome, Phase, Timestamp};
-use sluice_wire::policy::{Dates, Day, Freeze, GateKind, Hours};
+use sluice_rollout::{GateAnswer, GateId, Outcome, Phase, RolloutId, Timestamp};
+use sluice_traffic::job::{Question, Ran};
+use sluice_wire::policy::{Dates, Day, FailurePolicy, Freeze, Gate, GateKind, Hours, Job, Workload};
 
 use url::Url;
 
@@ -20,15 +21,66 @@ pub async fn ask(edge: &Edge, gate: &GateId) -> Option<GateAnswer> {
     let Some(spec) = edge.policy.all_gates().find(|spec| spec.name == gate.0) else {
         return Some(GateAnswer::No { why: "the policy has no such gate".into() });
     };
-    match &spec.kind {
-        GateKind::Approval {} => None,
-        GateKind::Freeze(freeze) => Some(thawed(freeze, now())),
-        GateKind::Webhook { url } => Some(asked(&edge.parts.http, url).await),
+    let answer = match &spec.kind {
+        GateKind::Approval {} => return None,
+        GateKind::Freeze(freeze) => thawed(freeze, now()),
+        GateKind::Webhook { url } => asked(&edge.parts.http, url).await,
+        GateKind::Job(job) => ran(edge, spec, job).await,
         GateKind::Rollout { namespace, name } => {
             let namespace = namespace.as_deref().unwrap_or(edge.id.namespace());
-            Some(promoted(edge, namespace, name).await)
+            promoted(edge, namespace, name).await
+        }
+    };
+    Some(with_policy(answer, spec.failure_policy, &edge.id))
+}
+
+/// What a "no" comes to.
+fn with_policy(answer: GateAnswer, policy: FailurePolicy, rollout: &RolloutId) -> GateAnswer {
+    let why = match answer {
+        GateAnswer::Yes | GateAnswer::NotYet { .. } => return answer,
+        GateAnswer::No { why } => why,
+    };
+    match policy {
+        FailurePolicy::Abort => GateAnswer::No { why },
+        FailurePolicy::Retry => not_yet(why),
+        FailurePolicy::Ignore => {
+            tracing::warn!(%rollout, why, "a gate says no, which its failurePolicy ignores");
+            GateAnswer::Yes
         }
     }
+}
+
+/// Waits for the Job's end. What cannot be asked just now is asked again; a Job that the cluster refuses says no.
+async fn ran(edge: &Edge, gate: &Gate, job: &Job) -> GateAnswer {
+    let question = Question {
+        namespace: edge.id.namespace(),
+        rollout: edge.id.to_string(),
+        gate: &gate.name,
+        job,
+        env: told(edge, gate),
+        again: gate.failure_policy == FailurePolicy::Retry,
+    };
+    match question.answered(&edge.parts.clients).await {
+        Ok(Ran::Succeeded) => GateAnswer::Yes,
+        Ok(Ran::Failed(why)) => GateAnswer::No { why },
+        Err(error) if error.retryable() => not_yet(error.to_string()),
+        Err(error) => GateAnswer::No { why: error.to_string() },
+    }
+}
+
+/// What a Job's pod knows of the rollout, in Sluice's words and in those of OpenShift's custom deployments.
+fn told(edge: &Edge, gate: &Gate) -> Vec<(&'static str, String)> {
+    let canary = match &edge.policy.spec.workloads.canary {
+        Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name) => name,
+        Workload::External => edge.id.name(),
+    };
+    vec![
+        ("SLUICE_ROLLOUT", edge.id.to_string()),
+        ("SLUICE_RELEASE", edge.charter.release.clone().unwrap_or_default()),
+        ("SLUICE_GATE", gate.name.clone()),
+        ("OPENSHIFT_DEPLOYMENT_NAME", canary.to_owned()),
+        ("OPENSHIFT_DEPLOYMENT_NAMESPACE", edge.id.namespace().to_owned()),
+    ]
 }
 
 fn not_yet(why: String) -> GateAnswer {

@@ -33,6 +33,7 @@ pub mod serve;
 mod simulation;
 mod standing;
 mod taking_up;
+mod versions;
 mod views;
 mod waiting;
 mod whose;

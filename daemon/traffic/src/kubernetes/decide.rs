@@ -36,7 +36,8 @@ pub(crate) fn decide<K: Kind>(
     let mut operations = guards(object);
     operations.extend(wanted.rising.then(|| same_generation(object)).flatten());
     operations.extend(kind.write(place, object, wanted.weight)?);
-    operations.extend(annotate(object, &writing(kind, place, object, &marks, wanted)));
+    let original = marks.original.is_none().then(|| kind.original(place, object)).flatten();
+    operations.extend(annotate(object, &writing(&marks, wanted, original)));
     Ok(Decision::Write(operations))
 }
 
@@ -48,7 +49,11 @@ fn standing<K: Kind>(kind: &K, place: &Place, object: &DynamicObject, wanted: &W
 }
 
 /// The target keeps an abort's decision, also when the one who writes now has not heard of it.
-fn forbid_rise_after_abort(place: &Place, marks: &Marks, wanted: &Wanted) -> Result<(), TargetError> {
+pub(crate) fn forbid_rise_after_abort(
+    place: &Place,
+    marks: &Marks,
+    wanted: &Wanted,
+) -> Result<(), TargetError> {
     match &marks.abort {
         Some(mark) if wanted.rising && mark.rollout == wanted.rollout.to_string() => {
             Err(TargetError::Refused(format!(
@@ -63,12 +68,11 @@ fn forbid_rise_after_abort(place: &Place, marks: &Marks, wanted: &Wanted) -> Res
     }
 }
 
-fn writing<K: Kind>(
-    kind: &K,
-    place: &Place,
-    object: &DynamicObject,
+/// Our marks for a write; `original` is remembered if it is given.
+pub(crate) fn writing(
     marks: &Marks,
     wanted: &Wanted,
+    original: Option<Value>,
 ) -> Vec<(&'static str, Option<String>)> {
     let mut changes =
         vec![(FENCE, Some(wanted.fence.to_string())), (WANTED, Some(marks::wanted_text(wanted)))];
@@ -77,11 +81,7 @@ fn writing<K: Kind>(
         (None, Some(mark)) if mark.rollout != wanted.rollout.to_string() => changes.push((ABORT, None)),
         (None, _) => {}
     }
-    if marks.original.is_none()
-        && let Some(original) = kind.original(place, object)
-    {
-        changes.push((ORIGINAL, Some(original.to_string())));
-    }
+    changes.extend(original.map(|original| (ORIGINAL, Some(original.to_string()))));
     changes
 }
 

@@ -15,7 +15,7 @@
 //! no read before it. A 422 does not say whether a test failed or admission refused: the object is read again and compared.
 
 mod arm;
-mod decide;
+pub(crate) mod decide;
 mod document;
 pub(crate) mod marks;
 pub(crate) mod names;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use json_patch::PatchOperation;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use sluice_rollout::Fence;
 
@@ -171,11 +171,36 @@ impl Object {
         answer.map(|list| list.items).map_err(|error| self.fault("list", error))
     }
 
+    /// Makes the object, which may be there already.
+    pub async fn create(&self, object: &DynamicObject) -> Result<(), TargetError> {
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match self.within(self.api.create(&parameters, object)).await? {
+            Err(kube::Error::Api(status)) if status.code != 409 => {
+                Err(self.fault("create", kube::Error::Api(status)))
+            }
+            Ok(_) | Err(kube::Error::Api(_)) => Ok(()),
+            Err(error) => Err(self.fault("create", error)),
+        }
+    }
+
     /// The answer is the object as it stands after the patch.
     pub async fn patch(&self, operations: Vec<PatchOperation>) -> Result<DynamicObject, PatchFailure> {
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patch: Patch<()> = Patch::Json(json_patch::Patch(operations));
-        let answer = self.within(self.api.patch(&self.place.name, &parameters, &patch)).await;
+        let patch = Patch::<()>::Json(json_patch::Patch(operations));
+        let answer = self.within(self.api.patch(&self.place.name, &patch_parameters(), &patch)).await;
+        self.patched(answer)
+    }
+
+    /// The same of the status, where that is a resource of its own: tests see the whole object, writes reach the status only.
+    pub async fn patch_status(&self, operations: Vec<PatchOperation>) -> Result<DynamicObject, PatchFailure> {
+        let patch = Patch::<()>::Json(json_patch::Patch(operations));
+        let answer = self.within(self.api.patch_status(&self.place.name, &patch_parameters(), &patch)).await;
+        self.patched(answer)
+    }
+
+    fn patched(
+        &self,
+        answer: Result<kube::Result<DynamicObject>, TargetError>,
+    ) -> Result<DynamicObject, PatchFailure> {
         match answer.map_err(PatchFailure::Other)? {
             Ok(object) => Ok(object),
             Err(kube::Error::Api(status)) if status.code == 422 => {
@@ -260,6 +285,10 @@ impl Object {
     fn watch_fault(&self, error: &watcher::Error) -> TargetError {
         watch_fault(&self.place, error)
     }
+}
+
+fn patch_parameters() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
 /// `None` for an object that is not there.

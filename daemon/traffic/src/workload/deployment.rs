@@ -13,7 +13,9 @@ use sluice_rollout::{Fence, Role, RolloutId};
 
 use super::autoscaler::Autoscalers;
 use super::controller::Controller;
-use super::promotion::{Progress, gitops_owner, images, template_for_stable, template_of_replica_set};
+use super::promotion::{
+    Progress, TEMPLATE_HASH, gitops_owner, images, template_for_stable, template_of_replica_set,
+};
 use super::revision::Revisions;
 use crate::kubernetes::marks::{FENCE, annotation};
 use crate::kubernetes::object::{Change, Object};
@@ -207,7 +209,7 @@ impl Deployment {
         let before = self.object.get().await?;
         let Some(former) = annotation(&before, FORMER) else { return Ok(()) };
         let replica_set = self.revisions.get(&self.object.place, former).await?;
-        let template = template_of_replica_set(&replica_set);
+        let template = template_of_replica_set(&replica_set, TEMPLATE_HASH);
         self.object
             .edit(fence, |object| replace_template(&self.title(), object, &before, &template, None))
             .await?;

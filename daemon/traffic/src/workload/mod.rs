@@ -29,6 +29,9 @@ use controller::Controller;
 use deployment::Deployment;
 use endpoints::Endpoints;
 
+pub(crate) use promotion::{gitops_owner, template_of_replica_set};
+pub(crate) use revision::Revisions;
+
 /// The policy's workloads, ready to be asked. Reads nothing from them yet: `check` and `observe` do.
 /// `target` tells where the canary's endpoints can be seen.
 pub async fn connect_workloads(

@@ -23,11 +23,11 @@ pub(crate) fn template_for_stable(stable: &DynamicObject, canary: &DynamicObject
     template
 }
 
-/// A ReplicaSet's template as its Deployment had it.
-pub(crate) fn template_of_replica_set(replica_set: &DynamicObject) -> Value {
+/// A ReplicaSet's template as its owner had it; `hash`: the label that the owner's controller has put on it.
+pub(crate) fn template_of_replica_set(replica_set: &DynamicObject, hash: &str) -> Value {
     let mut template = replica_set.data["spec"]["template"].clone();
     if let Some(labels) = labels_mut(&mut template) {
-        labels.remove(TEMPLATE_HASH);
+        labels.remove(hash);
     }
     template
 }

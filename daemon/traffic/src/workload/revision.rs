@@ -2,7 +2,7 @@
 
 use kube::api::{DynamicObject, ListParams};
 
-use super::promotion::template_of_replica_set;
+use super::promotion::{TEMPLATE_HASH, template_of_replica_set};
 use crate::kubernetes::marks::annotation;
 use crate::kubernetes::object::{KindName, Object, Place};
 use crate::{Clients, TargetError};
@@ -42,6 +42,23 @@ impl Revisions {
         })
     }
 
+    /// The ReplicaSet of an owner that has this label.
+    pub async fn labelled(
+        &self,
+        place: &Place,
+        owner: &DynamicObject,
+        label: &str,
+    ) -> Result<DynamicObject, TargetError> {
+        let all = self.0.list(&ListParams::default().labels(label)).await?;
+        all.into_iter().find(|set| is_owned_by(set, owner)).ok_or_else(|| {
+            TargetError::NotAsNeeded(format!(
+                "{}: its ReplicaSet with {label}, which keeps the former template, is gone; put the template back by hand (see: kubectl -n {} get replicasets --show-labels)",
+                place.title(),
+                place.namespace
+            ))
+        })
+    }
+
     pub async fn get(&self, place: &Place, name: &str) -> Result<DynamicObject, TargetError> {
         self.0.sibling(name).get().await.map_err(|error| match error {
             TargetError::NotAsNeeded(_) => TargetError::NotAsNeeded(format!(
@@ -68,7 +85,7 @@ fn is_owned_by(replica_set: &DynamicObject, deployment: &DynamicObject) -> bool 
 }
 
 fn has_template_of(replica_set: &DynamicObject, deployment: &DynamicObject) -> bool {
-    without_nulls(template_of_replica_set(replica_set))
+    without_nulls(template_of_replica_set(replica_set, TEMPLATE_HASH))
         == without_nulls(deployment.data["spec"]["template"].clone())
 }
 

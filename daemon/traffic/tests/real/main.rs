@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
 
+mod argo;
 mod haproxy;
 mod httproute;
+mod jobs;
 mod openshift;
 mod routers;
 mod selector;

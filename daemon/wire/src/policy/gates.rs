@@ -1,5 +1,7 @@
 //! `gates:` what must say yes first.
 
+use std::collections::BTreeMap;
+
 use jiff::{
     civil::{Date, Time},
     tz::TimeZone,
@@ -15,9 +17,25 @@ pub struct Gate {
     pub name: String,
     #[serde(flatten)]
     pub kind: GateKind,
+    /// What its "no" does.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
     /// How long it may stay silent before on-call is told.
     #[serde(default = "one_hour")]
     pub patience: Span,
+}
+
+/// What a gate's "no" does: OpenShift's words for its hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum FailurePolicy {
+    /// The rollout ends, and what it has done is put back.
+    #[default]
+    Abort,
+    /// It is asked again (a Job runs anew), until it says yes or somebody decides.
+    Retry,
+    /// It counts as yes, and is logged.
+    Ignore,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,8 +47,31 @@ pub enum GateKind {
     Freeze(Freeze),
     /// 200 is yes, 403 is no for good, anything else is not yet (Flagger's and Keptn's habit).
     Webhook { url: String },
+    /// A Job of your image: yes if it succeeds, no if it fails. Only in policies that are files.
+    Job(Job),
     /// Another policy's latest rollout has to be promoted first.
     Rollout { namespace: Option<String>, name: String },
+}
+
+/// A `batch/v1` Job in the policy's namespace. Its pod is told what is rolled out: `SLUICE_ROLLOUT`, `SLUICE_RELEASE`,
+/// `SLUICE_GATE`, `OPENSHIFT_DEPLOYMENT_NAME` (the canary's workload) and `OPENSHIFT_DEPLOYMENT_NAMESPACE`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Job {
+    pub image: String,
+    /// The image's own if left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Without one the pod has no token for the API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// A Job that runs for longer has failed.
+    #[serde(default = "ten_minutes")]
+    pub timeout: Span,
 }
 
 /// Times without change, in a time zone of the IANA database.
@@ -130,6 +171,10 @@ impl Dates {
 
 fn utc() -> String {
     "UTC".to_owned()
+}
+
+fn ten_minutes() -> Span {
+    Span::from_secs(600)
 }
 
 fn one_hour() -> Span {

@@ -25,7 +25,7 @@ pub use access::AccessRule;
 pub use alerts::{AlertSink, AlertWebhook, Alertmanager, OWN_LABELS, Slack};
 pub use document::{Place, Places};
 pub use fault::{PolicyFault, PolicyFaults};
-pub use gates::{Dates, Day, Freeze, Gate, GateKind, Hours};
+pub use gates::{Dates, Day, FailurePolicy, Freeze, Gate, GateKind, Hours, Job};
 pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
 pub use resolve::MOST_POLICY_BYTES;
 pub use shown::{HIDDEN, shown};
@@ -236,6 +236,19 @@ impl Default for BakeSpec {
 }
 
 impl Policy {
+    /// With the versions' own names as values of the label that `metrics.prometheus.labels.by` names, where the policy leaves them
+    /// to be found: a target that names its versions anew with each release knows them only when it begins.
+    pub fn named(&self, [stable, canary]: [String; 2]) -> Policy {
+        let mut policy = self.clone();
+        if let Metrics::Prometheus(prometheus) = &mut policy.spec.metrics {
+            let labels = &mut prometheus.labels;
+            if labels.contains_key("by") && !labels.contains_key("stable") && !labels.contains_key("canary") {
+                labels.extend([("stable".to_owned(), stable), ("canary".to_owned(), canary)]);
+            }
+        }
+        policy
+    }
+
     /// The same policy with the two versions in each other's place: how a rollout after a swap begins.
     pub fn swapped(&self) -> Policy {
         let mut policy = self.clone();

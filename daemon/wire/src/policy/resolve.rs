@@ -11,7 +11,7 @@ use sluice_rollout::{
 use super::document::{self, Node};
 use super::{
     AlertSink, Gate, GateKind, Metadata, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Places,
-    Policy, PolicyFault, PolicyFaults, PromoteBy, StepSpec, Target, form,
+    Policy, PolicyFault, PolicyFaults, PromoteBy, StepSpec, Target, Workloads, form,
 };
 use crate::API_VERSION;
 
@@ -44,6 +44,7 @@ impl Policy {
         let mut wrong = Vec::new();
         wrong.extend(wrong_head(&self.api_version, &self.kind, &self.metadata));
         wrong.extend(self.wrong_gates());
+        wrong.extend(self.wrong_workloads());
         for (index, sink) in self.spec.alerts.iter().enumerate() {
             wrong.extend(wrong_sink(index, sink));
         }
@@ -80,7 +81,10 @@ impl Policy {
                 let below = format!("{field}[{index}].freeze");
                 let wrong = match &gate.kind {
                     GateKind::Freeze(freeze) => freeze.wrong(),
-                    GateKind::Approval {} | GateKind::Webhook { .. } | GateKind::Rollout { .. } => Vec::new(),
+                    GateKind::Approval {}
+                    | GateKind::Webhook { .. }
+                    | GateKind::Job(_)
+                    | GateKind::Rollout { .. } => Vec::new(),
                 };
                 wrong.into_iter().map(move |(name, why)| (format!("{below}.{name}"), why))
             })
@@ -94,6 +98,14 @@ impl Policy {
         let steps: Vec<f64> = machine.steps.iter().map(|step| step.weight.fraction()).collect();
         let bake = machine.bake.as_ref().map_or(1.0, |bake| bake.weight.fraction());
         self.spec.analysis.plan(&steps, bake)
+    }
+
+    /// An Argo Rollout runs both versions itself; its controller makes the canary's pods the stable ones.
+    fn wrong_workloads(&self) -> Option<Wrong> {
+        let runs_itself = matches!(self.spec.target, Target::ArgoRollout(_));
+        let why = "an Argo Rollout runs both versions itself: leave workloads out (scaleDownDelaySeconds stands in the Rollout)";
+        (runs_itself && self.spec.workloads != Workloads::default())
+            .then(|| ("spec.workloads".to_owned(), why.to_owned()))
     }
 
     /// Gate names are told apart by the machine, so they must differ.
@@ -172,7 +184,8 @@ impl Policy {
 
 impl super::Spec {
     pub fn is_flip(&self) -> bool {
-        matches!(self.target, Target::Service(_))
+        let may_flip = matches!(self.target, Target::ArgoRollout(_)) && self.steps.is_empty();
+        matches!(self.target, Target::Service(_)) || may_flip
     }
 
     /// 100 % less the holdback; 100 % for a flip.

@@ -51,6 +51,9 @@ pub enum Target {
     KnativeService(PlainRoute),
     /// A Service whose selector is flipped from blue to green: all traffic or none.
     Service(ServiceFlip),
+    /// Argo Rollouts: `argoproj.io/v1alpha1` Rollout, which runs both versions itself. `stable` and `canary` are its Services
+    /// (`activeService` and `previewService` for blue/green, which has no steps).
+    ArgoRollout(PlainRoute),
     /// HAProxy's runtime API; that HAProxy belongs to one daemon.
     Haproxy(Haproxy),
     /// Whatever answers GET and PUT of weights.
@@ -223,7 +226,8 @@ impl Target {
             | Target::NginxIngress(route)
             | Target::Mapping(route)
             | Target::SkipperIngress(route)
-            | Target::KnativeService(route) => (&route.namespace, &route.name, &route.stable, &route.canary),
+            | Target::KnativeService(route)
+            | Target::ArgoRollout(route) => (&route.namespace, &route.name, &route.stable, &route.canary),
             Target::AlbIngress(ingress) => {
                 (&ingress.namespace, &ingress.name, &ingress.stable, &ingress.canary)
             }
@@ -255,6 +259,7 @@ impl Target {
             | Target::Mapping(_)
             | Target::SkipperIngress(_)
             | Target::Service(_)
+            | Target::ArgoRollout(_)
             | Target::Haproxy(_)
             | Target::Webhook(_) => true,
         };
@@ -282,8 +287,10 @@ impl Target {
             Target::VirtualService(service) => std::mem::swap(&mut service.stable, &mut service.canary),
             Target::Service(flip) => std::mem::swap(&mut flip.stable, &mut flip.canary),
             Target::Haproxy(haproxy) => std::mem::swap(&mut haproxy.stable, &mut haproxy.canary),
-            // The weights of a webhook are named, and these two have the canary's weight only.
-            Target::Webhook(_) | Target::NginxIngress(_) | Target::Mapping(_) => return false,
+            // The weights of a webhook are named, these two have the canary's weight only, and a Rollout's Services have fixed parts.
+            Target::Webhook(_) | Target::NginxIngress(_) | Target::Mapping(_) | Target::ArgoRollout(_) => {
+                return false;
+            }
         }
         true
     }

@@ -6,7 +6,7 @@
 //! | `never` | runs, and is never ready; put on a ready pod it makes it unready, taken away it becomes ready |
 //! | `slow` | is ready after the duration in annotation `sluice.test/ready-after` (such as `1500ms`), 2 s without one |
 //!
-//! Nodes, Jobs' pods and deletion behave as kwok's own stages say.
+//! Nodes, Jobs' pods and deletion behave as kwok's own stages say; a Job's pod of the image [`FAILS`] fails.
 
 use anyhow::{Context, Result};
 
@@ -16,6 +16,9 @@ use crate::binaries;
 pub const LABEL: &str = "sluice.test/ready";
 /// The annotation with the delay of a slow pod.
 pub const AFTER: &str = "sluice.test/ready-after";
+
+/// The image whose Jobs fail; all others succeed.
+pub const FAILS: &str = "registry.example/fails:1";
 
 const KWOKS_OWN: [&str; 4] = ["node-initialize", "node-heartbeat", "pod-complete", "pod-delete"];
 const OURS: &str = include_str!("stages.yaml");

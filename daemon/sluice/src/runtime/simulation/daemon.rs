@@ -209,6 +209,7 @@ fn charter() -> Charter {
         id: id(),
         release: Some("v2".into()),
         actor: None,
+        from: None,
         key: "ci 1".into(),
         sequence: None,
         policy_hash: Charter::hash(&policy),

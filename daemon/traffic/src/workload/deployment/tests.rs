@@ -74,7 +74,7 @@ fn a_template_that_changed_meanwhile_is_not_overwritten() {
 fn a_replica_sets_template_comes_back_without_the_controllers_label() {
     let mut set = stable();
     set.data["spec"]["template"]["metadata"]["labels"]["pod-template-hash"] = json!("abc");
-    assert_eq!(template_of_replica_set(&set), stable().data["spec"]["template"]);
+    assert_eq!(template_of_replica_set(&set, "pod-template-hash"), stable().data["spec"]["template"]);
 }
 
 #[test]

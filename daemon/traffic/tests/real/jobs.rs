@@ -1,0 +1,63 @@
+//! Jobs that answer a gate, under the Job controller.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sluice_rig::kube::stages::FAILS;
+use sluice_traffic::job::{Question, Ran};
+use sluice_wire::policy::Job;
+use sluice_wire::units::Span;
+
+use crate::shop::Shop;
+
+fn job(image: &str) -> Job {
+    Job {
+        image: image.to_owned(),
+        command: vec!["run".to_owned(), "--all".to_owned()],
+        args: Vec::new(),
+        env: BTreeMap::from([("SUITE".to_owned(), "smoke".to_owned())]),
+        service_account: None,
+        timeout: Span::from_secs(60),
+    }
+}
+
+fn question<'a>(shop: &'a Shop, gate: &'a str, job: &'a Job, again: bool) -> Question<'a> {
+    let env = vec![("OPENSHIFT_DEPLOYMENT_NAME", "checkout-canary".to_owned())];
+    Question { namespace: &shop.namespace, rollout: "shop/checkout@v2".to_owned(), gate, job, env, again }
+}
+
+async fn jobs(shop: &Shop, gate: &str) -> Vec<Value> {
+    let text = shop
+        .kubectl(&["get", "jobs", "--output=json", "--selector", &format!("sluice.dev/gate={gate}")])
+        .await;
+    serde_json::from_str::<Value>(&text).unwrap()["items"].as_array().cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_job_is_run_once_however_often_it_is_asked_and_a_retry_runs_another() {
+    let shop = Shop::with_routers("jobs").await;
+    let clients = shop.clients();
+    let good = job("registry.example/tests:1");
+    let refused =
+        question(&shop, "Smoke test", &good, false).answered(&clients).await.unwrap_err().to_string();
+    assert!(refused.contains("rbac.yaml"), "{refused}");
+
+    shop.bind("sluice-jobs").await;
+    for _ in 0..2 {
+        assert_eq!(question(&shop, "Smoke test", &good, false).answered(&clients).await, Ok(Ran::Succeeded));
+    }
+    let ran = jobs(&shop, "smoketest").await;
+    assert_eq!(ran.len(), 1, "{ran:?}");
+    let container = &ran[0]["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["command"], json!(["run", "--all"]));
+    assert_eq!(container["env"][0], json!({"name": "OPENSHIFT_DEPLOYMENT_NAME", "value": "checkout-canary"}));
+
+    let bad = job(FAILS);
+    for again in [false, false, true] {
+        let Ok(Ran::Failed(why)) = question(&shop, "bad", &bad, again).answered(&clients).await else {
+            panic!("a Job of {FAILS} did not fail")
+        };
+        assert!(why.contains("logs job/sluice-bad-"), "{why}");
+    }
+    assert_eq!(jobs(&shop, "bad").await.len(), 2, "one, and one by the retry");
+}
