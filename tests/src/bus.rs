@@ -53,7 +53,8 @@ impl Bus {
     /// Connects and listens to `sluice.out.>`, `sluice.dead` and replies. Before the daemon starts, nothing is missed.
     pub async fn connect(url: &str) -> Result<Bus> {
         sluice_rig::http::install_crypto();
-        let client = async_nats::connect(url).await.with_context(|| format!("connecting to {url}"))?;
+        let servers: Vec<&str> = url.split(',').collect();
+        let client = async_nats::connect(servers).await.with_context(|| format!("connecting to {url}"))?;
         let heard = Arc::new(Mutex::new(Vec::new()));
         let mut subscriptions = Vec::new();
         for pattern in ["sluice.out.>", "sluice.dead", "sluice.dead.>", "sluice.reply.>"] {

@@ -10,11 +10,12 @@ use serde_json::Value;
 use sluice_rig::folder::{self, Folder};
 use sluice_rig::ports::Port;
 use sluice_rig::server::{Ready, Recipe};
-use sluice_rig::{Server, http, wait};
+use sluice_rig::{Server, binaries, http, wait};
 use sluice_wire::record::HistoryLine;
 use sluice_wire::view::RolloutView;
 
 use crate::cli::{self, Output};
+use crate::disk::{self, Disk};
 use crate::{LIMIT, PolicyText, binary};
 
 /// A daemon promises to end within this after SIGTERM…
@@ -48,6 +49,8 @@ pub struct DaemonOptions {
     pub log: String,
     /// More arguments of `sluice run`, verbatim.
     pub more: Vec<String>,
+    /// A disk of so many kilobytes for the embedded bus, which can be filled. It is gone with the process.
+    pub disk_kilobytes: Option<u32>,
 }
 
 impl Default for DaemonOptions {
@@ -59,6 +62,7 @@ impl Default for DaemonOptions {
             name: "rig".to_owned(),
             log: "info".to_owned(),
             more: Vec::new(),
+            disk_kilobytes: None,
         }
     }
 }
@@ -91,6 +95,7 @@ impl Daemon {
     pub async fn start(options: DaemonOptions) -> Result<Daemon> {
         let (folder, port) = (Folder::new("sluice")?, Port::free()?);
         std::fs::create_dir(folder.path().join("policies"))?;
+        std::fs::create_dir(folder.path().join("data"))?;
         for policy in &options.policies {
             folder.write(&policy_file(&policy.file), &policy.yaml)?;
         }
@@ -110,6 +115,16 @@ impl Daemon {
     /// SIGKILL: a power cut.
     pub fn kill9(&mut self) {
         self.server.kill();
+    }
+
+    /// Fills the disk of its own ([`DaemonOptions::disk_kilobytes`]) to the last byte.
+    pub fn fill_disk(&self) -> Result<()> {
+        Disk::of(&self.server, &self.folder.path().join("data"))?.fill()
+    }
+
+    /// Makes room again.
+    pub fn empty_disk(&self) -> Result<()> {
+        Disk::of(&self.server, &self.folder.path().join("data"))?.empty()
     }
 
     /// On the same port, data, policies and name, and waits until it is ready.
@@ -287,7 +302,14 @@ fn path(rollout: &str, below: &str) -> String {
 async fn recipe(options: &DaemonOptions, folder: &Folder, port: &Port) -> Result<Recipe> {
     let ready = Ready::Http(format!("http://{}/readyz", port.address()));
     let listen = port.address().to_string();
-    let recipe = Recipe::new("sluice", binary::sluice().await?, folder.path(), ready)
+    let sluice = binary::sluice().await?;
+    let recipe = match options.disk_kilobytes {
+        None => Recipe::new("sluice", sluice, folder.path(), ready),
+        Some(kilobytes) => Recipe::new("sluice", binaries::packaged("unshare")?, folder.path(), ready)
+            .args(disk::mounted(kilobytes))
+            .args([sluice.display().to_string()]),
+    };
+    let recipe = recipe
         .env("SLUICE_LOG", &options.log)
         .env("NO_COLOR", "1")
         .args(["run", "--policies", "policies", "--listen", &listen, "--daemon", &options.name])

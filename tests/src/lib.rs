@@ -4,6 +4,7 @@
 //! story                     a test: runs on one runtime for the whole binary, a bounded number at once
 //!   ├─ daemon               `sluice run` as a process: stop, kill, start again, its HTTP API, its command line
 //!   ├─ bus                  NATS as a team and a person use it: announce, both doors, what Sluice tells
+//!   ├─ outage                servers that are away for a while
 //!   ├─ world                a shop in Kubernetes: Deployments, Services, a route, pods with real counters, users
 //!   ├─ split                requests as both versions counted them, held against the weights
 //!   └─ policy               policies with spans short enough for a test
@@ -18,6 +19,8 @@ pub mod binary;
 pub mod bus;
 pub mod cli;
 pub mod daemon;
+mod disk;
+pub mod outage;
 pub mod policy;
 pub mod split;
 pub mod story;

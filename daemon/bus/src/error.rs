@@ -51,6 +51,16 @@ pub enum StoreError {
     Bus(#[from] BusError),
 }
 
+impl StoreError {
+    /// As [`BusError::is_passing`].
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Bus(error) => error.is_passing(),
+            Self::Conflict { .. } | Self::TooLarge { .. } | Self::Key { .. } => false,
+        }
+    }
+}
+
 impl BusError {
     /// Whether the same call may succeed later without anybody changing something.
     pub fn is_passing(&self) -> bool {

@@ -152,7 +152,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
     /// All keys with this prefix and their values, sorted, in one pass: what a start reads.
     async fn scan(&self, prefix: &str) -> Result<Vec<Entry>, StoreError>;
-    /// Appends to the log named `log` (dropped oldest first beyond its limits).
+    /// Appends to the log named `log` (dropped oldest first beyond its limits). Whoever got no answer appends the same line
+    /// again: within two minutes NATS keeps it once.
     async fn append(&self, log: &str, line: Bytes) -> Result<(), StoreError>;
     /// The log's lines, oldest first, at most the last `most`.
     async fn log(&self, log: &str, most: usize) -> Result<Vec<Bytes>, StoreError>;

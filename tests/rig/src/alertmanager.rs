@@ -1,6 +1,7 @@
 //! Alertmanager: takes alerts, lists those that fire, and tells a webhook if it is given one.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -59,6 +60,11 @@ impl Alertmanager {
             .start()
             .await?;
         Ok(Self { server, client: http::client()?, port, _folder: folder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     /// `http://127.0.0.1:<port>`

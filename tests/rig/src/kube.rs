@@ -66,11 +66,14 @@ pub struct KubeOptions {
     pub users: Vec<String>,
     /// Installed before `start` comes back.
     pub crds: Vec<Crds>,
+    /// Reads of those users stand in the audit log, too: see [`Audit::requests`].
+    pub audit_reads: bool,
 }
 
 impl Default for KubeOptions {
     fn default() -> Self {
-        Self { users: ["sluice", "gitops", "person"].map(String::from).to_vec(), crds: Vec::new() }
+        let users = ["sluice", "gitops", "person"].map(String::from).to_vec();
+        Self { users, crds: Vec::new(), audit_reads: false }
     }
 }
 
@@ -111,7 +114,7 @@ impl Kube {
         SHARED
             .get_or_try_init(|| {
                 let crds = vec![Crds::GatewayStandard, Crds::Istio, Crds::Contour];
-                Self::start(KubeOptions { crds, ..KubeOptions::default() })
+                Self::start(KubeOptions { crds, audit_reads: true, ..KubeOptions::default() })
             })
             .await
     }

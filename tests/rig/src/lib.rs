@@ -1,7 +1,8 @@
 //! Real servers for tests, each started in a moment on a free loopback port with a folder of its own.
 //!
 //! ```text
-//! nats prometheus alertmanager haproxy kube contour envoy argo     one file per server, all alike:
+//! nats nats_cluster prometheus alertmanager haproxy kube contour envoy argo toxiproxy
+//!        │                                                     one file per server, all alike:
 //!        │                                                     options -> start() -> what a test asks of it
 //!     server      a program that was started, is ready, and ends with the test
 //!        │
@@ -31,6 +32,7 @@ pub mod kube;
 pub mod load;
 pub mod nats;
 pub mod nats_auth;
+pub mod nats_cluster;
 pub mod netns;
 pub mod page;
 pub mod ports;
@@ -38,6 +40,7 @@ pub mod prometheus;
 pub mod server;
 pub mod service;
 pub mod tls;
+pub mod toxiproxy;
 pub mod wait;
 
 pub use alertmanager::{Alertmanager, AlertmanagerOptions};
@@ -50,6 +53,8 @@ pub use inbox::Inbox;
 pub use kube::{Kube, KubeOptions};
 pub use load::Load;
 pub use nats::{Nats, NatsOptions};
+pub use nats_cluster::NatsCluster;
 pub use prometheus::{Prometheus, PrometheusOptions};
 pub use server::Server;
 pub use service::Service;
+pub use toxiproxy::Toxiproxy;

@@ -2,6 +2,7 @@
 //!
 //! Stopped, killed and started again it keeps its port and its store.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -51,13 +52,16 @@ pub struct NatsOptions {
     pub auth: Auth,
     /// TLS with certificates made at the start; `Some(true)` asks the client for its own too.
     pub tls: Option<bool>,
+    /// The server's own, unique in a cluster.
+    pub name: String,
     /// More lines of its configuration, verbatim.
     pub more: String,
 }
 
 impl Default for NatsOptions {
     fn default() -> Self {
-        Self { release: Release::Debian, jetstream: true, auth: Auth::Open, tls: None, more: String::new() }
+        let (name, more) = ("rig".to_owned(), String::new());
+        Self { release: Release::Debian, jetstream: true, auth: Auth::Open, tls: None, name, more }
     }
 }
 
@@ -102,7 +106,7 @@ impl Nats {
         let certificates = options.tls.map(|_| Certificates::make(&folder)).transpose()?;
         let access = Access::make(&options.auth, &folder)?;
         let config = [
-            base(&port, &monitor),
+            base(&options.name, &port, &monitor),
             if options.jetstream { jetstream(&folder) } else { String::new() },
             certificates.as_ref().map(|c| tls(c, options.tls == Some(true))).unwrap_or_default(),
             access.config,
@@ -117,6 +121,11 @@ impl Nats {
             .await?;
         let Access { credentials, nkey_seed, .. } = access;
         Ok(Self { server, certificates, credentials, nkey_seed, port, monitor, _folder: folder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     /// `nats://127.0.0.1:<port>`, or `tls://localhost:<port>` with TLS.
@@ -141,8 +150,8 @@ impl Nats {
     }
 }
 
-fn base(port: &Port, monitor: &Port) -> String {
-    format!("listen: \"{}\"\nhttp: \"{}\"\nserver_name: rig", port.address(), monitor.address())
+fn base(name: &str, port: &Port, monitor: &Port) -> String {
+    format!("listen: \"{}\"\nhttp: \"{}\"\nserver_name: {name}", port.address(), monitor.address())
 }
 
 fn jetstream(folder: &Folder) -> String {

@@ -113,6 +113,11 @@ impl Prometheus {
         Ok(Self { server, scrape_interval, client: http::client()?, port, folder })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
     /// `http://127.0.0.1:<port>`
     pub fn url(&self) -> String {
         format!("http://{}", self.port.address())

@@ -9,6 +9,7 @@
 //! ```
 
 mod alerts;
+mod links;
 mod objects;
 mod router;
 pub mod servers;
@@ -16,7 +17,7 @@ mod shape;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sluice_rig::fleet::Place;
 use sluice_rig::kube::{Watch, deployed_rights};
@@ -29,6 +30,7 @@ use sluice_wire::message::Told;
 
 use crate::{Bus, Daemon, DaemonOptions, LIMIT, PolicyText, policy};
 
+pub use links::Links;
 pub use objects::{annotations, owners_part};
 pub use router::Router;
 pub use shape::Shape;
@@ -46,6 +48,8 @@ pub struct WorldOptions {
     pub canary_labels: Vec<(String, String)>,
     /// A Prometheus that belongs to this story alone and may be killed.
     pub own_prometheus: bool,
+    /// The daemon reaches its servers through links that can be harmed.
+    pub links: bool,
     pub nats: Option<Release>,
 }
 
@@ -62,6 +66,7 @@ pub struct World {
     /// If it was asked for.
     pub prometheus: Option<Prometheus>,
     pub router: Router,
+    links: Option<Links>,
     options: WorldOptions,
     prometheus_url: String,
     alertmanager_url: String,
@@ -91,6 +96,15 @@ impl World {
             Some(own) => (own.url(), own.targets()),
             None => (shared.prometheus.url(), shared.targets(&namespace)),
         };
+        let source = prometheus.as_ref().unwrap_or(&shared.prometheus);
+        let links = if options.links { Some(Links::open(shared, &nats, source).await?) } else { None };
+        let (prometheus_url, alertmanager_url) = match &links {
+            Some(links) => (
+                links.prometheus.through(&prometheus_url)?,
+                links.alertmanager.through(&shared.alertmanager.url())?,
+            ),
+            None => (prometheus_url, shared.alertmanager.url()),
+        };
         let routes = kube.watch(&shape.path(&namespace)).await?;
         let all = [deployed_rights()?, shape.objects(&options)].join("\n---\n");
         kube.apply(&namespace, &all).await?;
@@ -105,9 +119,10 @@ impl World {
             routes,
             prometheus,
             router,
+            links,
             options,
             prometheus_url,
-            alertmanager_url: shared.alertmanager.url(),
+            alertmanager_url,
         };
         world.settle(targets).await?;
         Ok(world)
@@ -190,23 +205,27 @@ impl World {
 
     /// A daemon on this shop's NATS with these policies and more arguments of `sluice run`.
     pub async fn daemon_of(&self, more: Vec<String>, policies: Vec<PolicyText>) -> Result<Daemon> {
-        Daemon::start(DaemonOptions {
-            kubeconfig: Some(self.kube.kubeconfig("sluice")),
-            name: format!("{}-daemon", self.namespace),
-            more,
-            ..DaemonOptions::nats(&self.nats.url(), policies)
-        })
-        .await
+        let name = format!("{}-daemon", self.namespace);
+        Daemon::start(DaemonOptions { more, ..self.daemon_options(&name, policies)? }).await
     }
 
     /// One of several daemons on this shop's NATS, under a name of its own.
     pub async fn daemon_named(&self, name: &str, policies: Vec<PolicyText>) -> Result<Daemon> {
-        Daemon::start(DaemonOptions {
-            kubeconfig: Some(self.kube.kubeconfig("sluice")),
-            name: name.to_owned(),
-            ..DaemonOptions::nats(&self.nats.url(), policies)
-        })
-        .await
+        Daemon::start(self.daemon_options(name, policies)?).await
+    }
+
+    fn daemon_options(&self, name: &str, policies: Vec<PolicyText>) -> Result<DaemonOptions> {
+        let (nats, kubeconfig) = match &self.links {
+            Some(links) => (links.nats.through(&self.nats.url())?, links.kubeconfig()),
+            None => (self.nats.url(), self.kube.kubeconfig("sluice")),
+        };
+        let options = DaemonOptions::nats(&nats, policies);
+        Ok(DaemonOptions { kubeconfig: Some(kubeconfig), name: name.to_owned(), ..options })
+    }
+
+    /// Those that were asked for.
+    pub fn links(&self) -> Result<&Links> {
+        self.links.as_ref().context("this world was opened without links")
     }
 
     /// The usual policy for the objects that [`World::also`] makes under another name.

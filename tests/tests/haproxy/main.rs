@@ -7,7 +7,9 @@
 //! `cargo test -p sluice-tests --features real --test haproxy`; a missing server fails and says what to run.
 
 mod bad_input;
+mod cluster;
 mod crashes;
+mod disk;
 mod exporter;
 mod hands;
 mod house;

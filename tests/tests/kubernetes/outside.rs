@@ -1,49 +1,10 @@
-//! The world around a rollout moves: Prometheus goes away, autoscalers shrink, GitOps tools write what they know.
+//! The world around a rollout moves: autoscalers shrink, GitOps tools write what they know.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
-use sluice_rollout::{Outcome, Verdict};
-use sluice_tests::world::WorldOptions;
+use sluice_rollout::Outcome;
 use sluice_tests::{Daemon, World, story};
 use sluice_wire::view::RolloutView;
-
-/// The outage is the subject: long enough for every time limit, backoff and staleness of a Prometheus that is restarted.
-const GONE_FOR: Duration = Duration::from_secs(120);
-
-#[test]
-fn without_prometheus_for_two_minutes_nothing_is_opened_or_aborted_and_with_it_the_release_goes_on()
--> Result<()> {
-    story(async {
-        let options = WorldOptions { own_prometheus: true, ..WorldOptions::default() };
-        let mut world = World::with("blind", options).await?;
-        let _load = world.load().await?;
-        let steps = json!({"steps": [{"weight": 10, "min": "8s"}, {"weight": 50}]});
-        let daemon = world.daemon(steps).await?;
-        let rollout = world.rollout();
-        world.bus.announce(&rollout, "v2").await?;
-        daemon
-            .wait_for(&rollout, "to be watched", |view| view.watched_seconds.is_some_and(|s| s > 0.0))
-            .await?;
-
-        let prometheus = world.prometheus.as_mut().context("a Prometheus of its own")?;
-        prometheus.server.kill();
-        let summary = world.wait_alert("blind").await?;
-        ensure!(summary.contains("metrics source down"), "{summary}");
-        let blind =
-            |view: &RolloutView| view.weight.percent() == 10.0 && view.verdict == Some(Verdict::SourceDown);
-        daemon.stays(&rollout, "at 10 % and blind", GONE_FOR, blind).await?;
-
-        world.prometheus.as_mut().context("a Prometheus of its own")?.server.start_again().await?;
-        let ended = daemon.wait_for_end(&rollout).await?;
-        ensure!(ended.outcome == Some(Outcome::Promoted), "{ended:?}\n{}", daemon.account(&rollout).await);
-        world.wait_weights(&[0.0, 10.0, 50.0, 90.0, 0.0]).await?;
-        world.wait_notified("blind", &["firing", "resolved"]).await?;
-        ensure!(world.notified("aborting").await?.is_empty(), "an abort was told");
-        Ok(())
-    })
-}
 
 #[test]
 fn an_autoscaler_may_not_shrink_stable_while_a_release_runs_and_gets_its_minimum_back() -> Result<()> {

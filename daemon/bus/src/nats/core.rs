@@ -20,10 +20,15 @@ use crate::{BusError, CALL_LIMIT};
 /// A server that is just coming up answers "no responders" for a moment.
 const COMING_UP: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
+/// A connection is waited for until it has been lost for so long. After that calls are refused at once, and nothing is even
+/// queued in the client, which would send all of it when the server is back.
+const COMING_BACK: Duration = Duration::from_secs(2);
 /// Time for a refusal of a subscription to arrive.
 const GRACE: Duration = Duration::from_millis(50);
 const MOST_QUEUED: usize = 4096;
 const MOST_RECONNECT_PAUSE: Duration = Duration::from_secs(2);
+/// A connection on which nothing comes back any more (no RST, no FIN) is given up after two to three of these.
+const PING_EVERY: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -103,6 +108,7 @@ impl Core {
         subject: &str,
         question: &impl Serialize,
     ) -> Result<T, Fault> {
+        self.connected().await?;
         let mut refusals = self.news.listen();
         let full = format!("$JS.API.{subject}");
         let answer = tokio::select! {
@@ -137,6 +143,7 @@ impl Core {
     }
 
     async fn keep_once(&self, subject: &str, headers: HeaderMap, body: Bytes) -> Result<PublishAck, Fault> {
+        self.connected().await?;
         let mut refusals = self.news.listen();
         let (bytes, most) = (body.len(), self.client.max_payload());
         let publish =
@@ -164,6 +171,7 @@ impl Core {
 
     /// Publishes to whoever listens now.
     pub(super) async fn tell(&self, subject: &str, headers: HeaderMap, body: Bytes) -> Result<(), BusError> {
+        self.connected().await?;
         let telling = self.client.publish_with_headers(subject.to_owned(), headers, body);
         match tokio::time::timeout(CALL_LIMIT, telling).await {
             Ok(told) => told.map_err(|error| self.failed(&error)),
@@ -195,6 +203,7 @@ impl Core {
         body: Bytes,
         limit: Duration,
     ) -> Result<Message, BusError> {
+        self.connected().await?;
         let mut refusals = self.news.listen();
         let request = async_nats::Request::new().payload(body).headers(headers).timeout(Some(limit));
         let answer = tokio::select! {
@@ -216,6 +225,17 @@ impl Core {
 
     pub(super) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// Waits a moment for a connection that is being made anew.
+    async fn connected(&self) -> Result<(), BusError> {
+        while !self.is_connected() {
+            if self.news.lost_for() >= COMING_BACK {
+                return Err(lost());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Nothing came in time: because nobody is there, or for a reason that we do not know.
@@ -254,11 +274,8 @@ fn options(config: &NatsConfig, news: News) -> Result<ConnectOptions, BusError> 
         .connection_timeout(CALL_LIMIT)
         .request_timeout(Some(CALL_LIMIT))
         .subscription_capacity(MOST_QUEUED)
-        .reconnect_delay_callback(|attempts| {
-            let pause = Duration::from_millis(20)
-                .saturating_mul(u32::try_from(attempts * attempts).unwrap_or(u32::MAX));
-            pause.min(MOST_RECONNECT_PAUSE)
-        })
+        .ping_interval(PING_EVERY)
+        .reconnect_delay_callback(reconnect_pause)
         .event_callback(move |event| {
             news.note(&event);
             async {}
@@ -268,6 +285,13 @@ fn options(config: &NatsConfig, news: News) -> Result<ConnectOptions, BusError> 
         options = options.custom_inbox_prefix(prefix);
     }
     with_tls(options, config)
+}
+
+/// Longer from attempt to attempt; 75 to 125 % of it, so that several daemons do not come back in one moment.
+fn reconnect_pause(attempts: usize) -> Duration {
+    let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+    let pause = Duration::from_millis(20).saturating_mul(attempts.saturating_mul(attempts));
+    pause.min(MOST_RECONNECT_PAUSE).mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
 fn with_tls(mut options: ConnectOptions, config: &NatsConfig) -> Result<ConnectOptions, BusError> {

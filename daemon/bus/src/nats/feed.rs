@@ -36,6 +36,8 @@ const PULL_LASTS: Duration = Duration::from_secs(30);
 /// Longer than a cluster takes; the message comes again.
 const ACK_LIMIT: Duration = Duration::from_secs(1);
 const AFTER_TROUBLE: Duration = Duration::from_millis(200);
+/// Between further attempts.
+const AFTER_MORE_TROUBLE: Duration = Duration::from_secs(1);
 const MOST_UNACKNOWLEDGED: i64 = 1000;
 /// The durable consumer that all daemons share.
 const EVENTS_CONSUMER: &str = "sluice";
@@ -140,13 +142,15 @@ struct Pull {
     connections: watch::Receiver<u64>,
     /// Brought by a connection that is gone, and not handed out yet.
     late: VecDeque<jetstream::Message>,
+    /// It could not be begun anew so far, and that has been said.
+    waits: bool,
 }
 
 impl Pull {
     async fn begin(core: Arc<Core>, feed: Feed) -> Result<Pull, BusError> {
         let connections = core.connections();
         let messages = Some(messages(&core, feed).await?);
-        Ok(Pull { core, feed, messages, connections, late: VecDeque::new() })
+        Ok(Pull { core, feed, messages, connections, late: VecDeque::new(), waits: false })
     }
 
     fn stream(self) -> BoxStream<'static, Delivery> {
@@ -209,9 +213,14 @@ impl Pull {
 
     async fn begin_anew(&mut self) {
         match messages(&self.core, self.feed).await {
-            Ok(messages) => self.messages = Some(messages),
+            Ok(messages) => (self.messages, self.waits) = (Some(messages), false),
+            Err(error) if self.waits => {
+                tracing::debug!(%error, feed = ?self.feed, "the subscription still waits");
+                tokio::time::sleep(AFTER_MORE_TROUBLE).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, feed = ?self.feed, "the subscription waits");
+                self.waits = true;
                 tokio::time::sleep(AFTER_TROUBLE).await;
             }
         }

@@ -4,6 +4,7 @@
 //! leave when they delete one counts as deleted, too.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::ErrorCode;
@@ -68,8 +69,7 @@ impl Store for Nats {
 
     async fn append(&self, log: &str, line: Bytes) -> Result<(), StoreError> {
         fits(log, &line)?;
-        self.core.publish(&subject_below(LOG, log)?, &[], line, "").await?;
-        Ok(())
+        self.core.append(&subject_below(LOG, log)?, line).await
     }
 
     async fn log(&self, log: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
@@ -87,8 +87,7 @@ impl Store for Nats {
 
     async fn append_record(&self, record: &str, batch: Bytes) -> Result<(), StoreError> {
         fits(record, &batch)?;
-        self.core.publish(&subject_below(RECORD, record)?, &[], batch, "").await?;
-        Ok(())
+        self.core.append(&subject_below(RECORD, record)?, batch).await
     }
 
     async fn record(
@@ -130,6 +129,15 @@ impl Nats {
 }
 
 impl Core {
+    /// Whoever was not answered appends again: by its own content the stream knows what it has.
+    async fn append(&self, subject: &str, body: Bytes) -> Result<(), StoreError> {
+        let mut sum = DefaultHasher::new();
+        body.hash(&mut sum);
+        let id = format!("{subject} {:x} {:016x}", body.len(), sum.finish());
+        self.publish(subject, &[], body, &id).await?;
+        Ok(())
+    }
+
     async fn save(
         &self,
         tokens: &str,

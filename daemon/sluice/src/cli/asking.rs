@@ -16,6 +16,20 @@ pub struct InitArgs {
     /// separated by commas.
     #[arg(long, env = "SLUICE_DAEMON", value_name = "NAME", value_delimiter = ',')]
     pub daemon: Vec<String>,
+    /// Copies of each stream and bucket in a cluster of NATS servers: with 3, one server may die. What is there already is
+    /// checked and not changed.
+    #[arg(long, value_name = "1|3|5", default_value = "1", value_parser = replicas)]
+    pub replicas: usize,
+}
+
+/// As JetStream's consensus needs them: an odd number, at most five.
+fn replicas(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        other => Err(format!("{other:?} copies cannot be kept: 1 (a single server), 3 or 5")),
+    }
 }
 
 #[derive(Debug, Args)]

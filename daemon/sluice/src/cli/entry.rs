@@ -54,5 +54,6 @@ fn log_format(verb: &Verb) -> LogFormat {
 }
 
 fn default_level(verb: &Verb) -> &'static str {
-    if matches!(verb, Verb::Run(_)) { "info" } else { "error" }
+    // The clients of Kubernetes and NATS have a line for every attempt; what is waited for is said by us, once.
+    if matches!(verb, Verb::Run(_)) { "info,kube_client=off,async_nats=error" } else { "error" }
 }

@@ -17,7 +17,7 @@ pub async fn perform(args: &InitArgs, global: &Global, screen: &mut Screen) -> R
     let daemons = if args.daemon.is_empty() { vec![host_name()] } else { args.daemon.clone() };
     let mut made = Vec::new();
     for daemon in &daemons {
-        made.extend(for_daemon(daemon, global).await?);
+        made.extend(for_daemon(daemon, args, global).await?);
     }
     if screen.json() {
         screen.value(&json!({"made": made, "daemons": daemons}))?;
@@ -32,14 +32,18 @@ pub async fn perform(args: &InitArgs, global: &Global, screen: &mut Screen) -> R
     Ok(Exit::Well)
 }
 
-async fn for_daemon(daemon: &str, global: &Global) -> Result<Vec<String>, Failure> {
-    let remedy =
-        "init needs a credential that may create streams, buckets and consumers; see --nats-creds-file";
+async fn for_daemon(daemon: &str, args: &InitArgs, global: &Global) -> Result<Vec<String>, Failure> {
+    let remedy = if args.replicas > 1 {
+        "init needs a credential that may create streams, buckets and consumers, and for --replicas a cluster of at least so many servers with JetStream"
+    } else {
+        "init needs a credential that may create streams, buckets and consumers; see --nats-creds-file"
+    };
     let failed = |error: BusError| {
         let unreachable = matches!(error, BusError::Unreachable(_));
         let remedy = if unreachable { "is the server there? --nats names it" } else { remedy };
         Failure::server(error.to_string(), remedy)
     };
-    let config = NatsConfig { daemon: daemon.to_owned(), ..nats_config(&global.nats) };
+    let (daemon, replicas) = (daemon.to_owned(), args.replicas);
+    let config = NatsConfig { daemon, replicas, ..nats_config(&global.nats) };
     Nats::connect(config).await.map_err(failed)?.init().await.map_err(failed)
 }

@@ -10,7 +10,13 @@ use sluice_traffic::{Target, Workloads};
 use sluice_wire::{policy::Policy, record::Charter};
 use tokio::sync::watch;
 
-use super::{parts::Parts, post::Post, recorder::Recorder, standing::Standing};
+use super::{
+    parts::Parts,
+    post::Post,
+    recorder::Recorder,
+    standing::Standing,
+    troubles::{Silent, Troubles},
+};
 
 /// What lanes may know of the state, as it stood after the last transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub struct Edge {
     pub observation: watch::Sender<Observation>,
     /// Since when the weight stands.
     pub standing: watch::Sender<Standing>,
+    /// What cannot be reached just now.
+    pub troubles: Troubles,
 }
 
 impl Edge {
@@ -59,8 +67,10 @@ impl Edge {
         Fence { epoch: self.snapshot.borrow().epoch, seq: id.seq }
     }
 
-    pub fn failed(&self, effect: &Effect, why: &str) {
+    /// It did not come about at `who`; whoever tries again says [`Troubles::over`] when it has.
+    pub fn failed(&self, effect: &Effect, who: Silent, why: &str) {
         self.parts.meters.failure(effect.name());
+        self.troubles.note(who, why);
         tracing::warn!(rollout = %self.id, effect = effect.name(), why, "an effect did not come about");
     }
 }

@@ -16,8 +16,11 @@ use tokio::sync::mpsc;
 use super::{backoff::Backoff, ledger::Ledger, meters::Meters};
 
 const QUEUE: usize = 4_096;
-/// A line is given up after so many attempts: the history is told, not decided upon.
-const MOST_ATTEMPTS: u32 = 50;
+/// A line that the store refuses is given up after so many attempts: the history is told, not decided upon. A store that
+/// is away is waited for.
+const MOST_REFUSALS: u32 = 50;
+/// Soon after the store is back all lines are in it, and their rollouts can settle.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Lines that a record carries; older ones are in memory only.
 const MOST_UNTOLD: usize = 16;
 /// How often the last line is looked for.
@@ -92,21 +95,20 @@ impl Pen {
         self.historian.write(Entry { line, over: self.over.clone() });
     }
 
-    /// Until all of it is in its stream; `false`: not within `limit`.
-    pub async fn told(&mut self, limit: Duration) -> bool {
-        let all = async {
-            while !self.untold().is_empty() {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        tokio::time::timeout(limit, all).await.is_ok()
+    /// Waits until all of it is in its stream.
+    pub async fn told(&mut self) {
+        while !self.untold().is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 
 async fn write(ledger: &Ledger, meters: &Meters, line: &HistoryLine) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_millis(100), LONGEST_PAUSE);
+    let mut refusals = 0;
     while let Err(error) = ledger.tell_history(line).await {
-        if backoff.attempts() >= MOST_ATTEMPTS {
+        refusals += u32::from(!error.is_passing());
+        if refusals >= MOST_REFUSALS {
             meters.drop_one("history");
             tracing::error!(rollout = %line.rollout, %error, "a line of history is lost");
             return;

@@ -33,6 +33,7 @@ pub mod serve;
 mod simulation;
 mod standing;
 mod taking_up;
+mod troubles;
 mod versions;
 mod views;
 mod waiting;
@@ -67,7 +68,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     authority::Authority, company::Company, historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters,
-    parts::Parts, policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle,
+    parts::Parts, policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle, troubles::Troubles,
 };
 use crate::control::{Control, ControlError};
 
@@ -392,5 +393,5 @@ fn ended_view(
     saved: &sluice_wire::record::Saved,
 ) -> Option<RolloutView> {
     let policy: Policy = serde_json::from_str(&charter.policy).ok()?;
-    Some(views::view(charter, &policy, saved, &Value::Null, ""))
+    Some(views::view(charter, &policy, saved, &Value::Null, ("", &Troubles::none())))
 }

@@ -25,7 +25,7 @@ use sluice_wire::{
     decisions::{Taken, sum_of_charter},
     message::Answer,
     policy::Policy,
-    record::{Charter, HistoryLine, Saved, VERSION},
+    record::{Charter, Saved},
     view::RolloutView,
 };
 use tokio::sync::{oneshot, watch};
@@ -33,6 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::remembering::line;
 use super::{
+    backoff::Backoff,
     clock::now,
     edge::{Edge, Snapshot},
     fault::{self, Fault},
@@ -42,6 +43,7 @@ use super::{
     parts::Parts,
     post::{self, Inbox, Letter, Post},
     standing::Standing,
+    troubles::{Silent, Troubles},
     views,
 };
 
@@ -51,8 +53,8 @@ mod saving;
 const MOST_DEFERRED: usize = 256;
 /// How soon a store that failed is tried again.
 const STORE_AGAIN: Duration = Duration::from_millis(500);
-/// How long a lane may take to end.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Longest pause between attempts to delete what only a running rollout needs.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the daemon keeps of a running rollout.
 #[derive(Debug, Clone)]
@@ -141,7 +143,8 @@ pub fn begin(beginning: Beginning) -> Handle {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let aftermath = stop.child_token();
     let machine = policy.machine();
-    let first_view = views::view(&charter, &policy, &saved, &Value::Null, "");
+    let troubles = Troubles::none();
+    let first_view = views::view(&charter, &policy, &saved, &Value::Null, ("", &troubles));
     let (view, views) = watch::channel(first_view);
     let recorder = parts.records.session(&charter.id, taken(&charter, &saved));
     let edge = Edge {
@@ -158,6 +161,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         report: reports.clone(),
         observation,
         standing,
+        troubles,
     };
     parts.meters.phase(None, Some(saved.state.phase.name()));
     edge.alerts.restore(&told_before(&edge, &saved.state));
@@ -226,6 +230,7 @@ impl Owner {
     async fn live(mut self, first: Event, mut inbox: Inbox, stop: CancellationToken) {
         let mut next = Some(Letter::Event(first));
         let mut reports = self.report.clone();
+        let mut troubles = self.edge.troubles.changes();
         let mut store_again = tokio::time::interval(STORE_AGAIN);
         store_again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -238,7 +243,9 @@ impl Owner {
             let settled = self.saved.state.is_settled()
                 || (fault::has(Fault::SettleBeforeAllIsTold) && self.saved.state.is_done());
             if settled && !self.unsaved && self.deferred.is_empty() && self.early.is_empty() {
-                self.settle().await;
+                if stop.run_until_cancelled(self.settle()).await.is_none() {
+                    tracing::warn!(rollout = %self.id, "settled, but not all of it is in the store; the next start does that");
+                }
                 self.edge.recorder.settled();
                 break;
             }
@@ -256,10 +263,13 @@ impl Owner {
                         self.disowned(leave);
                         break;
                     }
+                    // From its end on: a store that is slow to refuse must not keep the other letters waiting for good.
+                    store_again.reset();
                     None
                 }
                 letter = inbox.normal.recv() => letter,
                 _ = reports.changed() => { self.show(); None }
+                _ = troubles.changed() => { self.show(); None }
             };
         }
         self.parts.meters.phase(Some(self.saved.state.phase.name()), None);
@@ -300,7 +310,11 @@ impl Owner {
         let mut saved = false;
         let line = line(&before, &event, &transition);
         if must_save(&before, &transition) && !fault::has(Fault::NeverSave) {
-            match self.save_unless_aborted(inbox, &before, &transition.state, line.as_ref()).await {
+            let save = match aborts {
+                true => self.save_abort(&transition.state, line.as_ref()).await,
+                false => self.save_unless_aborted(inbox, &before, &transition.state, line.as_ref()).await,
+            };
+            match save {
                 Ok(()) => saved = true,
                 Err(StoreError::Conflict { key }) => {
                     return Err(Leave::Disowned(format!("{key} was saved by another owner")));
@@ -308,7 +322,10 @@ impl Owner {
                 // A daemon without its store judges on and may only abort; the save follows.
                 Err(error) if aborts => self.mark_unsaved(&error),
                 Err(error) => {
-                    tracing::warn!(rollout = %self.id, %error, "the store is away: this waits until it is back");
+                    // Said once, not at every attempt.
+                    if self.edge.troubles.note(Silent::Store, &error.to_string()) {
+                        tracing::warn!(rollout = %self.id, %error, "the store is away: this waits until it is back");
+                    }
                     self.defer(event, reply);
                     return Ok(());
                 }
@@ -365,68 +382,6 @@ impl Owner {
         });
     }
 
-    /// Saves what is unsaved first, then takes up the first letter that waited.
-    async fn catch_up(&mut self, inbox: &mut Inbox) -> Result<(), Leave> {
-        if self.unsaved {
-            let state = self.saved.state.clone();
-            match self.save(&state, None).await {
-                Ok(()) => {
-                    self.unsaved = false;
-                    self.parts.meters.unsaved(false);
-                    let held = std::mem::take(&mut self.held);
-                    let outstanding = |one: &Numbered| self.saved.state.outstanding(one.id).is_some();
-                    let held = held.into_iter().filter(outstanding).collect();
-                    self.lanes.execute(held);
-                }
-                Err(StoreError::Conflict { key }) => {
-                    return Err(Leave::Disowned(format!("{key} was saved by another owner")));
-                }
-                Err(error) => {
-                    tracing::debug!(rollout = %self.id, %error, "the store is still away");
-                    return Ok(());
-                }
-            }
-        }
-        let letter = self.deferred.pop_front();
-        // What waited behind it must not wait for the letter itself.
-        let rest = std::mem::take(&mut self.deferred);
-        let ordered = match letter {
-            Some(letter) => self.order(letter, inbox).await,
-            None => Ok(()),
-        };
-        self.deferred.extend(rest);
-        ordered
-    }
-
-    fn mark_unsaved(&mut self, error: &StoreError) {
-        tracing::error!(rollout = %self.id, %error, "aborting without the store; the save follows");
-        if !self.unsaved {
-            self.unsaved = true;
-            self.parts.meters.unsaved(true);
-        }
-    }
-
-    /// A conflict may be our own earlier save whose answer was lost: while the record still names us, we go on from it.
-    async fn save(&mut self, state: &State, line: Option<&HistoryLine>) -> Result<(), StoreError> {
-        let began = std::time::Instant::now();
-        let mut untold = self.pen.untold();
-        untold.extend(line.cloned());
-        let saved = Saved { version: VERSION, owner: self.saved.owner.clone(), state: state.clone(), untold };
-        self.revision = match self.parts.ledger.save(&saved, self.revision).await {
-            Err(StoreError::Conflict { key }) => match self.parts.ledger.load(&self.id).await? {
-                Some((found, revision))
-                    if found.owner == saved.owner || fault::has(Fault::SaveOverAnothersState) =>
-                {
-                    self.parts.ledger.save(&saved, revision).await?
-                }
-                Some(_) | None => return Err(StoreError::Conflict { key }),
-            },
-            other => other?,
-        };
-        self.parts.meters.saved(began.elapsed().as_secs_f64());
-        Ok(())
-    }
-
     fn acknowledge(
         &self,
         reply: Option<oneshot::Sender<Answer>>,
@@ -450,7 +405,8 @@ impl Owner {
 
     fn show(&self) {
         let report = self.report.borrow().clone();
-        let view = views::view(&self.edge.charter, &self.policy, &self.saved, &report, &self.last_reason);
+        let told = (self.last_reason.as_str(), &self.edge.troubles);
+        let view = views::view(&self.edge.charter, &self.policy, &self.saved, &report, told);
         if *self.view.borrow() != view {
             self.view.send_replace(view.clone());
             // Nobody may be listening.
@@ -458,18 +414,13 @@ impl Owner {
         }
     }
 
+    /// Waits for a store that is away: until then the rollout stands among those that a start takes up.
     async fn settle(&mut self) {
-        if !self.pen.told(LAST_WORDS).await {
-            tracing::warn!(rollout = %self.id, "settled, but its history is not all written; the next start does that");
-            return;
-        }
-        let settling = self.parts.ledger.settle(&self.id);
-        match tokio::time::timeout(LAST_WORDS, settling).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(rollout = %self.id, %error, "settled, but its keys could not be deleted")
-            }
-            Err(_) => tracing::warn!(rollout = %self.id, "settled, but the store does not answer"),
+        let mut backoff = Backoff::new(STORE_AGAIN, LONGEST_PAUSE);
+        self.pen.told().await;
+        while let Err(error) = self.parts.ledger.settle(&self.id).await {
+            tracing::warn!(rollout = %self.id, %error, "settled, but its keys could not be deleted yet");
+            tokio::time::sleep(backoff.next()).await;
         }
     }
 }

@@ -14,9 +14,16 @@ use sluice_wire::{
 
 use crate::picture::clock;
 
-use super::lanes::notice_name;
+use super::{lanes::notice_name, troubles::Troubles};
 
-pub fn view(charter: &Charter, policy: &Policy, saved: &Saved, report: &Value, reason: &str) -> RolloutView {
+/// `reason`: what happened last; `troubles`: what cannot be reached just now.
+pub fn view(
+    charter: &Charter,
+    policy: &Policy,
+    saved: &Saved,
+    report: &Value,
+    (reason, troubles): (&str, &Troubles),
+) -> RolloutView {
     let state = &saved.state;
     let machine = policy.machine();
     let step = state.step(&machine);
@@ -37,7 +44,7 @@ pub fn view(charter: &Charter, policy: &Policy, saved: &Saved, report: &Value, r
         read_back: state.read_back,
         verdict: watch.and_then(|watch| watch.verdict),
         reason: why(state, reason),
-        waits_for: waits_for(state, &machine),
+        waits_for: troubles.added_to(waits_for(state, &machine)),
         outcome,
         alerts: state.alerts.iter().map(|firing| firing.summary.clone()).collect(),
         started: state.started,

@@ -55,6 +55,7 @@ impl Ports {
 pub async fn start(options: &KubeOptions) -> Result<Kube> {
     let (folder, ports) = (Folder::new("kube")?, Ports::take()?);
     write_access(&folder, &ports, &options.users)?;
+    folder.write("audit-policy.yaml", audit::policy(&OWN_USERS, options))?;
     let stages = folder.write("stages.yaml", stages::all()?)?;
     let root = folder.path();
 
@@ -160,12 +161,11 @@ fn http(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// Tokens, kubeconfigs, the key of service accounts, the audit policy.
+/// Tokens, kubeconfigs, the key of service accounts.
 fn write_access(folder: &Folder, ports: &Ports, users: &[String]) -> Result<()> {
     let key = KeyPair::generate().context("making the key of service accounts")?;
     folder.write("service-account.pem", key.serialize_pem())?;
     folder.write("service-account.pub", key.public_key_pem())?;
-    folder.write("audit-policy.yaml", audit::policy(&OWN_USERS))?;
 
     let mut tokens = String::new();
     let masters = OWN_USERS.into_iter().chain([Kube::ADMIN]).map(|user| (user, "system:masters"));

@@ -14,6 +14,7 @@ use crate::runtime::{
     edge::Edge,
     fault::{self, Fault},
     post::Letter,
+    troubles::Silent,
 };
 
 /// After news that differ from what is wanted: a read of one's own tells whether it is so.
@@ -47,10 +48,11 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
                 edge.parts.meters.written(began.elapsed().as_secs_f64());
                 edge.post.urgent(Event::TrafficObserved(read(&observed, true))).await;
                 if observed.canary == weight && observed.fence.is_some_and(|fence| fence >= wanted.fence) {
-                    return;
+                    return edge.troubles.over(Silent::Target);
                 }
                 // Written, but something else was read back: it is written again until it stands.
-                edge.failed(effect, &format!("{} was read back in place of {weight}", observed.canary));
+                let found = format!("{} was read back in place of {weight}", observed.canary);
+                edge.failed(effect, Silent::Target, &found);
             }
             Err(TargetError::Fenced { found, .. }) if fault::has(Fault::WriteOverALaterFence) => {
                 raised = Some(Fence { seq: found.seq + 1, ..found });
@@ -60,7 +62,7 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
                 return edge.post.letter(Letter::Fenced { found }).await;
             }
             Err(error) => {
-                edge.failed(effect, &error.to_string());
+                edge.failed(effect, Silent::Target, &error.to_string());
                 let down = weight.is_zero();
                 let retrying = error.retryable() || down;
                 if !retrying || backoff.attempts() == 2 || backoff.attempts() % 10 == 9 {
@@ -68,7 +70,7 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
                     edge.post.urgent(Event::EffectFailed { id, why, retrying }).await;
                 }
                 if !retrying {
-                    return;
+                    return edge.troubles.over(Silent::Target);
                 }
             }
         }
@@ -84,10 +86,14 @@ async fn release(edge: &Edge, id: EffectId, effect: &Effect) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     loop {
         match edge.target.release(edge.fence(id)).await {
-            Ok(_) => return edge.post.event(Event::EffectDone { id }).await,
+            Ok(_) => {
+                edge.troubles.over(Silent::Target);
+                return edge.post.event(Event::EffectDone { id }).await;
+            }
             Err(error) => {
-                edge.failed(effect, &error.to_string());
+                edge.failed(effect, Silent::Target, &error.to_string());
                 if !error.retryable() {
+                    edge.troubles.over(Silent::Target);
                     let why = error.to_string();
                     return edge.post.event(Event::EffectFailed { id, why, retrying: false }).await;
                 }
@@ -138,7 +144,7 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
     let stop = stop.clone();
     tasks.spawn(async move {
         let mut news = edge.target.watch();
-        let mut unseen = None;
+        let (mut unseen, mut away) = (None, false);
         loop {
             let next = tokio::select! {
                 biased;
@@ -147,7 +153,7 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
             };
             match next {
                 Some(Ok(observed)) => {
-                    unseen = None;
+                    (unseen, away) = (None, false);
                     if stop.run_until_cancelled(look(&edge, observed)).await.is_none() {
                         return;
                     }
@@ -161,8 +167,12 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
                         unseen = Some(why);
                     }
                 }
+                Some(Err(error)) if away => {
+                    tracing::debug!(rollout = %edge.id, %error, "the target still cannot be watched")
+                }
                 Some(Err(error)) => {
-                    tracing::debug!(rollout = %edge.id, %error, "the target cannot be watched just now")
+                    tracing::warn!(rollout = %edge.id, %error, "the target cannot be watched just now; tried again");
+                    away = true;
                 }
                 None => return,
             }

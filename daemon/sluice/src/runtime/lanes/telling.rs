@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
+use sluice_alerts::{Delivery, Receipt};
 use sluice_rollout::{AlertKind, Effect, EffectId, Event, Notice, Numbered, Timestamp};
 use sluice_wire::{
     alert::{Alert, AlertStatus},
@@ -17,7 +18,11 @@ use crate::runtime::{
     clock::now,
     edge::Edge,
     fault::{self, Fault},
+    troubles::Silent,
 };
+
+/// An alert that nobody has by then is shown as waiting.
+const TOLD_SOON: Duration = Duration::from_secs(2);
 
 /// At least once, under one id: a repeat is recognised by the stream and by whoever listens.
 pub(super) async fn publish(edge: Edge, job: Numbered) {
@@ -29,9 +34,10 @@ pub(super) async fn publish(edge: Edge, job: Numbered) {
     while let Err(error) =
         edge.parts.bus.publish(&subject, &headers, body.clone(), &id(&event, &backoff)).await
     {
-        edge.failed(&job.effect, &error.to_string());
+        edge.failed(&job.effect, Silent::Bus, &error.to_string());
         tokio::time::sleep(backoff.next()).await;
     }
+    edge.troubles.over(Silent::Bus);
     edge.post.event(Event::EffectDone { id: job.id }).await;
 }
 
@@ -103,15 +109,36 @@ pub(super) async fn alert(edge: Edge, job: Numbered) {
         _ => return,
     };
     // The dispatcher goes on trying by itself; a dead sink must not keep the next alert waiting.
-    let (post, id, rollout) = (edge.post.clone(), job.id, edge.id.clone());
+    let id = job.id;
     tokio::spawn(async move {
-        for delivery in receipt.told().await {
+        for delivery in told(&edge, receipt).await {
             if let sluice_alerts::Outcome::Refused { why } = delivery.outcome {
-                tracing::error!(%rollout, sink = delivery.sink, why, "an alert was refused");
+                tracing::error!(rollout = %edge.id, sink = delivery.sink, why, "an alert was refused");
             }
         }
-        post.event(Event::EffectDone { id }).await;
+        edge.post.event(Event::EffectDone { id }).await;
     });
+}
+
+/// Until every receiver has it. Meanwhile whoever looks at the rollout sees which one does not take it, and why.
+async fn told(edge: &Edge, receipt: Receipt) -> Vec<Delivery> {
+    let told = receipt.told();
+    tokio::pin!(told);
+    loop {
+        match tokio::time::timeout(TOLD_SOON, &mut told).await {
+            Ok(deliveries) => {
+                edge.troubles.over(Silent::OnCall);
+                return deliveries;
+            }
+            Err(_) => {
+                let stats = edge.alerts.stats().into_iter();
+                let failing = stats.filter_map(|sink| sink.failing.map(|(_, why)| (sink.name, why))).next();
+                if let Some((sink, why)) = failing {
+                    edge.troubles.note(Silent::OnCall, &format!("{sink}: {why}"));
+                }
+            }
+        }
+    }
 }
 
 /// What on-call reads.

@@ -8,7 +8,7 @@ use sluice_traffic::{AtStart, Sizes, TargetError};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::runtime::{backoff::Backoff, edge::Edge};
+use crate::runtime::{backoff::Backoff, edge::Edge, troubles::Silent};
 
 /// How long a canary under traffic may be without a ready endpoint.
 const GRACE: Duration = Duration::from_secs(2);
@@ -100,14 +100,18 @@ async fn tried<T, R: Future<Output = Result<T, TargetError>>>(
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     loop {
         match attempt().await {
-            Ok(done) => return Some(done),
+            Ok(done) => {
+                edge.troubles.over(Silent::Workload);
+                return Some(done);
+            }
             Err(error) => {
-                edge.failed(&job.effect, &error.to_string());
+                edge.failed(&job.effect, Silent::Workload, &error.to_string());
                 let retrying = error.retryable() || !gives_up(&job.effect);
                 if !retrying || backoff.attempts() == 3 {
                     failed(edge, job.id, &error, retrying).await;
                 }
                 if !retrying {
+                    edge.troubles.over(Silent::Workload);
                     return None;
                 }
             }

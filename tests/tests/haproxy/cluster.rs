@@ -1,0 +1,173 @@
+//! NATS as a cluster of three. In the midst of two rollouts the streams' leaders move, then a node is killed: nothing is lost,
+//! nothing has its effect twice, and it is told for how long messages stood still.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use sluice_rig::{NatsCluster, wait};
+use sluice_rollout::Outcome;
+use sluice_tests::{Bus, Daemon, DaemonOptions, LIMIT, cli, story};
+use tokio::task::JoinHandle;
+
+use crate::house::until_weight;
+use crate::shop::Shop;
+
+const STREAMS: [&str; 5] =
+    ["KV_SLUICE_STATE", "SLUICE_EVENTS", "SLUICE_OVERRIDES", "SLUICE_OUT", "SLUICE_DEAD"];
+
+#[test]
+fn a_node_is_killed_and_leaders_move_while_rollouts_run() -> Result<()> {
+    story(async {
+        let mut cluster = NatsCluster::start().await?;
+        let urls = cluster.urls();
+        let made = cli::sluice(&["init", "--replicas", "3", "--daemon", "rig", "--nats", &urls], &[]).await?;
+        ensure!(made.code == 0 && made.stdout.contains("made stream KV_SLUICE_STATE"), "{made:?}");
+        let (good, bad) = (Shop::open("cluster-good").await?, Shop::open("cluster-bad").await?);
+        let policies = vec![good.policy(), bad.policy()];
+        let daemon = Daemon::start(DaemonOptions::nats(&urls, policies)).await?;
+        let bus = Arc::new(Bus::connect(&urls).await?);
+        let pulse = Pulse::start(bus.clone());
+        for shop in [&good, &bad] {
+            bus.announce(&shop.rollout(), "v2").await?;
+        }
+
+        until_weight(&daemon, &good, 25.0).await?;
+        for stream in STREAMS {
+            move_leader(&bus, stream).await?;
+        }
+        until_weight(&daemon, &good, 50.0).await?;
+        let leader = cluster.leader("KV_SLUICE_STATE", None).await?;
+        cluster.kill(leader)?;
+        bad.canary.behaviour.set_error_share(0.5);
+
+        let ended = daemon.wait_for_end(&bad.rollout()).await?;
+        ensure!(ended.outcome == Some(Outcome::Reverted), "{}", daemon.account(&bad.rollout()).await);
+        let ended = daemon.wait_for_end(&good.rollout()).await?;
+        ensure!(ended.outcome == Some(Outcome::Promoted), "{}", daemon.account(&good.rollout()).await);
+        good.weights_were(&[0.0, 5.0, 25.0, 50.0, 90.0, 100.0]).await?;
+        let stored = pulse.stop().await?;
+        each_is_answered_once(&bus, stored).await?;
+        for shop in [&good, &bad] {
+            let told = finished(&bus, shop).await?;
+            ensure!(told == 1, "{} was told its end {told} times", shop.rollout());
+        }
+        let replayed = daemon.cli(&["replay", &good.rollout()]).await?;
+        ensure!(replayed.code == 0, "{replayed:?}");
+        Ok(())
+    })
+}
+
+/// Another node leads this stream from now on.
+async fn move_leader(bus: &Bus, stream: &str) -> Result<()> {
+    let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
+    let answer = bus.client().request(subject, "".into()).await?;
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    ensure!(answer["success"] == true, "{stream}: {answer}");
+    Ok(())
+}
+
+/// A team that announces releases of a policy that nobody has, again and again, each under an id of its own and until a stream
+/// has it. Each must end among the dead letters, once.
+struct Pulse {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Result<Stored>>,
+}
+
+struct Stored {
+    ids: Vec<String>,
+    /// The longest time that storing one took.
+    longest: Duration,
+}
+
+impl Pulse {
+    fn start(bus: Arc<Bus>) -> Pulse {
+        let stop = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(beat(bus, stop.clone()));
+        Pulse { stop, task }
+    }
+
+    async fn stop(self) -> Result<Stored> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await?
+    }
+}
+
+async fn beat(bus: Arc<Bus>, stop: Arc<AtomicBool>) -> Result<Stored> {
+    let mut stored = Stored { ids: Vec::new(), longest: Duration::ZERO };
+    while !stop.load(Ordering::Relaxed) {
+        let (id, begun) = (format!("pulse-{}", stored.ids.len()), Instant::now());
+        let sent = || async { bus.announce_as("shop/nobodys", &id, json!({"version": id})).await.map(Some) };
+        wait::until("a stream to take a message", LIMIT, sent).await?;
+        stored.longest = stored.longest.max(begun.elapsed());
+        stored.ids.push(id);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(stored)
+}
+
+/// Every stored message is a dead letter, and none is two. (One that was sent again after a lost answer stands in the stream
+/// of events twice, under one id: NATS was given none.)
+async fn each_is_answered_once(bus: &Bus, stored: Stored) -> Result<()> {
+    let buried = wait::until("all dead letters", LIMIT, || async {
+        let buried = ids_in(bus, "SLUICE_DEAD").await?;
+        let missing = stored.ids.iter().filter(|id| !buried.contains_key(*id)).count();
+        ensure!(missing == 0, "{missing} of {} are missing", stored.ids.len());
+        Ok(Some(buried))
+    })
+    .await?;
+    let sent = ids_in(bus, "SLUICE_EVENTS").await?;
+    for (id, times) in &buried {
+        ensure!(Some(times) == sent.get(id), "{id} was buried {times} times, and sent {:?}", sent.get(id));
+    }
+    told(stored.ids.len(), stored.longest);
+    Ok(())
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "a figure for whoever asks for it; the test runner keeps it otherwise"
+)]
+fn told(messages: usize, longest: Duration) {
+    println!(
+        "cluster: {messages} messages, none lost, none twice; they stood still for {longest:.1?} at most"
+    );
+}
+
+/// How often each CloudEvent's id stands in a stream.
+async fn ids_in(bus: &Bus, stream: &str) -> Result<BTreeMap<String, usize>> {
+    let mut ids = BTreeMap::new();
+    for body in bodies(bus, stream).await? {
+        let event: Value = serde_json::from_slice(&body)?;
+        let id = event["id"].as_str().context("an event without an id")?.to_owned();
+        *ids.entry(id).or_default() += 1;
+    }
+    ids.retain(|id: &String, _| id.starts_with("pulse-"));
+    Ok(ids)
+}
+
+/// Terminal events of a shop's rollout, as the stream has them.
+async fn finished(bus: &Bus, shop: &Shop) -> Result<usize> {
+    let bodies = bodies(bus, "SLUICE_OUT").await?;
+    let events = bodies.iter().filter_map(|body| serde_json::from_slice::<Value>(body).ok());
+    let ours = |event: &Value| {
+        event["type"] == "dev.sluice.rollout.finished" && event["data"]["rollout"] == shop.attempt("v2")
+    };
+    Ok(events.filter(ours).count())
+}
+
+async fn bodies(bus: &Bus, stream: &str) -> Result<Vec<Vec<u8>>> {
+    let mut stream = async_nats::jetstream::new(bus.client().clone()).get_stream(stream).await?;
+    let (first, last) = {
+        let state = &stream.info().await?.state;
+        (state.first_sequence, state.last_sequence)
+    };
+    let mut bodies = Vec::new();
+    for sequence in first..=last {
+        bodies.push(stream.get_raw_message(sequence).await?.payload.to_vec());
+    }
+    Ok(bodies)
+}
