@@ -19,7 +19,7 @@ pub struct Bench {
     pub prometheus: Prometheus,
     pub bus: Bus,
     pub daemon: Daemon,
-    _nats: Nats,
+    nats: Nats,
 }
 
 impl Bench {
@@ -48,7 +48,12 @@ impl Bench {
             ..DaemonOptions::nats(&nats.url(), policies)
         };
         let daemon = Daemon::start(options).await?;
-        Ok(Bench { routes, counters, prometheus, bus, daemon, _nats: nats })
+        Ok(Bench { routes, counters, prometheus, bus, daemon, nats })
+    }
+
+    /// Where the bus is.
+    pub fn bus_url(&self) -> String {
+        self.nats.url()
     }
 
     /// This rollout's canary turns bad.

@@ -12,6 +12,7 @@ use sluice_rig::kube::Seen;
 use sluice_tests::LIMIT;
 
 use crate::bench::Bench;
+use crate::process;
 use crate::routes::{NAMESPACE, canary_percent, rollout};
 
 const SCRAPE: Duration = Duration::from_secs(15);
@@ -19,13 +20,19 @@ const STANDS_FOR: Duration = Duration::from_secs(90);
 /// As many PATCHes at once as the bare ones: more did not make this API server quicker.
 const AT_ONCE: usize = 32;
 
-struct Fleet {
-    names: Vec<String>,
-    bench: Bench,
+pub struct Fleet {
+    pub names: Vec<String>,
+    pub bench: Bench,
+}
+
+/// A number that a variable may name.
+pub fn asked(variable: &str, usual: usize) -> Result<usize> {
+    let text = std::env::var(variable);
+    text.map_or(Ok(usual), |text| text.parse().with_context(|| format!("{variable} is no number: {text:?}")))
 }
 
 pub async fn table() -> Result<String> {
-    let number = std::env::var("SLUICE_BENCH_FLEET").map_or(Ok(1_000), |text| text.parse())?;
+    let number = asked("SLUICE_BENCH_FLEET", 1_000)?;
     let mut fleet = Fleet::open(number).await?;
     let mut text = format!(
         "\n{number} rollouts of one daemon, scraped every {SCRAPE:?}\n\n| what | measured |\n| --- | --- |\n"
@@ -53,14 +60,14 @@ pub async fn table() -> Result<String> {
 }
 
 impl Fleet {
-    async fn open(number: usize) -> Result<Fleet> {
+    pub async fn open(number: usize) -> Result<Fleet> {
         let names: Vec<String> = (0..number).map(|number| format!("f{number}")).collect();
         let bench = Bench::open(&names, SCRAPE).await?;
         Ok(Fleet { names, bench })
     }
 
     /// All announced, until the last has its weight and two windows were judged of each.
-    async fn stand(&self, attempt: &str) -> Result<Duration> {
+    pub async fn stand(&self, attempt: &str) -> Result<Duration> {
         let (begun, known) = (Instant::now(), self.bench.routes.known());
         for name in &self.names {
             self.bench.bus.announce(&rollout(name), attempt).await?;
@@ -127,37 +134,19 @@ impl Fleet {
     /// Processor, memory, queries and writes while nothing is decided.
     async fn needs(&self) -> Result<Vec<(&'static str, String)>> {
         let mark = self.bench.routes.kube.audit.mark()?;
-        let (before, queries) = (self.used()?, self.queries().await?);
+        let (before, queries) = (process::used(&self.bench.daemon)?, self.queries().await?);
         let begun = Instant::now();
         tokio::time::sleep(STANDS_FOR).await;
         let wall = begun.elapsed().as_secs_f64();
-        let cores = (self.used()? - before) / wall;
+        let cores = (process::used(&self.bench.daemon)? - before) / wall;
         let asked = (self.queries().await? - queries) / wall;
         let writes = self.bench.routes.kube.audit.by("sluice", NAMESPACE, mark)?.len();
         Ok(vec![
             ("standing: processor", format!("{cores:.2} cores")),
-            ("standing: memory (resident)", format!("{:.0} MB", self.memory()?)),
+            ("standing: memory (resident)", format!("{:.0} MB", process::memory(&self.bench.daemon)?)),
             ("standing: queries a second", format!("{asked:.1}")),
             ("standing: writes to the API server", format!("{writes} in {wall:.0} s")),
         ])
-    }
-
-    /// Processor seconds of the daemon so far.
-    fn used(&self) -> Result<f64> {
-        let pid = self.bench.daemon.server.pid().context("the daemon does not run")?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok());
-        // utime and stime, in hundredths of a second (proc(5); USER_HZ is 100 on Linux).
-        Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
-    }
-
-    fn memory(&self) -> Result<f64> {
-        let pid = self.bench.daemon.server.pid().context("the daemon does not run")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).context("VmRSS")?;
-        let kilobytes: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
-        Ok(kilobytes / 1024.0)
     }
 
     /// Queries that Prometheus has answered, by its own count.

@@ -8,8 +8,10 @@ mod bench;
 mod counters;
 mod detection;
 mod fleet;
+mod flood;
 mod haproxy;
 mod overrides;
+mod process;
 mod promotion;
 mod routes;
 mod table;
@@ -17,7 +19,7 @@ mod table;
 use anyhow::{Result, bail};
 use sluice_tests::story;
 
-const TABLES: [&str; 5] = ["overrides", "haproxy", "detection", "fleet", "promotion"];
+const TABLES: [&str; 6] = ["overrides", "haproxy", "detection", "fleet", "flood", "promotion"];
 
 fn main() -> Result<()> {
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
@@ -31,6 +33,7 @@ fn main() -> Result<()> {
             "haproxy" => print(haproxy::table())?,
             "detection" => print(detection::table())?,
             "fleet" => print(fleet::table())?,
+            "flood" => print(flood::table())?,
             _ => print(async { promotion::table() })?,
         }
     }

@@ -9,7 +9,7 @@ use sluice_rollout::{Outcome, Verdict};
 use sluice_tests::story;
 use sluice_wire::view::RolloutView;
 
-use crate::outages::{agrees, long, open, promoted, short, waits_for, watched};
+use crate::outages::{agrees, blind_and_over, long, open, promoted, short, waits_for, watched};
 
 #[test]
 fn behind_slow_links_a_release_takes_its_course() -> Result<()> {
@@ -48,7 +48,7 @@ fn on_half_open_links_every_call_ends_and_an_abort_waits_for_none() -> Result<()
         links.alertmanager.heal().await?;
         let judged = |view: &RolloutView| view.verdict != Some(Verdict::SourceDown);
         daemon.wait_for(&rollout, "to be judged again", judged).await?;
-        world.wait_notified("blind", &["firing", "resolved"]).await?;
+        blind_and_over(&world).await?;
 
         links.nats.harm(Harm::Silent).await?;
         links.api.harm(Harm::Silent).await?;
