@@ -44,8 +44,9 @@ fn on_half_open_links_every_call_ends_and_an_abort_waits_for_none() -> Result<()
         waits_for(&daemon, &rollout, "on-call, to be told: alertmanager").await?;
         let seen = daemon.view(&rollout).await?;
         ensure!(seen.weight.percent() == 10.0 && seen.verdict == Some(Verdict::SourceDown), "{seen:?}");
-        links.prometheus.heal().await?;
         links.alertmanager.heal().await?;
+        world.wait_alert("blind").await?;
+        links.prometheus.heal().await?;
         let judged = |view: &RolloutView| view.verdict != Some(Verdict::SourceDown);
         daemon.wait_for(&rollout, "to be judged again", judged).await?;
         blind_and_over(&world).await?;

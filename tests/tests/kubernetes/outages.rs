@@ -209,10 +209,8 @@ fn without_prometheus_and_alertmanager_nothing_moves_and_on_call_hears_of_it_in_
         flap(sink).await?;
         let shared = servers::shared().await?;
         let alerts = shared.alertmanager.url();
-        no_storm("Alertmanager", || {
-            counted(&alerts, "alertmanager_http_request_duration_seconds_count", "method=\"post\"")
-        })
-        .await?;
+        no_storm("Alertmanager", || counted(&alerts, "alertmanager_alerts_received_total", "version=\"v2\""))
+            .await?;
         let summary = world.wait_alert("blind").await?;
         ensure!(summary.contains("metrics source down"), "{summary}");
 

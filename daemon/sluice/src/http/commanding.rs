@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use sluice_wire::message::{Answer, Command};
 use sluice_wire::subject::ALL;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::guard::Caller;
 use super::reading::{checked_or_all, path_fault};
@@ -30,6 +31,7 @@ const MOST_KEY_BYTES: usize = 256;
     (status = 403, description = "not from here", body = ref("#/components/schemas/FaultBody")),
     (status = 404, description = "no such rollout", body = ref("#/components/schemas/FaultBody")),
     (status = 413, description = "too large", body = ref("#/components/schemas/FaultBody")),
+    (status = 503, description = "too many commands wait for their answer", body = ref("#/components/schemas/FaultBody")),
     (status = 504, description = "no answer in time; it may take effect still", body = ref("#/components/schemas/FaultBody")),
     (status = 429, description = "too many; see Retry-After", body = ref("#/components/schemas/FaultBody"))))]
 pub(super) async fn command(
@@ -61,10 +63,14 @@ async fn obeyed(
     key: String,
     command: Command,
 ) -> Result<Answer, Fault> {
+    let room = room(house, action)?;
     let (control, id) = (house.control.clone(), key.clone());
     let (namespace, name, action) = (namespace.to_owned(), name.to_owned(), action.to_owned());
-    let obeying =
-        tokio::spawn(async move { control.command(&user, &namespace, &name, &action, key, command).await });
+    let obeying = tokio::spawn(async move {
+        let answer = control.command(&user, &namespace, &name, &action, key, command).await;
+        drop(room);
+        answer
+    });
     match tokio::time::timeout(house.limits.command, obeying).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) | Err(_) => Err(Fault::new(
@@ -75,6 +81,21 @@ async fn obeyed(
             ),
         )),
     }
+}
+
+/// A place among the commands under way. While the store is away they outlast their requests, and pile up. An abort is let in
+/// always: it waits for no store.
+fn room(house: &House, action: &str) -> Result<Option<OwnedSemaphorePermit>, Fault> {
+    if action == "abort" {
+        return Ok(None);
+    }
+    house.commands.clone().try_acquire_owned().map(Some).map_err(|_| {
+        Fault::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{} commands wait for their answer already", house.limits.waiting_commands),
+            "look with GET /readyz what is away, and send it again later",
+        )
+    })
 }
 
 /// A refusal is an answer too.

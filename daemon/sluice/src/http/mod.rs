@@ -51,6 +51,7 @@ struct House {
     doors: Option<Arc<dyn Doors>>,
     guard: Arc<Guard>,
     streams: Arc<Semaphore>,
+    commands: Arc<Semaphore>,
     shutdown: CancellationToken,
     limits: HttpLimits,
 }
@@ -68,6 +69,7 @@ pub async fn serve(
         doors: options.doors,
         guard: Arc::new(Guard::new(options.tokens, &limits)),
         streams: Arc::new(Semaphore::new(limits.streams)),
+        commands: Arc::new(Semaphore::new(limits.waiting_commands)),
         shutdown: shutdown.clone(),
         limits,
     };

@@ -22,6 +22,8 @@ pub struct HttpLimits {
     pub request: Duration,
     /// Until a command is answered. It goes on all the same: what was asked for is not half done.
     pub command: Duration,
+    /// Commands under way, those that nobody waits for any more included. An abort is not counted.
+    pub waiting_commands: usize,
     /// For the headers of a request, and the longest idle time of a connection.
     pub headers: Duration,
     pub connections: usize,
@@ -45,6 +47,7 @@ impl Default for HttpLimits {
         HttpLimits {
             request: Duration::from_secs(8),
             command: Duration::from_secs(5),
+            waiting_commands: 256,
             headers: Duration::from_secs(10),
             connections: 1024,
             streams: 256,

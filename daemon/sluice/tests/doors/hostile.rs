@@ -248,3 +248,19 @@ async fn an_answer_that_does_not_come_says_that_nothing_is_known() {
     assert_eq!(status, 504);
     assert!(fault["remedy"].as_str().unwrap().contains("send it again with id \"pause-7\""), "{fault}");
 }
+
+#[tokio::test]
+async fn commands_that_outlast_their_answer_do_not_pile_up_and_an_abort_is_let_in() {
+    let limits =
+        HttpLimits { command: Duration::from_millis(50), waiting_commands: 2, ..HttpLimits::default() };
+    let house = open_with(Fake::new(), HttpOptions { limits, ..HttpOptions::default() }).await;
+    *house.fake.mute.lock().unwrap() = true;
+    for _ in 0..2 {
+        assert_eq!(house.post(PAUSE, "{}").await.0, 504, "it waits on, though nobody waits for it");
+    }
+    let (status, fault) = house.post(PAUSE, "{}").await;
+    assert_eq!(status, 503);
+    assert!(fault["error"].as_str().unwrap().contains("2 commands wait"), "{fault}");
+    *house.fake.mute.lock().unwrap() = false;
+    assert_eq!(house.post(&PAUSE.replace("pause", "abort"), "{}").await.0, 200);
+}
