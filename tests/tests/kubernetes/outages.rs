@@ -61,7 +61,8 @@ pub async fn blind_and_over(world: &World) -> Result<()> {
 
 /// Messages that the world's own NATS server has been sent.
 async fn messages(world: &World) -> Result<f64> {
-    world.nats.monitor("varz").await?["in_msgs"].as_f64().context("no in_msgs")
+    let asked = || async { Ok(world.nats.monitor("varz").await?["in_msgs"].as_f64()) };
+    wait::until("the server's own count", LIMIT, asked).await
 }
 
 /// The sum of a counter on a server's own page of metrics, over the lines with this label.
