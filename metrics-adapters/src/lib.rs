@@ -16,6 +16,8 @@
 //! Adding a source touches its own folder, the policy's `metrics:` block and [`connect`].
 
 mod ask;
+#[cfg(feature = "bodies")]
+pub mod bodies;
 mod body;
 mod breaker;
 mod cursor;

@@ -33,6 +33,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use reqwest::header::HeaderMap;
+use secrecy::{ExposeSecret, SecretString};
 use sluice_analyzers::Arm;
 use sluice_outbound::Client;
 use sluice_rollout::RolloutId;
@@ -177,24 +178,15 @@ impl Prometheus {
         let query = batch.query.clone();
         let body =
             self.post(&self.gate, "api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
-        let rows = self.rows(&query, &body, false)?;
-        let values = rows.rows.iter().filter_map(|row| Some((row, row.points.first()?.1)));
-        let mut readings = tally::readings(&mut batch, asks.len(), at_ms, values);
+        let mut readings = at_instant(&self.name, &mut batch, asks.len(), at_ms, &body)?;
         for (reading, (_, ask)) in readings.iter_mut().zip(asks) {
-            weaken(reading, &rows);
             reading.next_ms = self.next(&ask.rollout, at_ms, reading);
         }
         Ok(readings)
     }
 
     fn slots<'a>(&self, place: usize, ask: &'a Ask, arms: &[Arm]) -> Result<Vec<Slot<'a>>, SourceError> {
-        let slot = |(arm, of): (Arm, &'a Place)| match of {
-            Place::Series(families) => Ok(Slot { ask: place, arm, families }),
-            Place::Pages { .. } => {
-                Err(SourceError::Unsupported(format!("{}: the ask is for pages to scrape", self.name)))
-            }
-        };
-        ask.arms().into_iter().filter(|(arm, _)| arms.contains(arm)).map(slot).collect()
+        slots(&self.name, place, ask, arms)
     }
 
     async fn range(
@@ -209,24 +201,7 @@ impl Prometheus {
         let (start, end, step) = (seconds(from_ms), seconds(to_ms), seconds(step_ms));
         let fields = [("query", query.as_str()), ("start", &start), ("end", &end), ("step", &step)];
         let body = self.post(&self.aside, "api/v1/query_range", &fields).await?;
-        let rows = self.rows(&query, &body, true)?;
-        let mut instants: BTreeMap<i64, Vec<(&answer::Row<'_>, f64)>> = BTreeMap::new();
-        for row in &rows.rows {
-            row.points.iter().for_each(|(at, value)| instants.entry(*at).or_default().push((row, *value)));
-        }
-        let mut readings = Vec::with_capacity(instants.len());
-        for (at_ms, values) in instants {
-            let mut reading =
-                tally::readings(&mut batch, 1, at_ms, values.into_iter()).pop().unwrap_or_default();
-            weaken(&mut reading, &rows);
-            reading.next_ms = at_ms + step_ms;
-            readings.push(reading);
-        }
-        Ok(readings)
-    }
-
-    fn rows<'a>(&self, query: &str, body: &'a Body, range: bool) -> Result<Rows<'a>, SourceError> {
-        answer::read(&Asked { server: &self.name, query, range }, body)
+        over_a_range(&self.name, &mut batch, step_ms, &body)
     }
 
     /// Sends a form, as often as the circuit breaker and the limit allow.
@@ -236,7 +211,7 @@ impl Prometheus {
             let request = self.client.post(self.endpoint(path)).map_err(|why| forbidden(&self.name, &why))?;
             let mut request = request.headers(self.headers.clone());
             if let Some(token) = self.token().await? {
-                request = request.bearer_auth(token);
+                request = request.bearer_auth(token.expose_secret());
             }
             let timeout = format!("{}ms", self.timeout.as_millis());
             // Thanos is not to leave out what it cannot reach; VictoriaMetrics is not to answer from its cache.
@@ -256,16 +231,13 @@ impl Prometheus {
         url
     }
 
-    async fn token(&self) -> Result<Option<String>, SourceError> {
+    async fn token(&self) -> Result<Option<SecretString>, SourceError> {
         let Some(file) = &self.token_file else { return Ok(None) };
-        match tokio::fs::read_to_string(file).await {
-            Ok(token) => Ok(Some(token.trim().to_owned())),
-            Err(error) => Err(SourceError::Config {
-                server: self.name.clone(),
-                what: format!("token file {file}"),
-                why: error.to_string(),
-            }),
-        }
+        self.client.secret(file).await.map(Some).map_err(|error| SourceError::Config {
+            server: self.name.clone(),
+            what: "the token file".to_owned(),
+            why: error.to_string(),
+        })
     }
 
     fn next(&self, rollout: &RolloutId, at_ms: i64, reading: &Reading) -> i64 {
@@ -315,7 +287,7 @@ impl Source for Prometheus {
         let query = gauges::query(&ask.gauges);
         let body =
             self.post(&self.aside, "api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
-        let rows = self.rows(&query, &body, false)?;
+        let rows = answer::read(&Asked { server: &self.name, query: &query, range: false }, &body)?;
         Ok(gauges::readings(&ask.gauges, &rows))
     }
 
@@ -339,6 +311,87 @@ impl Source for Prometheus {
         }
         Ok(readings)
     }
+}
+
+fn slots<'a>(server: &str, place: usize, ask: &'a Ask, arms: &[Arm]) -> Result<Vec<Slot<'a>>, SourceError> {
+    let slot = |(arm, of): (Arm, &'a Place)| match of {
+        Place::Series(families) => Ok(Slot { ask: place, arm, families }),
+        Place::Pages { .. } => {
+            Err(SourceError::Unsupported(format!("{server}: the ask is for pages to scrape")))
+        }
+    };
+    ask.arms().into_iter().filter(|(arm, _)| arms.contains(arm)).map(slot).collect()
+}
+
+/// The answer to an instant query; `next_ms` is left 0.
+fn at_instant(
+    server: &str,
+    batch: &mut Batch<'_>,
+    asks: usize,
+    at_ms: i64,
+    body: &Body,
+) -> Result<Vec<Reading>, SourceError> {
+    let query = batch.query.clone();
+    let rows = answer::read(&Asked { server, query: &query, range: false }, body)?;
+    let values = rows.rows.iter().filter_map(|row| Some((row, row.points.first()?.1)));
+    let mut readings = tally::readings(batch, asks, at_ms, values);
+    readings.iter_mut().for_each(|reading| weaken(reading, &rows));
+    Ok(readings)
+}
+
+/// The answer to a range query for one ask, an instant each.
+fn over_a_range(
+    server: &str,
+    batch: &mut Batch<'_>,
+    step_ms: i64,
+    body: &Body,
+) -> Result<Vec<Reading>, SourceError> {
+    let query = batch.query.clone();
+    let rows = answer::read(&Asked { server, query: &query, range: true }, body)?;
+    let mut instants: BTreeMap<i64, Vec<(&answer::Row<'_>, f64)>> = BTreeMap::new();
+    for row in &rows.rows {
+        row.points.iter().for_each(|(at, value)| instants.entry(*at).or_default().push((row, *value)));
+    }
+    let mut readings = Vec::with_capacity(instants.len());
+    for (at_ms, values) in instants {
+        let mut reading = tally::readings(batch, 1, at_ms, values.into_iter()).pop().unwrap_or_default();
+        weaken(&mut reading, &rows);
+        reading.next_ms = at_ms.saturating_add(step_ms);
+        readings.push(reading);
+    }
+    Ok(readings)
+}
+
+/// One ask's queries, for bodies without a server: an instant query, and a range query for stable alone.
+#[cfg(feature = "bodies")]
+#[derive(Debug)]
+pub(crate) struct Queries<'a> {
+    instant: Batch<'a>,
+    range: Batch<'a>,
+}
+
+#[cfg(feature = "bodies")]
+impl<'a> Queries<'a> {
+    pub(crate) fn of(ask: &'a Ask) -> Result<Queries<'a>, SourceError> {
+        let batch = |arms: &[Arm]| slots("prometheus", 0, ask, arms).map(Batch::of);
+        Ok(Queries { instant: batch(&[Arm::Stable, Arm::Canary])?, range: batch(&[Arm::Stable])? })
+    }
+
+    pub(crate) fn instant(&mut self, at_ms: i64, body: &Body) -> Result<Vec<Reading>, SourceError> {
+        at_instant("prometheus", &mut self.instant, 1, at_ms, body)
+    }
+
+    pub(crate) fn range(&mut self, step_ms: i64, body: &Body) -> Result<Vec<Reading>, SourceError> {
+        over_a_range("prometheus", &mut self.range, step_ms, body)
+    }
+}
+
+/// What the answer to an ask's gauges would be read as.
+#[cfg(feature = "bodies")]
+pub(crate) fn read_gauges(ask: &Ask, body: &Body) -> Result<Gauges, SourceError> {
+    let query = gauges::query(&ask.gauges);
+    let rows = answer::read(&Asked { server: "prometheus", query: &query, range: false }, body)?;
+    Ok(gauges::readings(&ask.gauges, &rows))
 }
 
 /// Labels of an exposition's line, behind the opening brace: the quoting is that of PromQL. Gives what follows, too.

@@ -211,6 +211,20 @@ impl Tally {
     }
 }
 
+/// What a page would be read as.
+#[cfg(feature = "bodies")]
+pub(crate) fn read_page(
+    preset: policy::Preset,
+    (arm, pod): (Arm, &str),
+    at_ms: i64,
+    content_type: &str,
+    bytes: &[u8],
+) -> Option<Result<PodSample, String>> {
+    let strata = vec!["method".to_owned()];
+    let read = Shape::of(preset, strata)?.read(arm, pod, at_ms, content_type, bytes);
+    Some(read.map(|counted| counted.sample).map_err(|fault| fault.to_string()))
+}
+
 /// Host and port; the path too where it is not the usual one.
 fn pod_name(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();

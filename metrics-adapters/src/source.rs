@@ -153,7 +153,17 @@ fn check_addresses(metrics: &policy::Metrics, http: &Http) -> Result<(), SourceE
         let url = address(url).map_err(wrong)?;
         http.outbound.check(&url).map_err(|why| wrong(why.to_string()))?;
     }
-    Ok(())
+    check_token(metrics, http)
+}
+
+fn check_token(metrics: &policy::Metrics, http: &Http) -> Result<(), SourceError> {
+    let policy::Metrics::Prometheus(prometheus) = metrics else { return Ok(()) };
+    let Some(file) = &prometheus.token_file else { return Ok(()) };
+    http.outbound.check_secret(file).map_err(|why| SourceError::Config {
+        server: shown_text(&prometheus.url),
+        what: "spec.metrics.prometheus.tokenFile".to_owned(),
+        why: why.to_string(),
+    })
 }
 
 /// What makes two policies' sources one: everything but what is asked there.

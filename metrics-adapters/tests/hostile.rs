@@ -12,6 +12,7 @@ use std::{
 };
 
 use sluice_metrics_adapters::{Ask, Http, Reading, Source, SourceError, Sources, connect};
+use sluice_outbound::Outbound;
 use support::{Answer, Stub, ask, http, json, policy};
 
 /// A source at this stub, and asks of rollouts `a0`, `a1`, … there.
@@ -22,7 +23,8 @@ fn prometheus(url: &str, rollouts: usize, more: &str) -> (Arc<dyn Source>, Vec<A
             policy(&format!("a{n}"), &block)
         })
         .collect();
-    let http = Http { most_bytes: 100_000, ..Http::default() };
+    let outbound = Outbound::default().with_secrets(vec![std::env::temp_dir()]);
+    let http = Http { most_bytes: 100_000, outbound, ..Http::default() };
     (connect(&policies[0].spec.metrics, &http).unwrap(), policies.iter().map(ask).collect())
 }
 

@@ -32,6 +32,7 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 pub(crate) struct Alertmanager {
     client: Client,
     /// Without `/api/v2/alerts`.
+    outbound: Outbound,
     base: HiddenUrl,
     /// The first replica's place.
     receiver: String,
@@ -53,13 +54,20 @@ pub(crate) fn replicas(
         .into_iter()
         .map(|url| outward::url(url, outbound))
         .collect::<Result<Vec<_>, SinkError>>()?;
+    secret::check(outbound, block.token_file.as_ref())?;
     let receiver = urls.first().map(HiddenUrl::place).unwrap_or_default();
-    Ok(urls.into_iter().map(|base| replica(block, client, base, &receiver)).collect())
+    Ok(urls.into_iter().map(|base| replica(block, (client, outbound), base, &receiver)).collect())
 }
 
-fn replica(block: &policy::Alertmanager, client: &Client, base: HiddenUrl, receiver: &str) -> Alertmanager {
+fn replica(
+    block: &policy::Alertmanager,
+    (client, outbound): (&Client, &Outbound),
+    base: HiddenUrl,
+    receiver: &str,
+) -> Alertmanager {
     Alertmanager {
         client: client.clone(),
+        outbound: outbound.clone(),
         base,
         receiver: receiver.to_owned(),
         token_file: block.token_file.clone(),
@@ -93,7 +101,7 @@ impl Sink for Alertmanager {
         let body: Value = alerts.iter().map(|alert| self.posted(alert, now)).collect();
         let mut request = self.client.post(self.base.below("/api/v2/alerts")).map_err(outward::forbidden)?;
         if let Some(file) = &self.token_file {
-            request = request.bearer_auth(secret::read(file).await?.expose_secret());
+            request = request.bearer_auth(secret::read(&self.outbound, file).await?.expose_secret());
         }
         outward::post("Alertmanager", request, &body).await
     }

@@ -107,7 +107,7 @@ pub fn connect(
                 }
             }
             AlertSink::Slack(block) => {
-                connected.push(Arc::new(slack::Slack::new(block, client, outbound.clone())))
+                connected.push(Arc::new(slack::Slack::new(block, client, outbound.clone())?))
             }
             AlertSink::Webhook(block) => {
                 connected.push(Arc::new(webhook::Webhook::new(block, client, outbound)?))

@@ -30,12 +30,13 @@ pub(crate) struct Slack {
 }
 
 impl Slack {
-    pub fn new(block: &policy::Slack, client: Client, outbound: Outbound) -> Slack {
-        Slack { client, outbound, url_file: block.url_file.clone() }
+    pub fn new(block: &policy::Slack, client: Client, outbound: Outbound) -> Result<Slack, SinkError> {
+        secret::check(&outbound, Some(&block.url_file))?;
+        Ok(Slack { client, outbound, url_file: block.url_file.clone() })
     }
 
     async fn url(&self) -> Result<HiddenUrl, SinkError> {
-        let text = secret::read(&self.url_file).await?;
+        let text = secret::read(&self.outbound, &self.url_file).await?;
         // The parser's own words would show the secret.
         outward::url(text.expose_secret(), &self.outbound).map_err(|_| SinkError::Passing {
             why: format!(

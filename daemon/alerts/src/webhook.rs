@@ -27,6 +27,7 @@ use crate::{Sink, SinkError, instant::rfc3339, outward, outward::HiddenUrl, secr
 #[derive(Debug)]
 pub(crate) struct Webhook {
     client: Client,
+    outbound: Outbound,
     url: HiddenUrl,
     token_file: Option<String>,
 }
@@ -34,7 +35,8 @@ pub(crate) struct Webhook {
 impl Webhook {
     pub fn new(block: &AlertWebhook, client: Client, outbound: &Outbound) -> Result<Webhook, SinkError> {
         let url = outward::url(&block.url, outbound)?;
-        Ok(Webhook { client, url, token_file: block.token_file.clone() })
+        secret::check(outbound, block.token_file.as_ref())?;
+        Ok(Webhook { client, outbound: outbound.clone(), url, token_file: block.token_file.clone() })
     }
 }
 
@@ -52,7 +54,7 @@ impl Sink for Webhook {
         let request = self.client.post(self.url.full()).map_err(outward::forbidden)?;
         let mut request = request.header("Idempotency-Key", idempotency_key(alerts));
         if let Some(file) = &self.token_file {
-            request = request.bearer_auth(secret::read(file).await?.expose_secret());
+            request = request.bearer_auth(secret::read(&self.outbound, file).await?.expose_secret());
         }
         let alerts: Vec<Value> = alerts.iter().map(posted).collect();
         outward::post("the webhook", request, &json!({"apiVersion": API_VERSION, "alerts": alerts})).await

@@ -6,18 +6,26 @@
 //! - An address in the URL is checked before anything is sent, a name when it is looked up, and what was checked is
 //!   connected to: a name that changes between the two leads nowhere else.
 //! - No redirects: an answer cannot send us elsewhere, nor to another port.
+//! - A secret that goes with a request is a file below the daemon's folders of secrets: see [`SecretError`].
 //!
 //! Through a proxy the proxy resolves names: it has to keep to this itself. Nothing here sets a time limit.
 
+mod secret;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, Method, RequestBuilder};
+use secrecy::SecretString;
 use url::{Host, Url};
+
+use secret::Folders;
+pub use secret::SecretError;
 
 /// Metadata services outside the link-local range: Alibaba Cloud's and Amazon's over IPv6.
 const METADATA: [IpAddr; 2] = [
@@ -25,7 +33,8 @@ const METADATA: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// What may be reached. Cheap to clone; the default knows no API of our own and allows nothing more.
+/// What may be reached, and sent along. Cheap to clone; the default knows no API of our own, allows nothing more, and reads
+/// no secret.
 #[derive(Debug, Clone, Default)]
 pub struct Outbound(Arc<Rules>);
 
@@ -33,6 +42,7 @@ pub struct Outbound(Arc<Rules>);
 struct Rules {
     own: Vec<SocketAddr>,
     allowed: Vec<IpNet>,
+    secrets: Folders,
 }
 
 /// Why an address is not asked.
@@ -56,7 +66,24 @@ pub enum Forbidden {
 impl Outbound {
     /// `own`: where this daemon listens. `allowed`: networks to which none of the rules applies.
     pub fn new(own: Vec<SocketAddr>, allowed: Vec<IpNet>) -> Outbound {
-        Outbound(Arc::new(Rules { own, allowed }))
+        Outbound(Arc::new(Rules { own, allowed, secrets: Folders::default() }))
+    }
+
+    /// The same, with the folders below which a policy's secrets stand.
+    pub fn with_secrets(self, folders: Vec<PathBuf>) -> Outbound {
+        let Rules { own, allowed, .. } = &*self.0;
+        let (own, allowed) = (own.clone(), allowed.clone());
+        Outbound(Arc::new(Rules { own, allowed, secrets: Folders(Some(folders)) }))
+    }
+
+    /// Whether a secret may stand there, as far as that goes without looking at files. Without folders nothing is known.
+    pub fn check_secret(&self, file: &str) -> Result<(), SecretError> {
+        self.0.secrets.check(file)
+    }
+
+    /// The file's text without surrounding space, read now.
+    pub async fn secret(&self, file: &str) -> Result<SecretString, SecretError> {
+        self.0.secrets.read(file).await
     }
 
     /// As far as that goes without asking DNS.
@@ -145,6 +172,16 @@ impl Client {
     /// As [`Outbound::check`].
     pub fn check(&self, url: &Url) -> Result<(), Forbidden> {
         self.outbound.check(url)
+    }
+
+    /// As [`Outbound::check_secret`].
+    pub fn check_secret(&self, file: &str) -> Result<(), SecretError> {
+        self.outbound.check_secret(file)
+    }
+
+    /// As [`Outbound::secret`].
+    pub async fn secret(&self, file: &str) -> Result<SecretString, SecretError> {
+        self.outbound.secret(file).await
     }
 
     pub fn get(&self, url: Url) -> Result<RequestBuilder, Forbidden> {

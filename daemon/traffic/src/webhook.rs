@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sluice_outbound::Client;
@@ -58,6 +59,9 @@ pub(crate) fn connect(config: &policy::Webhook, clients: &Clients) -> Result<Web
     let (url, http) = (checked(&config.url)?, clients.http().clone());
     // Said when the policy is taken, and not by the first request.
     http.check(&url).map_err(|why| Unfit::new("webhook.url", why.to_string()))?;
+    if let Some(file) = &config.token_file {
+        http.check_secret(file).map_err(|why| Unfit::new("webhook.tokenFile", why.to_string()))?;
+    }
     Ok(Webhook { url, token_file: config.token_file.clone(), timeout: config.timeout.0, http })
 }
 
@@ -92,9 +96,14 @@ impl Webhook {
         let request =
             request.map_err(|why| Unfit::new("webhook.url", why.to_string()))?.timeout(self.timeout);
         Ok(match &self.token_file {
-            Some(file) => request.bearer_auth(read_token(file).await?),
+            Some(file) => request.bearer_auth(self.token(file).await?.expose_secret()),
             None => request,
         })
+    }
+
+    async fn token(&self, file: &str) -> Result<SecretString, TargetError> {
+        let token = self.http.secret(file).await;
+        token.map_err(|error| TargetError::NotAsNeeded(format!("target.webhook.tokenFile: {error}")))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, TargetError> {
@@ -232,13 +241,6 @@ fn share(canary: f64, stable: f64) -> Option<Weight> {
 
 fn fence_of(form: &Form) -> Option<Fence> {
     form.fence.as_ref()?.parse().ok()
-}
-
-async fn read_token(file: &str) -> Result<String, TargetError> {
-    let text = tokio::fs::read_to_string(file).await;
-    let text =
-        text.map_err(|error| TargetError::NotAsNeeded(format!("target.webhook.tokenFile {file}: {error}")))?;
-    Ok(text.trim().to_owned())
 }
 
 #[async_trait]

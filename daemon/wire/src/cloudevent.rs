@@ -162,6 +162,16 @@ fn binary(
     headers: &[(String, String)],
     body: &[u8],
 ) -> Result<CloudEvent, EnvelopeError> {
+    // Written again, they would stand beside what they are named like.
+    if let Some(name) =
+        ["data", "data_base64", "datacontenttype"].into_iter().find(|name| attributes.contains_key(*name))
+    {
+        return Err(EnvelopeError::Form {
+            name: format!("ce-{name}"),
+            given: "a header".into(),
+            wanted: "left out: with ce- headers the body is the data, and its type stands in Content-Type",
+        });
+    }
     let mut take = |name: &str| attributes.remove(name);
     let event = CloudEvent {
         specversion: take("specversion").unwrap_or_default(),
@@ -184,6 +194,13 @@ fn structured_event(body: &[u8]) -> Result<CloudEvent, EnvelopeError> {
     let Value::Object(map) = json(body)? else { return Err(EnvelopeError::NoEvent) };
     if !map.contains_key("specversion") {
         return Err(EnvelopeError::NoEvent);
+    }
+    if let Some(other) = map.get("data_base64") {
+        return Err(EnvelopeError::Form {
+            name: "data_base64".into(),
+            given: other.to_string().chars().take(60).collect(),
+            wanted: "left out: put the data, which is JSON, into `data`",
+        });
     }
     for name in ["id", "source", "type"] {
         match map.get(name) {
@@ -333,6 +350,8 @@ mod tests {
         assert_eq!(read("{}"), EnvelopeError::NoEvent);
         assert_eq!(read("[1]"), EnvelopeError::NoEvent);
         assert!(matches!(read(&PLAIN.replace("\"1\"", "1")), EnvelopeError::Form { .. }));
+        let encoded = read(&PLAIN.replace("\"data\"", "\"data_base64\""));
+        assert!(encoded.to_string().contains("into `data`"), "data that nobody reads: {encoded}");
         let twice = headers(&[("ce-id", "1"), ("CE-ID", "2"), ("ce-specversion", "1.0")]);
         assert_eq!(CloudEvent::read(&twice, b"").unwrap_err(), EnvelopeError::Repeated("ce-id".into()));
         assert!(matches!(

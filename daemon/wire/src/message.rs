@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_rollout::{Action, Outcome, RolloutId, Weight};
 
-use crate::{signature::Signature, units::Span};
+use crate::{cloudevent::CloudEvent, signature::Signature, units::Span};
 
 /// Types of the events that start a rollout; CDEvents' are matched without their version.
 pub const ANNOUNCED: &str = "dev.sluice.release.announced";
@@ -85,6 +85,36 @@ pub enum CommandError {
 }
 
 impl Command {
+    /// A CloudEvent around the command, or the command itself; no body at all is an empty one. With it the key that
+    /// recognises repeats, if the sender gave one. Errors say what would be right.
+    pub fn read(headers: &[(String, String)], body: &[u8]) -> Result<(Option<String>, Command), String> {
+        let value = serde_json::from_slice::<Value>(body).ok();
+        let enveloped = headers.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("ce-"))
+            || value.as_ref().is_some_and(|value| value.get("specversion").is_some());
+        if enveloped {
+            let event = CloudEvent::read(headers, body).map_err(|error| error.to_string())?;
+            let key = event.key();
+            let data = if event.data.is_null() { Value::Object(Default::default()) } else { event.data };
+            let command = serde_json::from_value(data).map_err(|error| format!("data: {error}"))?;
+            return Ok((Some(key), command));
+        }
+        if value.is_some_and(|value| !value.is_object()) {
+            return Err(
+                r#"not a command: send a JSON object like {"reason": "errors in checkout"}"#.to_owned()
+            );
+        }
+        let command: Command = if body.is_empty() {
+            Command::default()
+        } else {
+            serde_json::from_slice(body).map_err(|error| {
+                format!(
+                    r#"not a command: {error}; send JSON like {{"reason": "errors in checkout", "revision": 7}}"#
+                )
+            })?
+        };
+        Ok((command.id.clone(), command))
+    }
+
     /// The action of the subject with its details from the body.
     pub fn action(&self, name: &str) -> Result<Action, CommandError> {
         let length = self.reason.chars().count();

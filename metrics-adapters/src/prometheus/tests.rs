@@ -185,9 +185,7 @@ fn read(names: &[&str], rows: &[(&str, &str)]) -> Vec<Reading> {
     let text =
         format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#, rows.join(","));
     let body = Body { status: 200, content_type: String::new(), bytes: text.into_bytes() };
-    let rows = source.rows("", &body, false).unwrap();
-    let values = rows.rows.iter().map(|row| (row, row.points[0].1));
-    tally::readings(&mut batch, asks.len(), 5_000, values)
+    at_instant("prometheus", &mut batch, asks.len(), 5_000, &body).unwrap()
 }
 
 /// Parts of the istio preset's expression, in their order.

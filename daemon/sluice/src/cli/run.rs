@@ -10,6 +10,8 @@ use super::{Global, NatsAccess};
 
 /// The folder of policies that nobody named.
 const POLICIES: &str = "policies";
+/// Where policies' secrets stand if nobody says otherwise.
+pub const SECRETS: &str = "/etc/sluice/secrets";
 
 /// As typed.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +47,16 @@ pub struct RunArgs {
     /// for every command.
     #[arg(long, env = "SLUICE_SIGNERS", value_name = "FILE")]
     pub signers: Option<PathBuf>,
+    /// Folder of the secrets that policies name (`tokenFile`, `urlFile`), by path or by name below it; they can name no other
+    /// file. Several: separated by commas.
+    #[arg(
+        long,
+        env = "SLUICE_SECRETS",
+        default_value = SECRETS,
+        value_name = "DIR",
+        value_delimiter = ','
+    )]
+    pub secrets: Vec<PathBuf>,
     /// An address or network (10.0.0.0/8) that a policy may reach although it is link-local, a metadata service, or this
     /// daemon's own API. Several: separated by commas.
     #[arg(long = "allow-address", env = "SLUICE_ALLOW_ADDRESS", value_name = "ADDRESS", value_delimiter = ',', value_parser = network)]
@@ -87,6 +99,8 @@ pub struct RunOptions {
     pub listen: SocketAddr,
     pub http_tokens: Option<PathBuf>,
     pub signers: Option<PathBuf>,
+    /// Folders below which policies' secrets stand.
+    pub secrets: Vec<PathBuf>,
     /// What a policy may reach all the same.
     pub allowed: Vec<IpNet>,
     /// The same at every start: what stands under this name is taken back.
@@ -115,6 +129,7 @@ impl Default for RunOptions {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http_tokens: None,
             signers: None,
+            secrets: Vec::new(),
             allowed: Vec::new(),
             daemon: "sluice".to_owned(),
             kubeconfig: None,
@@ -148,6 +163,7 @@ impl RunArgs {
             listen: self.listen,
             http_tokens: self.http_tokens,
             signers: self.signers,
+            secrets: self.secrets,
             allowed: self.allowed,
             daemon: self.daemon.unwrap_or_else(host_name),
             kubeconfig: self.kubeconfig,

@@ -189,32 +189,10 @@ fn sent(delivery: &Delivery) -> Option<Timestamp> {
     delivery.at.map(|at| at.plus(slack))
 }
 
-/// A CloudEvent around the command, or the command itself; no body at all is an empty one.
+/// What recognises repeats, and the command.
 fn body(delivery: &Delivery) -> Result<(String, Command), String> {
-    let headers = &delivery.headers;
-    let enveloped = headers.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("ce-"))
-        || serde_json::from_slice::<Value>(&delivery.body)
-            .is_ok_and(|value| value.get("specversion").is_some());
-    if enveloped {
-        let event = CloudEvent::read(headers, &delivery.body).map_err(|error| error.to_string())?;
-        let data = if event.data.is_null() { Value::Object(Default::default()) } else { event.data.clone() };
-        let command: Command = serde_json::from_value(data).map_err(|error| format!("data: {error}"))?;
-        return Ok((event.key(), command));
-    }
-    let is_list = serde_json::from_slice::<Value>(&delivery.body).is_ok_and(|value| !value.is_object());
-    if is_list {
-        return Err(r#"not a command: send a JSON object like {"reason": "errors in checkout"}"#.to_owned());
-    }
-    let command: Command = if delivery.body.is_empty() {
-        Command::default()
-    } else {
-        serde_json::from_slice(&delivery.body).map_err(|error| {
-            format!(
-                r#"not a command: {error}; send JSON like {{"reason": "errors in checkout", "revision": 7}}"#
-            )
-        })?
-    };
-    Ok((command.id.clone().unwrap_or_else(|| delivery.message_id.clone()), command))
+    let (key, command) = Command::read(&delivery.headers, &delivery.body)?;
+    Ok((key.unwrap_or_else(|| delivery.message_id.clone()), command))
 }
 
 /// The read-only words of the request door.

@@ -50,7 +50,7 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
         kubeconfig: options.kubeconfig.clone(),
         kube_context: options.kube_context.clone(),
         signers: options.signers.clone(),
-        outbound: Outbound::new(vec![address], options.allowed.clone()),
+        outbound: Outbound::new(vec![address], options.allowed.clone()).with_secrets(options.secrets.clone()),
     };
     let daemon = Daemon::start(setup).await?;
     let shutdown = CancellationToken::new();

@@ -234,6 +234,40 @@ async fn a_policy_reaches_neither_metadata_services_nor_the_daemons_own_api() {
     );
 }
 
+/// What a policy names as a secret is sent to where it says: so it can name no other file of the host.
+#[tokio::test]
+async fn a_policy_names_no_file_as_a_secret_but_those_below_the_daemons_folder() {
+    let mut site = Site::closed().await;
+    std::fs::create_dir(site.dir.path().join("secrets")).unwrap();
+    site.put("private", "the host's own");
+    std::os::unix::fs::symlink("../private", site.dir.path().join("secrets/link")).unwrap();
+    site.put("secrets/token", "a token");
+    let private = site.dir.path().join("private").display().to_string();
+    let prometheus = json!({"prometheus": {"url": "http://127.0.0.1:1", "tokenFile": private,
+        "labels": {"by": "app", "stable": "a", "canary": "b"}}});
+    site.policy("target", |spec| spec["target"]["webhook"]["tokenFile"] = json!(private));
+    site.policy("metrics", |spec| spec["metrics"] = prometheus);
+    site.policy("slack", |spec| spec["alerts"] = json!([{"slack": {"urlFile": "/etc/passwd"}}]));
+    site.policy("hook", |spec| {
+        spec["alerts"] = json!([{"webhook": {"url": "http://127.0.0.1:1", "tokenFile": "../private"}}]);
+    });
+    site.policy("link", |spec| spec["target"]["webhook"]["tokenFile"] = json!("link"));
+    site.policy("fine", |spec| spec["target"]["webhook"]["tokenFile"] = json!("token"));
+    site.more = vec![
+        "--secrets".into(),
+        "/nowhere".into(),
+        "--secrets".into(),
+        site.dir.path().join("secrets").display().to_string(),
+    ];
+    site.open().await;
+    for name in ["target", "metrics", "slack", "hook", "link"] {
+        let ran = site.sluice(&format!("start shop/{name} --version v2")).await;
+        assert!(ran.code == 1 && ran.out.contains("--secrets DIR"), "{name}: {ran:?}");
+    }
+    let ran = site.sluice("start shop/fine --version v2").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
 /// Each of these stands in a file, a header or a URL, and in nothing that the daemon says or keeps.
 #[tokio::test]
 async fn secrets_are_in_nothing_that_the_daemon_says_or_keeps() {
@@ -272,7 +306,8 @@ async fn secrets_are_in_nothing_that_the_daemon_says_or_keeps() {
         spec["alerts"] = sinks.clone();
         spec["limits"] = json!({"troubleAfter": "1s", "prepare": "3s"});
     });
-    site.more = vec!["--http-tokens".into(), tokens.clone()];
+    let secrets = ["--secrets".to_owned(), site.dir.path().display().to_string()];
+    site.more = [&["--http-tokens".to_owned(), tokens.clone()][..], &secrets].concat();
     site.open().await;
     let mut said = String::new();
     let mut say = |ran: Ran| said += &format!("{}\n{}\n", ran.out, ran.err);
@@ -307,7 +342,7 @@ async fn secrets_are_in_nothing_that_the_daemon_says_or_keeps() {
     let ran = site.sluice("status --token-file ann.token").await;
     assert!(ran.code == 3, "{ran:?}");
     site.stop().await;
-    site.more = vec!["--signers".into(), signers];
+    site.more = [&["--signers".to_owned(), signers][..], &secrets].concat();
     site.open().await;
     refused(&site.sluice("abort shop/blind --reason now").await, "--sign-with");
     site.stop().await;

