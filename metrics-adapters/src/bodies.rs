@@ -46,5 +46,5 @@ impl<'a> Answers<'a> {
 }
 
 fn answered(bytes: &[u8]) -> Body {
-    Body { status: 200, content_type: "application/json".to_owned(), bytes: bytes.to_vec() }
+    Body { status: 200, content_type: "application/json".to_owned(), date_ms: None, bytes: bytes.to_vec() }
 }

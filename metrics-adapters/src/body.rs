@@ -1,6 +1,6 @@
 //! HTTP as every source uses it: no redirects, a time limit on everything, bodies read only up to a bound.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures::StreamExt;
 use reqwest::RequestBuilder;
@@ -75,6 +75,8 @@ pub(crate) fn forbidden(server: &str, why: &Forbidden) -> SourceError {
 pub(crate) struct Body {
     pub(crate) status: u16,
     pub(crate) content_type: String,
+    /// The server's clock, in milliseconds, if it said.
+    pub(crate) date_ms: Option<i64>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -90,6 +92,10 @@ pub(crate) async fn fetch(
     let status = response.status().as_u16();
     let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
+    let date = response.headers().get("date").and_then(|value| value.to_str().ok());
+    let date = date.and_then(|text| httpdate::parse_http_date(text).ok());
+    let since = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+    let date_ms = since.and_then(|since| i64::try_from(since.as_millis()).ok());
     let mut chunks = response.bytes_stream();
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
@@ -99,7 +105,7 @@ pub(crate) async fn fetch(
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(Body { status, content_type, bytes })
+    Ok(Body { status, content_type, date_ms, bytes })
 }
 
 /// The first words of a body, for errors: one line, no control characters.

@@ -18,6 +18,7 @@ mod batch;
 mod families;
 mod flight;
 mod gauges;
+mod native;
 mod preset;
 mod selector;
 mod tally;
@@ -27,7 +28,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -50,9 +51,10 @@ pub(crate) use self::{
     gauges::gauges,
 };
 use crate::{
-    Ask, Gauges, Http, Reading, Source, SourceError,
+    Ask, Clock, Gauges, Http, Reading, Source, SourceError,
     ask::Place,
     body::{Body, address, fetch, forbidden, shown},
+    offset::Offset,
     phase::Phase,
 };
 
@@ -83,6 +85,7 @@ pub(crate) struct Prometheus {
     /// their failures do not close the counters' circuit.
     aside: Gate,
     phases: Mutex<Phases>,
+    offset: Mutex<Offset>,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +139,7 @@ impl Prometheus {
             most_bytes: http.most_bytes,
             concurrency: http.concurrency.max(1),
             phases: Mutex::default(),
+            offset: Mutex::default(),
         })
     }
 
@@ -177,7 +181,7 @@ impl Prometheus {
         let mut batch = Batch::of(slots.collect::<Result<Vec<_>, _>>()?.concat());
         let query = batch.query.clone();
         let body =
-            self.post(&self.gate, "api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
+            self.post(&self.gate, "api/v1/query", &[("query", &query), ("time", &self.time(at_ms))]).await?;
         let mut readings = at_instant(&self.name, &mut batch, asks.len(), at_ms, &body)?;
         for (reading, (_, ask)) in readings.iter_mut().zip(asks) {
             reading.next_ms = self.next(&ask.rollout, at_ms, reading);
@@ -219,7 +223,11 @@ impl Prometheus {
             let form: Vec<(&str, &str)> = fields.iter().copied().chain(always).collect();
             fetch(&self.name, request.form(&form), self.timeout, self.most_bytes).await
         };
+        let sent_ms = now_ms();
         let outcome = request.await;
+        if let Ok(Body { date_ms: Some(date_ms), .. }) = &outcome {
+            self.offset().learn(sent_ms, now_ms(), *date_ms);
+        }
         let server_fails = outcome.as_ref().map_or_else(SourceError::is_down, |body| body.status >= 500);
         pass.leave(!server_fails);
         outcome
@@ -238,6 +246,16 @@ impl Prometheus {
             what: "the token file".to_owned(),
             why: error.to_string(),
         })
+    }
+
+    /// The instant to be asked for. Where the source's clock is behind, by ours: what is newest there is meant, and if it was
+    /// a proxy's date that is behind, nothing is lost.
+    fn time(&self, at_ms: i64) -> String {
+        seconds(at_ms.saturating_sub(self.offset().followed_ms().min(0)))
+    }
+
+    fn offset(&self) -> MutexGuard<'_, Offset> {
+        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self, rollout: &RolloutId, at_ms: i64, reading: &Reading) -> i64 {
@@ -266,6 +284,11 @@ impl Source for Prometheus {
         self.name.clone()
     }
 
+    fn clock(&self) -> Clock {
+        let offset = *self.offset();
+        Clock { ahead_ms: offset.millis(), followed_ms: offset.followed_ms() }
+    }
+
     async fn read(&self, asks: &[Ask], at_ms: i64) -> Vec<Result<Reading, SourceError>> {
         let mut templates: BTreeMap<&str, Vec<(usize, &Ask)>> = BTreeMap::new();
         let flights = self.gate.board(asks);
@@ -286,7 +309,7 @@ impl Source for Prometheus {
     async fn gauges(&self, ask: &Ask, at_ms: i64) -> Result<Gauges, SourceError> {
         let query = gauges::query(&ask.gauges);
         let body =
-            self.post(&self.aside, "api/v1/query", &[("query", &query), ("time", &seconds(at_ms))]).await?;
+            self.post(&self.aside, "api/v1/query", &[("query", &query), ("time", &self.time(at_ms))]).await?;
         let rows = answer::read(&Asked { server: &self.name, query: &query, range: false }, &body)?;
         Ok(gauges::readings(&ask.gauges, &rows))
     }
@@ -333,7 +356,7 @@ fn at_instant(
 ) -> Result<Vec<Reading>, SourceError> {
     let query = batch.query.clone();
     let rows = answer::read(&Asked { server, query: &query, range: false }, body)?;
-    let values = rows.rows.iter().filter_map(|row| Some((row, row.points.first()?.1)));
+    let values = rows.rows.iter().filter_map(|row| Some((row, &row.points.first()?.1)));
     let mut readings = tally::readings(batch, asks, at_ms, values);
     readings.iter_mut().for_each(|reading| weaken(reading, &rows));
     Ok(readings)
@@ -348,9 +371,9 @@ fn over_a_range(
 ) -> Result<Vec<Reading>, SourceError> {
     let query = batch.query.clone();
     let rows = answer::read(&Asked { server, query: &query, range: true }, body)?;
-    let mut instants: BTreeMap<i64, Vec<(&answer::Row<'_>, f64)>> = BTreeMap::new();
+    let mut instants: BTreeMap<i64, Vec<(&answer::Row<'_>, &answer::Point<'_>)>> = BTreeMap::new();
     for row in &rows.rows {
-        row.points.iter().for_each(|(at, value)| instants.entry(*at).or_default().push((row, *value)));
+        row.points.iter().for_each(|(at, value)| instants.entry(*at).or_default().push((row, value)));
     }
     let mut readings = Vec::with_capacity(instants.len());
     for (at_ms, values) in instants {
@@ -418,11 +441,12 @@ fn one_by_one_helps(error: &SourceError) -> bool {
 fn weaken(reading: &mut Reading, rows: &Rows<'_>) {
     let warned = rows.warnings.iter().take(3).map(|warning| format!("the server warns: {warning}"));
     reading.complaints.extend(warned);
-    if rows.native > 0 {
-        reading
-            .complaints
-            .push(format!("{} native histograms were not read; keep the classic buckets", rows.native));
-    }
+}
+
+/// Our clock, for nothing but how far the source's is from it.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Prometheus' times are seconds.

@@ -96,6 +96,10 @@ pub enum Fault {
         "{errors} errors of {requests} requests in stratum {stratum:?}: requests and errors must both have the labels that strata names"
     )]
     StratumErrors { stratum: String, errors: u64, requests: u64 },
+    #[error(
+        "a bucket of its native histogram goes from {left} to {right} s, which is none of the standard schemas: custom buckets are not read, keep the classic ones beside them"
+    )]
+    NotNative { left: f64, right: f64 },
     #[error("the histogram has no +Inf bucket: read every bucket")]
     NoInfinity,
     #[error("the histogram has le = {le} twice, or it is no number")]

@@ -23,7 +23,13 @@ pub trait Source: Send + Sync + Debug {
     /// For logs and metrics, without secrets: `prometheus http://prometheus:9090`.
     fn name(&self) -> String;
 
-    /// Both versions of each rollout at the instant `at_ms`, many rollouts in one query. As many answers as asks, in
+    /// The source's clock less ours, as its answers showed; nothing where both are ours, and zero while they agree as far as
+    /// can be told.
+    fn clock(&self) -> Clock {
+        Clock::default()
+    }
+
+    /// Both versions of each rollout at the instant `at_ms` of the source's clock, many rollouts in one query. As many answers as asks, in
     /// their order; one rollout's trouble is not another's.
     async fn read(&self, asks: &[Ask], at_ms: i64) -> Vec<Result<Reading, SourceError>>;
 
@@ -39,6 +45,14 @@ pub trait Source: Send + Sync + Debug {
         to_ms: i64,
         step: Duration,
     ) -> Result<Vec<Reading>, SourceError>;
+}
+
+/// How far a source's clock is ahead of ours; behind is negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Clock {
+    pub ahead_ms: i64,
+    /// The part of it that instants are moved by; what lies beyond is not trusted.
+    pub followed_ms: i64,
 }
 
 /// Why there is no reading. None of these says anything about the canary.

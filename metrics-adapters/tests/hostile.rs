@@ -8,10 +8,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use sluice_metrics_adapters::{Ask, Http, Reading, Source, SourceError, Sources, connect};
+use sluice_metrics_adapters::{Ask, Clock, Http, Reading, Source, SourceError, Sources, connect};
 use sluice_outbound::Outbound;
 use support::{Answer, Stub, ask, http, json, policy};
 
@@ -172,6 +172,34 @@ async fn one_rollout_has_one_read_on_its_way() {
     let (first, second) = futures::join!(source.read(&asks, 5_000), source.read(&asks, 5_000));
     assert!(matches!(first[0], Err(SourceError::Timeout { .. })), "{first:?}");
     assert!(matches!(second[0], Err(SourceError::Busy { .. })), "{second:?}");
+}
+
+#[tokio::test]
+async fn a_servers_clock_is_told_by_its_dates_and_followed() {
+    let stub = Stub::start(|_| {
+        let date = httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(30));
+        let body = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
+        let head = format!(
+            "HTTP/1.1 200 X\r\ndate: {date}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        Answer::Bytes([head.as_bytes(), body.as_bytes()].concat())
+    })
+    .await;
+    let (source, asks) = prometheus(&stub.url(), 1, "");
+    assert_eq!(source.clock(), Clock::default());
+    source.read(&asks, 5_000).await.remove(0).unwrap();
+    // A busy machine only makes it less certain, which is nearer to 0.
+    let clock = source.clock();
+    assert!((-30_000..=-15_000).contains(&clock.ahead_ms), "{clock:?}");
+    assert_eq!(clock.followed_ms, clock.ahead_ms);
+    source.read(&asks, 5_000).await.remove(0).unwrap();
+    let times: Vec<f64> = stub
+        .requests()
+        .iter()
+        .filter_map(|request| request.rsplit('&').find_map(|field| field.strip_prefix("time=")?.parse().ok()))
+        .collect();
+    assert!(times[0] == 5.0 && times[1] >= 20.0, "the newest there is, by whichever clock: {times:?}");
 }
 
 #[tokio::test]

@@ -26,8 +26,20 @@ struct Shop {
 impl Shop {
     async fn open() -> Result<Shop> {
         let (stable, canary) = (Service::start("v1", "s-1").await?, Service::start("v2", "c-1").await?);
+        Shop::of(stable, canary, false).await
+    }
+
+    /// Latencies are native histograms, of these schemas.
+    async fn with_native_histograms(stable_schema: i32, canary_schema: i32) -> Result<Shop> {
+        let (stable, canary) = (Service::start("v1", "s-1").await?, Service::start("v2", "c-1").await?);
+        stable.behaviour.set_native_schema(stable_schema);
+        canary.behaviour.set_native_schema(canary_schema);
+        Shop::of(stable, canary, true).await
+    }
+
+    async fn of(stable: Service, canary: Service, native_histograms: bool) -> Result<Shop> {
         canary.behaviour.set_error_share(0.3);
-        let server = prometheus(&stable, &canary).await?;
+        let server = prometheus(&stable, &canary, native_histograms).await?;
         server.wait_until_up(2, LIMIT).await?;
         Ok(Shop { stable, canary, server })
     }
@@ -50,13 +62,15 @@ impl Shop {
     }
 }
 
-async fn prometheus(stable: &Service, canary: &Service) -> Result<Prometheus> {
+async fn prometheus(stable: &Service, canary: &Service, native_histograms: bool) -> Result<Prometheus> {
     let targets = vec![
         Target::pod(stable.address(), "shop", "checkout", "s-1"),
         Target::pod(canary.address(), "shop", "checkout-canary", "c-1"),
     ];
     let scrape_interval = Duration::from_millis(200);
-    Prometheus::start(PrometheusOptions { scrape_interval, targets, ..PrometheusOptions::default() }).await
+    let options =
+        PrometheusOptions { scrape_interval, targets, native_histograms, ..PrometheusOptions::default() };
+    Prometheus::start(options).await
 }
 
 /// Reads, closes and sums up, as the daemon does.
@@ -66,6 +80,8 @@ struct Reader {
     cursor: Cursor,
     totals: BTreeMap<String, (u64, u64)>,
     slow: BTreeMap<String, u64>,
+    /// Requests that took longer than 1/16 s, a boundary that every native schema down to -2 has.
+    beyond_a_sixteenth: BTreeMap<String, u64>,
     windows: u64,
     reads: u64,
     last: Option<Reading>,
@@ -87,6 +103,7 @@ impl Reader {
             cursor: Cursor::new(),
             totals: BTreeMap::new(),
             slow: BTreeMap::new(),
+            beyond_a_sixteenth: BTreeMap::new(),
             windows: 0,
             reads: 0,
             last: None,
@@ -110,6 +127,10 @@ impl Reader {
                 let sum = self.totals.entry(pod.pod.clone()).or_default();
                 *sum = (sum.0 + pod.requests, sum.1 + pod.errors);
                 *self.slow.entry(pod.pod.clone()).or_default() += pod.histogram_total();
+                if let Some(within) = pod.buckets.iter().find(|bucket| bucket.le == 0.0625) {
+                    let beyond = pod.histogram_total() - within.count;
+                    *self.beyond_a_sixteenth.entry(pod.pod.clone()).or_default() += beyond;
+                }
             }
         }
         self.last = Some(reading);
@@ -183,6 +204,39 @@ async fn windows_add_up_to_what_the_services_counted_from_the_first_request_on()
 }
 
 #[tokio::test]
+async fn native_histograms_of_different_schemas_add_up_while_one_becomes_coarser_and_a_pod_restarts()
+-> Result<()> {
+    let shop = Shop::with_native_histograms(3, 5).await?;
+    shop.canary.behaviour.set_slow_share(0.5, Duration::from_millis(70));
+    let mut reader = shop.reader();
+    reader.read().await?;
+    let loads = [Load::start(&shop.stable.url(), 40.0)?, Load::start(&shop.canary.url(), 20.0)?];
+    reader.read_until("five windows", |reader| reader.windows >= 5).await?;
+    shop.canary.behaviour.set_native_schema(0);
+    reader.read_until("five more, coarser", |reader| reader.windows >= 10).await?;
+    for load in loads {
+        load.stop().await?;
+    }
+    let before = shop.counted();
+    reader.read_until("the last requests", |reader| reader.totals == before).await?;
+    assert!(before.iter().all(|(pod, (requests, _))| reader.slow[pod] == *requests), "{:?}", reader.slow);
+    assert!(reader.beyond_a_sixteenth["c-1"] * 4 > before["c-1"].0, "half of the canary's take 70 ms");
+    assert!(reader.beyond_a_sixteenth["s-1"] * 4 < before["s-1"].0, "stable's do not");
+
+    shop.canary.restart_counters();
+    let loads = [Load::start(&shop.canary.url(), 20.0)?, Load::start(&shop.stable.url(), 40.0)?];
+    let again = async || Ok((shop.canary.counts().requests > 20).then_some(()));
+    wait::until("requests after the restart", LIMIT, again).await?;
+    for load in loads {
+        load.stop().await?;
+    }
+    let wanted = before["c-1"].0 + shop.canary.counts().requests;
+    reader.read_until("the restarted pod's requests", |reader| reader.totals["c-1"].0 == wanted).await?;
+    assert_eq!(reader.slow["c-1"], wanted, "its histogram began anew, too");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_pod_that_restarts_counts_from_zero_and_nothing_counts_twice() -> Result<()> {
     let shop = Shop::open().await?;
     let mut reader = shop.reader();
@@ -244,7 +298,7 @@ async fn a_server_that_hangs_is_source_down() -> Result<()> {
 #[tokio::test]
 async fn two_replicas_that_scrape_at_different_phases_count_everything_once() -> Result<()> {
     let shop = Shop::open().await?;
-    let other = prometheus(&shop.stable, &shop.canary).await?;
+    let other = prometheus(&shop.stable, &shop.canary, false).await?;
     other.wait_until_up(2, LIMIT).await?;
     let mut reader = shop.reader();
     reader.sources.extend(Reader::of(&other.url(), "").sources);

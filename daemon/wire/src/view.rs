@@ -42,7 +42,12 @@ pub struct RolloutView {
     /// Closed windows' seconds of the present watch, of those that it needs.
     pub watched_seconds: Option<f64>,
     pub needed_seconds: Option<f64>,
-    /// The report of the analyzers: evidence against its bars for every metric.
+    /// When the present watch has to be decided; what then happens is the policy's.
+    #[serde(default)]
+    #[schemars(with = "Option<i64>")]
+    pub deadline: Option<Timestamp>,
+    /// The report of the analyzers: evidence against its bars for every metric; `clockOffsetSeconds` where the source's clock
+    /// is not ours.
     #[serde(default)]
     pub evidence: Value,
     pub owner: Option<String>,

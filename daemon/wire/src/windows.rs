@@ -6,14 +6,13 @@
 
 use std::collections::BTreeMap;
 
+mod judging;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sluice_analyzers::kayenta::Class;
-use sluice_analyzers::score::ScoreClass;
-use sluice_analyzers::{
-    Arm, Baseline, Bucket, Evidence, Plan, PodWindow, Report, Verdict, Window, WindowError,
-};
-use sluice_analyzers::{judge, report};
+use sluice_analyzers::{Arm, Bucket, PodWindow, Window};
+
+pub use judging::{ClassName, Decision, EvidenceEntry, JudgeAnswer, Judging, LeftOut, Made, WindowFault};
 
 /// The first window has no window before it to tell its length.
 const FIRST_WINDOW_MS: i64 = 1_000;
@@ -103,7 +102,7 @@ impl WindowLines {
             return Ok(None);
         }
         let fault = |why: String| LineFault { line: self.line, why };
-        let line: WindowLine = serde_json::from_str(text).map_err(|error| fault(plain(&error)))?;
+        let line = read(text).map_err(fault)?;
         let end_ms = end_ms(line.at).map_err(fault)?;
         let step = line.step;
         let pod = line.pod().map_err(fault)?;
@@ -198,197 +197,27 @@ fn end_ms(at: f64) -> Result<i64, String> {
     Ok((at * 1000.0).round() as i64)
 }
 
-/// The reader's words without its own line number, which is always 1.
+fn read(text: &str) -> Result<WindowLine, String> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let line = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = error.path().to_string();
+        // Faults of the line as a whole have no field.
+        if field == "." { plain(error.inner()) } else { format!("{field}: {}", plain(error.inner())) }
+    })?;
+    reader.end().map_err(|error| format!("{}: one window of one pod a line", plain(&error)))?;
+    Ok(line)
+}
+
+/// The reader's words without its own line number, which is always 1, and what would be right.
 fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let cut = text.rfind(" at line ").unwrap_or(text.len());
-    format!("{} (column {})", &text[..cut], error.column())
-}
-
-/// The answer of `judge`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct JudgeAnswer {
-    pub decision: Decision,
-    /// Seconds since 1970: the end of the first window at which the decision stood; of the last one if it is hold.
-    pub at: Option<f64>,
-    pub step: u32,
-    /// How many windows counted, history left out.
-    pub windows: u64,
-    pub evidence: Vec<EvidenceEntry>,
-    /// Kayenta's score of the last step's gauges, 0 to 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub score: Option<f64>,
-    /// What somebody should look at; alarms never decide.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alarms: Vec<String>,
-    /// In plain language.
-    pub words: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decision {
-    Abort,
-    Advance,
-    Hold,
-}
-
-/// One metric; logarithms are natural.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EvidenceEntry {
-    pub metric: String,
-    pub log_abort: f64,
-    pub abort_bar: f64,
-    pub log_advance: f64,
-    pub advance_bar: f64,
-    pub ratio: Option<f64>,
-    pub ratio_low: Option<f64>,
-    pub ratio_high: Option<f64>,
-    /// More canary requests until a decision.
-    pub needed: Option<u64>,
-    pub minutes: Option<f64>,
-    /// A gauge's class in Kayenta's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub classification: Option<ClassName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub missing: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ClassName {
-    Pass,
-    High,
-    Low,
-    Nodata,
-}
-
-impl From<Class> for ClassName {
-    fn from(class: Class) -> Self {
-        match class {
-            Class::Pass => ClassName::Pass,
-            Class::High => ClassName::High,
-            Class::Low => ClassName::Low,
-            Class::Nodata => ClassName::Nodata,
-        }
-    }
-}
-
-/// Windows in, one answer out: history into the baseline, the rest to the judge.
-#[derive(Debug, Clone)]
-pub struct Judging {
-    plan: Plan,
-    history: Baseline,
-    evidence: Option<Evidence>,
-    failed_at: Option<i64>,
-    /// In the step of the last window.
-    passed_at: Option<i64>,
-    step: u32,
-    /// Whether any window of the rollout had requests; a file of gauges alone is judged by them alone.
-    requests_seen: bool,
-    verdict: Verdict,
-}
-
-impl Judging {
-    /// The plan as the policy gives it, not yet frozen: the windows of step 0 do that.
-    pub fn new(plan: Plan) -> Self {
-        let history = Baseline::new();
-        let verdict = Verdict::NoData;
-        Self {
-            plan,
-            history,
-            evidence: None,
-            failed_at: None,
-            passed_at: None,
-            step: 0,
-            requests_seen: false,
-            verdict,
-        }
-    }
-
-    /// Counts one window and says what was made of it. History that comes after the rollout began changes nothing.
-    pub fn window(&mut self, window: &Window) -> Result<Verdict, WindowError> {
-        if window.step == 0 {
-            if self.evidence.is_none() {
-                self.history.add(window)?;
-            }
-            return Ok(self.verdict);
-        }
-        let evidence = self.evidence.get_or_insert_with(|| {
-            self.plan = self.plan.clone().frozen(&self.history);
-            Evidence::new(&self.plan)
-        });
-        let before = evidence.windows();
-        self.verdict = judge(&self.plan, evidence, window)?;
-        if evidence.windows() > before {
-            self.note(window);
-        }
-        Ok(self.verdict)
-    }
-
-    fn note(&mut self, window: &Window) {
-        self.requests_seen |= window.pods.iter().any(|pod| pod.requests > 0);
-        if window.step != self.step {
-            (self.step, self.passed_at) = (window.step, None);
-        }
-        match self.verdict {
-            Verdict::Fail => self.failed_at = self.failed_at.or(Some(window.end_ms)),
-            Verdict::Pass => self.passed_at = self.passed_at.or(Some(window.end_ms)),
-            Verdict::Undecided | Verdict::NoData | Verdict::SourceDown => {}
-        }
-    }
-
-    /// Everything that is known so far; none before the first window of the rollout.
-    pub fn report(&self) -> Option<Report> {
-        self.evidence.as_ref().map(|evidence| report(&self.plan, evidence))
-    }
-
-    /// Abort if the canary ever failed; advance if it passed in the step of the last window; hold otherwise. The end of
-    /// the input is a step's end, at which its gauges are looked at, however few readings there are.
-    pub fn answer(&self) -> JudgeAnswer {
-        let last = self.evidence.as_ref().and_then(Evidence::last_end_ms);
-        let report = self.report();
-        let score = report.as_ref().and_then(|report| report.score_class);
-        let only_gauges = !self.requests_seen && !self.plan.gauges.is_empty();
-        let (decision, at) = match (self.failed_at, score, self.passed_at) {
-            (Some(at), _, _) => (Decision::Abort, Some(at)),
-            (None, Some(ScoreClass::Fail), _) => (Decision::Abort, last),
-            (None, Some(ScoreClass::Marginal), _) => (Decision::Hold, last),
-            (None, Some(ScoreClass::Pass), None) if only_gauges => (Decision::Advance, last),
-            (None, Some(ScoreClass::Pass) | None, Some(at)) => (Decision::Advance, Some(at)),
-            (None, Some(ScoreClass::Pass) | None, None) => (Decision::Hold, last),
-        };
-        JudgeAnswer {
-            decision,
-            at: at.map(|ms| ms as f64 / 1000.0),
-            step: self.step,
-            score: report.as_ref().and_then(|report| report.score),
-            windows: report.as_ref().map_or(0, |report| report.windows),
-            alarms: report.as_ref().map(|report| report.alarms.clone()).unwrap_or_default(),
-            words: report.as_ref().map_or_else(|| "no window of the rollout".to_owned(), Report::words),
-            evidence: report.map(entries).unwrap_or_default(),
-        }
-    }
-}
-
-fn entries(report: Report) -> Vec<EvidenceEntry> {
-    let entry = |finding: sluice_analyzers::Finding| EvidenceEntry {
-        metric: finding.metric,
-        log_abort: finding.log_abort,
-        abort_bar: finding.abort_bar,
-        log_advance: finding.log_advance,
-        advance_bar: finding.advance_bar,
-        ratio: finding.ratio,
-        ratio_low: finding.ratio_low,
-        ratio_high: finding.ratio_high,
-        needed: finding.needed,
-        minutes: finding.minutes,
-        classification: finding.classification.map(Into::into),
-        missing: finding.missing,
+    let remedy = match &text[..cut] {
+        said if said.contains("expected u64") => "; a count is a whole number from 0 up",
+        said if said.contains("expected u32") => "; a step is a whole number, 0 for history",
+        _ => "",
     };
-    report.findings.into_iter().map(entry).collect()
+    format!("{}{remedy} (column {})", &text[..cut], error.column())
 }
 
 #[cfg(test)]

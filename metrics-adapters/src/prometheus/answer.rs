@@ -7,6 +7,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
+use super::native::Native;
 use crate::{
     SourceError,
     body::{Body, head},
@@ -27,15 +28,19 @@ impl Labels<'_> {
 pub(super) struct Row<'a> {
     pub(super) labels: Labels<'a>,
     /// Milliseconds and value; one of an instant query, many of a range query.
-    pub(super) points: Vec<(i64, f64)>,
+    pub(super) points: Vec<(i64, Point<'a>)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Point<'a> {
+    Number(f64),
+    Native(Native<'a>),
 }
 
 #[derive(Debug)]
 pub(super) struct Rows<'a> {
     pub(super) rows: Vec<Row<'a>>,
     pub(super) warnings: Vec<String>,
-    /// Series that are native histograms, which are not read.
-    pub(super) native: usize,
 }
 
 /// Series beyond this many are refused.
@@ -74,6 +79,10 @@ struct Sample<'a> {
     value: Option<(f64, Cow<'a, str>)>,
     #[serde(default, borrow)]
     values: Vec<(f64, Cow<'a, str>)>,
+    #[serde(default, borrow)]
+    histogram: Option<(f64, Native<'a>)>,
+    #[serde(default, borrow)]
+    histograms: Vec<(f64, Native<'a>)>,
 }
 
 /// What was asked, for the errors.
@@ -120,21 +129,23 @@ fn rows<'a>(asked: &Asked<'_>, envelope: Envelope<'a>) -> Result<Rows<'a>, Sourc
     if samples.len() > MOST_SERIES {
         return Err(too_many(asked, &samples));
     }
-    let mut rows = Rows { rows: Vec::with_capacity(samples.len()), warnings: envelope.warnings, native: 0 };
-    for sample in samples {
-        let points: Vec<(i64, f64)> = sample.value.iter().chain(&sample.values).map(point).collect();
-        if points.is_empty() {
-            rows.native += 1
-        } else {
-            rows.rows.push(Row { labels: sample.metric, points })
-        }
-    }
-    Ok(rows)
+    Ok(Rows { rows: samples.into_iter().map(row).collect(), warnings: envelope.warnings })
+}
+
+fn row(sample: Sample<'_>) -> Row<'_> {
+    let numbers = sample.value.into_iter().chain(sample.values).map(point);
+    let natives = sample.histogram.into_iter().chain(sample.histograms);
+    let natives = natives.map(|(seconds, native)| (milliseconds(seconds), Point::Native(native)));
+    Row { labels: sample.metric, points: numbers.chain(natives).collect() }
 }
 
 /// A value that is no number is NaN, which nothing counts.
-fn point((seconds, value): &(f64, Cow<'_, str>)) -> (i64, f64) {
-    ((seconds * 1000.0).round() as i64, value.parse().unwrap_or(f64::NAN))
+fn point<'a>((seconds, value): (f64, Cow<'_, str>)) -> (i64, Point<'a>) {
+    (milliseconds(seconds), Point::Number(value.parse().unwrap_or(f64::NAN)))
+}
+
+fn milliseconds(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
 }
 
 fn refusal(asked: &Asked<'_>, body: &Body, envelope: &Envelope<'_>) -> SourceError {
@@ -203,8 +214,12 @@ mod tests {
 
     fn check(status: u16, text: &str) -> Result<usize, SourceError> {
         let asked = Asked { server: "prometheus http://p", query: "hits{}", range: false };
-        let body =
-            Body { status, content_type: "application/json".to_owned(), bytes: text.as_bytes().to_vec() };
+        let body = Body {
+            status,
+            content_type: "application/json".to_owned(),
+            date_ms: None,
+            bytes: text.as_bytes().to_vec(),
+        };
         read(&asked, &body).map(|rows| rows.rows.len())
     }
 
@@ -215,15 +230,15 @@ mod tests {
     #[test]
     fn a_vector_is_read_with_its_labels_and_numbers() {
         let text = vector(
-            r#"{"metric":{"pod":"a\"b"},"value":[1790000000.123,"+Inf"]},{"metric":{},"value":[1,"NaN"]},{"metric":{"x":"y"},"histogram":[1,{}]}"#,
+            r#"{"metric":{"pod":"a\"b"},"value":[1790000000.123,"+Inf"]},{"metric":{},"value":[1,"NaN"]},{"metric":{"x":"y"},"histogram":[1,{"count":"3","sum":"1","buckets":[[0,"0.5","1","3"]]}]}"#,
         );
         let asked = Asked { server: "", query: "", range: false };
-        let body = Body { status: 200, content_type: String::new(), bytes: text.into_bytes() };
+        let body = Body { status: 200, content_type: String::new(), date_ms: None, bytes: text.into_bytes() };
         let rows = read(&asked, &body).unwrap();
         assert_eq!(rows.rows[0].labels.get("pod"), "a\"b");
-        assert_eq!(rows.rows[0].points, [(1_790_000_000_123, f64::INFINITY)]);
-        assert!(rows.rows[1].points[0].1.is_nan());
-        assert_eq!((rows.rows.len(), rows.native), (2, 1));
+        assert_eq!(rows.rows[0].points, [(1_790_000_000_123, Point::Number(f64::INFINITY))]);
+        assert!(matches!(rows.rows[1].points[0].1, Point::Number(value) if value.is_nan()));
+        assert!(matches!(&rows.rows[2].points[0].1, Point::Native(native) if native.total() == Ok(3)));
         assert_eq!(check(200, &vector("")), Ok(0), "empty is empty");
     }
 

@@ -37,6 +37,8 @@ pub(super) enum Part {
     Requests,
     Errors,
     Buckets,
+    /// Whole histograms. Their rows are the only ones that may come without the label of ours: see [`Batch`].
+    Native,
     /// Times of the oldest and the newest sample among the pod's series.
     First,
     Last,
@@ -48,17 +50,21 @@ impl Part {
     /// Whether its rows are counters, told apart by stratum.
     fn is_counted(self) -> bool {
         match self {
-            Part::Requests | Part::Errors | Part::Buckets => true,
+            Part::Requests | Part::Errors | Part::Buckets | Part::Native => true,
             Part::First | Part::Last | Part::Up | Part::Started => false,
         }
     }
 }
 
+/// `label_replace` turned native histograms into the number 0 until Prometheus 2.5x (seen in 2.42): the first branch of
+/// them goes without, and is known by being histograms.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     pub(super) slots: Vec<Slot<'a>>,
     pub(super) query: String,
     parts: Vec<Branch<'a>>,
+    /// The branch whose rows have no label of ours.
+    bare: Option<usize>,
 }
 
 /// One operand of the `or`s.
@@ -78,7 +84,7 @@ impl<'a> Batch<'a> {
         for (place, slot) in slots.iter().enumerate() {
             groups.entry(slot.families.template_key()).or_default().push(place);
         }
-        let mut batch = Batch { slots, query: String::new(), parts: Vec::new() };
+        let mut batch = Batch { slots, query: String::new(), parts: Vec::new(), bare: None };
         for group in groups.values() {
             batch.add_group(group);
         }
@@ -87,7 +93,11 @@ impl<'a> Batch<'a> {
 
     /// Whose row this is, and what it says. Rows of nobody (a merged query may reach further) are nobody's.
     pub(super) fn owners(&mut self, labels: &Labels<'_>) -> Option<(Part, &[usize])> {
-        let branch = self.parts.get_mut(labels.get(PART).parse::<usize>().ok()?)?;
+        let branch = match labels.get(PART) {
+            "" => self.bare?,
+            number => number.parse::<usize>().ok()?,
+        };
+        let branch = self.parts.get_mut(branch)?;
         let values: Vec<String> = branch.differing.iter().map(|label| labels.get(label).to_owned()).collect();
         let Branch { part, owners, known, .. } = branch;
         let found = known.entry(values).or_insert_with_key(|values| {
@@ -112,6 +122,8 @@ impl<'a> Batch<'a> {
         self.add_times(group, |f| f.buckets.as_ref(), "le=\"+Inf\"");
         self.add(group, Part::Up, "max", "timestamp", |f| f.up.as_ref());
         self.add(group, Part::Started, "max", "", |f| f.started.as_ref());
+        self.add(group, Part::Native, "sum", "", |f| f.native.as_ref());
+        self.add_times(group, |f| f.native.as_ref(), "");
     }
 
     fn add_times(&mut self, group: &[usize], of: fn(&Families) -> Option<&Selector>, more: &str) {
@@ -151,10 +163,15 @@ impl<'a> Batch<'a> {
         let number = self.parts.len();
         let or = if number == 0 { "" } else { "\nor " };
         // Writing to a String does not fail.
-        let _ = write!(
-            self.query,
-            "{or}label_replace({aggregate} by ({by}) ({inner}),\"{PART}\",\"{number}\",\"\",\"\")"
-        );
+        let _ = if part == Part::Native && self.bare.is_none() {
+            self.bare = Some(number);
+            write!(self.query, "{or}{aggregate} by ({by}) ({inner})")
+        } else {
+            write!(
+                self.query,
+                "{or}label_replace({aggregate} by ({by}) ({inner}),\"{PART}\",\"{number}\",\"\",\"\")"
+            )
+        };
         let owners =
             owned.iter().map(|(place, selector)| (*place, matchers_of(selector, &differing))).collect();
         self.parts.push(Branch { part, differing, owners, known: HashMap::new() });
@@ -171,6 +188,10 @@ impl<'a> Batch<'a> {
         }
         if part == Part::Buckets {
             by.insert("le");
+        }
+        if part == Part::Native {
+            let errors = group.first().map_or(&[][..], |place| &self.slots[*place].families.native_errors);
+            by.extend(errors.iter().map(|matcher| matcher.label.as_str()));
         }
         by.into_iter().collect::<Vec<_>>().join(",")
     }

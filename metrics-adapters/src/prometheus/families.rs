@@ -5,7 +5,7 @@ use sluice_wire::policy;
 
 use super::{
     preset,
-    selector::{Op, Selector},
+    selector::{Matcher, NAME, Op, Selector},
     template,
 };
 use crate::{
@@ -19,6 +19,10 @@ pub(crate) struct Families {
     pub(crate) errors: Selector,
     pub(crate) buckets: Option<Selector>,
     /// Stands on every pod that is scraped.
+    /// The native histogram beside the classic buckets, or in their place.
+    pub(crate) native: Option<Selector>,
+    /// Where requests are the histogram's own count: what tells the failed ones among its series.
+    pub(crate) native_errors: Vec<Matcher>,
     pub(crate) up: Option<Selector>,
     pub(crate) started: Option<Selector>,
     pub(crate) pod_labels: Vec<String>,
@@ -33,7 +37,10 @@ pub(crate) fn families(block: &policy::Prometheus, names: &Names) -> Result<[Fam
         None => preset::families(block, names, arm),
     };
     let (mut stable, mut canary) = (one(Arm::Stable)?, one(Arm::Canary)?);
-    (stable.strata, canary.strata) = (strata(block, &stable)?, strata(block, &canary)?);
+    for families in [&mut stable, &mut canary] {
+        families.strata = strata(block, families)?;
+        families.find_native();
+    }
     if stable.requests == canary.requests {
         let why = format!(
             "both versions' requests are {}: tell them apart, for example with labels: {{by: app, stable: checkout, canary: checkout-canary}}",
@@ -80,6 +87,23 @@ impl Families {
         if metric.contains("milliseconds") { 1000.0 } else { 1.0 }
     }
 
+    /// A native histogram has the classic one's name without `_bucket`.
+    fn find_native(&mut self) {
+        let Some(buckets) = &self.buckets else { return };
+        let Some(metric) = buckets.metric() else { return };
+        let base = metric.strip_suffix("_bucket").unwrap_or(metric).to_owned();
+        let rest = buckets.matchers.iter().filter(|matcher| matcher.label != NAME).cloned();
+        if self
+            .requests
+            .metric()
+            .is_some_and(|requests| requests == base || requests.strip_suffix("_count") == Some(&base))
+        {
+            let own = |matcher: &&Matcher| !self.requests.matchers.contains(matcher);
+            self.native_errors = self.errors.matchers.iter().filter(own).cloned().collect();
+        }
+        self.native = Some(Selector::of(&base, rest.collect()));
+    }
+
     /// Equal for families that differ only in values that a merged query can list.
     pub(crate) fn template_key(&self) -> String {
         let mut key = format!("{};{}", self.pod_labels.join(","), self.strata.join(","));
@@ -92,8 +116,7 @@ impl Families {
         ] {
             key.push(';');
             selector.iter().flat_map(|s| &s.matchers).for_each(|matcher| {
-                let fixed =
-                    matcher.label == super::selector::NAME || matches!(matcher.op, Op::Not | Op::Unlike);
+                let fixed = matcher.label == NAME || matches!(matcher.op, Op::Not | Op::Unlike);
                 key += &if fixed { matcher.to_string() } else { format!("{}{}", matcher.label, matcher.op) };
                 key.push(',');
             });

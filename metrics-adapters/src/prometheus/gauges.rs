@@ -7,7 +7,10 @@ use std::fmt::Write;
 use sluice_analyzers::Arm;
 use sluice_wire::{analysis::Analysis, policy};
 
-use super::{answer::Rows, template};
+use super::{
+    answer::{Point, Rows},
+    template,
+};
 use crate::{
     Gauges,
     ask::{AskError, GaugeAsk, Names},
@@ -67,7 +70,13 @@ pub(super) fn readings(gauges: &[GaugeAsk], rows: &Rows<'_>) -> Gauges {
     let mut told = Gauges::default();
     for row in rows.rows.iter().take(MOST_ROWS) {
         let part = row.labels.get(PART).parse::<usize>().ok().and_then(|number| parts.get(number));
-        let (Some((name, arm)), Some((_, value))) = (part, row.points.first()) else { continue };
+        let (Some((name, arm)), Some((_, point))) = (part, row.points.first()) else { continue };
+        let Point::Number(value) = point else {
+            told.complaints.push(format!(
+                "gauge {name} is a native histogram: take histogram_quantile(…) or histogram_avg(…) of it"
+            ));
+            continue;
+        };
         if value.is_infinite() {
             told.complaints.push(format!("gauge {name} is {value}: left out"));
         } else {

@@ -106,6 +106,8 @@ pub(super) fn families(block: &Prometheus, names: &Names, arm: Arm) -> Result<Fa
         started: own("process_start_time_seconds"),
         pod_labels: known.pod_labels.iter().map(|label| (*label).to_owned()).collect(),
         strata: Vec::new(),
+        native: None,
+        native_errors: Vec::new(),
     })
 }
 

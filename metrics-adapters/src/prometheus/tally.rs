@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use sluice_analyzers::Bucket;
+
 use super::{
     Families,
-    answer::{Labels, Row},
+    answer::{Labels, Point, Row},
     batch::{Batch, INSTANCE, Part, Slot},
+    native::{self, Native},
 };
 use crate::{
     PodSample, Reading,
@@ -31,6 +34,15 @@ struct Counted {
     requests: Option<f64>,
     errors: Option<f64>,
     buckets: Vec<(f64, f64)>,
+    native: Option<Result<NativeCounts, Fault>>,
+}
+
+/// What native histograms counted: with requests that are their own count, the failed ones, too.
+#[derive(Debug, Default, Clone)]
+struct NativeCounts {
+    requests: u64,
+    errors: u64,
+    buckets: Vec<Bucket>,
 }
 
 /// Tallies by slot, pod and instance.
@@ -41,7 +53,7 @@ pub(super) fn readings<'r>(
     batch: &mut Batch<'_>,
     asks: usize,
     at_ms: i64,
-    rows: impl Iterator<Item = (&'r Row<'r>, f64)>,
+    rows: impl Iterator<Item = (&'r Row<'r>, &'r Point<'r>)>,
 ) -> Vec<Reading> {
     let mut tallies = Tallies::new();
     for (row, value) in rows {
@@ -53,12 +65,13 @@ pub(super) fn readings<'r>(
                 pod_name(&row.labels, batch.slots[slot].families),
                 row.labels.get(INSTANCE).to_owned(),
             );
-            tallies.entry(key).or_default().take(
-                part,
-                value,
-                &row.labels,
-                &batch.slots[slot].families.strata,
-            );
+            let tally = tallies.entry(key).or_default();
+            match value {
+                Point::Number(value) => tally.take(part, *value, &row.labels, batch.slots[slot].families),
+                Point::Native(native) => {
+                    tally.take_native(part, native, &row.labels, batch.slots[slot].families)
+                }
+            }
         }
     }
     let mut readings = vec![(Reading { at_ms, ..Reading::default() }, Complaints::default()); asks];
@@ -96,19 +109,40 @@ fn pod_name(labels: &Labels<'_>, families: &Families) -> String {
 }
 
 impl Tally {
-    fn take(&mut self, part: Part, value: f64, labels: &Labels<'_>, strata: &[String]) {
+    fn take(&mut self, part: Part, value: f64, labels: &Labels<'_>, families: &Families) {
         let add = |sum: &mut Option<f64>| *sum = Some(sum.unwrap_or(0.0) + value);
         match part {
-            Part::Requests => add(&mut self.counted(labels, strata).requests),
-            Part::Errors => add(&mut self.counted(labels, strata).errors),
-            Part::Buckets => {
-                self.counted(labels, strata).add_bucket(labels.get("le").parse().unwrap_or(f64::NAN), value)
-            }
+            Part::Requests => add(&mut self.counted(labels, &families.strata).requests),
+            Part::Errors => add(&mut self.counted(labels, &families.strata).errors),
+            Part::Buckets => self
+                .counted(labels, &families.strata)
+                .add_bucket(labels.get("le").parse().unwrap_or(f64::NAN), value),
             Part::First => self.first = Some(self.first.map_or(value, |first| first.min(value))),
             Part::Last => self.last = Some(self.last.map_or(value, |last| last.max(value))),
             Part::Up => self.up = Some(value),
             Part::Started => self.started = Some(value),
+            // A server that makes numbers of histograms.
+            Part::Native => {}
         }
+    }
+
+    fn take_native(&mut self, part: Part, native: &Native<'_>, labels: &Labels<'_>, families: &Families) {
+        if part != Part::Native {
+            return;
+        }
+        let errors = &families.native_errors;
+        let failed =
+            !errors.is_empty() && errors.iter().all(|matcher| matcher.matches(labels.get(&matcher.label)));
+        let one = native.cumulative(families.buckets_per_second()).and_then(|buckets| {
+            let requests = native.total()?;
+            Ok(NativeCounts { requests, errors: if failed { requests } else { 0 }, buckets })
+        });
+        let counted = self.counted(labels, &families.strata);
+        counted.native = Some(match (counted.native.take(), one) {
+            (None, one) => one,
+            (Some(Ok(sum)), Ok(one)) => Ok(sum.with(&one)),
+            (Some(Err(fault)), _) | (Some(Ok(_)), Err(fault)) => Err(fault),
+        });
     }
 
     fn counted(&mut self, labels: &Labels<'_>, strata: &[String]) -> &mut Counted {
@@ -150,15 +184,25 @@ impl Tally {
     /// The one time of all its samples. A pod that is scraped and has no series of ours has counted nothing yet.
     fn at_ms(&self) -> Result<Option<i64>, Fault> {
         let (first, last) = (self.first.and_then(milliseconds), self.last.and_then(milliseconds));
-        let requests = self.strata.values().find_map(|counted| counted.requests);
+        let requests =
+            self.strata.values().any(|counted| counted.requests.is_some() || counted.native.is_some());
         match (requests, first, last) {
             (_, Some(first), Some(last)) if first != last => {
                 Err(Fault::TornScrape { apart_ms: last - first })
             }
-            (Some(_), _, Some(last)) => Ok(Some(last)),
-            (Some(_), _, None) => Ok(None),
-            (None, _, _) => Ok(self.up.and_then(milliseconds)),
+            (true, _, Some(last)) => Ok(Some(last)),
+            (true, _, None) => Ok(None),
+            (false, _, _) => Ok(self.up.and_then(milliseconds)),
         }
+    }
+}
+
+impl NativeCounts {
+    fn with(mut self, one: &NativeCounts) -> NativeCounts {
+        self.requests = self.requests.saturating_add(one.requests);
+        self.errors = self.errors.saturating_add(one.errors);
+        native::add(&mut self.buckets, &one.buckets);
+        self
     }
 }
 
@@ -177,25 +221,43 @@ impl Counted {
         name: &str,
         complaints: &mut Complaints,
     ) -> Result<Stratum, Fault> {
-        let requests = count("requests", self.requests.unwrap_or(0.0))?;
-        let errors = count("errors", self.errors.unwrap_or(0.0))?;
+        let native = self.native.as_ref().and_then(|native| native.as_ref().ok());
+        let by_native = native.filter(|_| self.requests.is_none() && !families.native_errors.is_empty());
+        let (requests, errors) = match by_native {
+            Some(native) => (native.requests, native.errors),
+            None => (
+                count("requests", self.requests.unwrap_or(0.0))?,
+                count("errors", self.errors.unwrap_or(0.0))?,
+            ),
+        };
         if errors > requests && families.strata.is_empty() {
             return Err(Fault::ErrorsAboveRequests { errors, requests });
         }
         if errors > requests {
             return Err(Fault::StratumErrors { stratum: stratum.to_owned(), errors, requests });
         }
-        let scale = families.buckets_per_second();
-        let buckets = self.buckets.into_iter().map(|(le, count)| (le / scale, count)).collect();
-        let buckets = match (&families.buckets, histogram(buckets)) {
-            (None, _) => None,
-            (Some(_), Ok(buckets)) => Some(buckets),
-            (Some(_), Err(fault)) => {
+        let buckets = match self.histogram(families) {
+            Ok(buckets) => buckets,
+            Err(fault) => {
                 complaints.add(format!("{name}: {fault}; its latencies are left out"));
                 None
             }
         };
         Ok(Stratum { name: String::new(), requests, errors, buckets })
+    }
+
+    /// The classic buckets where there are any, else the native histogram.
+    fn histogram(self, families: &Families) -> Result<Option<Vec<Bucket>>, Fault> {
+        if families.buckets.is_none() {
+            return Ok(None);
+        }
+        match self.native {
+            Some(native) if self.buckets.is_empty() => native.map(|native| Some(native.buckets)),
+            Some(_) | None => {
+                let scale = families.buckets_per_second();
+                histogram(self.buckets.into_iter().map(|(le, count)| (le / scale, count)).collect()).map(Some)
+            }
+        }
     }
 }
 

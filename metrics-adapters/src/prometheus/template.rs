@@ -32,6 +32,8 @@ pub(super) fn families(
         started: fill_some("started", &queries.started)?,
         pod_labels: queries.pod_labels.clone(),
         strata: Vec::new(),
+        native: None,
+        native_errors: Vec::new(),
     })
 }
 

@@ -184,7 +184,7 @@ fn read(names: &[&str], rows: &[(&str, &str)]) -> Vec<Reading> {
     let rows: Vec<String> = rows.iter().map(row).collect();
     let text =
         format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#, rows.join(","));
-    let body = Body { status: 200, content_type: String::new(), bytes: text.into_bytes() };
+    let body = Body { status: 200, content_type: String::new(), date_ms: None, bytes: text.into_bytes() };
     at_instant("prometheus", &mut batch, asks.len(), 5_000, &body).unwrap()
 }
 
@@ -217,7 +217,7 @@ fn many_rollouts_are_one_expression_with_one_selector_a_part() {
         .map(|(place, ask)| source.slots(place, ask, &[Arm::Stable, Arm::Canary]).unwrap());
     let query = Batch::of(slots.collect::<Vec<_>>().concat()).query;
     let merged = r#"destination_workload=~"a|a-canary|b\\.c|b\\.c-canary""#;
-    assert_eq!(query.matches(merged).count(), 7, "{query}");
+    assert_eq!(query.matches(merged).count(), 10, "{query}");
     assert!(
         query.starts_with(
             "label_replace(sum by (container,destination_workload,instance,pod) (istio_requests_total{"

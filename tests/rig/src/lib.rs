@@ -37,6 +37,7 @@ pub mod netns;
 pub mod page;
 pub mod ports;
 pub mod prometheus;
+mod protobuf;
 pub mod server;
 pub mod service;
 pub mod tls;

@@ -67,6 +67,8 @@ pub struct PrometheusOptions {
     pub rules: Option<String>,
     /// More lines of its configuration, verbatim (for instance `alerting:`).
     pub more: String,
+    /// Asks targets for protobuf and keeps native histograms.
+    pub native_histograms: bool,
 }
 
 impl Default for PrometheusOptions {
@@ -76,6 +78,7 @@ impl Default for PrometheusOptions {
             targets: Vec::new(),
             rules: None,
             more: String::new(),
+            native_histograms: false,
         }
     }
 }
@@ -107,6 +110,7 @@ impl Prometheus {
             ])
             .args([format!("--web.listen-address={}", port.address())])
             .args(["--scrape.discovery-reload-interval=100ms"]) // 5 s otherwise
+            .args(options.native_histograms.then_some("--enable-feature=native-histograms"))
             .start()
             .await?;
         let scrape_interval = options.scrape_interval;

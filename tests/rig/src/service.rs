@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::extract::State;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+
+use crate::protobuf;
 
 /// Upper bounds of the histogram's buckets, in seconds: those of Prometheus' client libraries.
 pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -46,6 +48,7 @@ struct Settings {
     error_share: f64,
     error_share_of_posts: Option<f64>,
     queue_length: Option<f64>,
+    native_schema: Option<i32>,
     error_code: StatusCode,
     latency: Duration,
     slow: (f64, Duration),
@@ -59,6 +62,7 @@ impl Behaviour {
             error_share: 0.0,
             error_share_of_posts: None,
             queue_length: None,
+            native_schema: None,
             error_code: StatusCode::INTERNAL_SERVER_ERROR,
             latency: Duration::ZERO,
             slow: (0.0, Duration::ZERO),
@@ -80,6 +84,11 @@ impl Behaviour {
     /// About what the gauge `queue_length` shows, give or take a tenth; it shows none until set.
     pub fn set_queue_length(&self, length: f64) {
         self.lock().queue_length = Some(length);
+    }
+
+    /// Shows the latencies as a native histogram of this schema (-4 to 8) to whoever asks for protobuf, and no classic one.
+    pub fn set_native_schema(&self, schema: i32) {
+        self.lock().native_schema = Some(schema);
     }
 
     /// The status of errors; 500 until set.
@@ -147,7 +156,12 @@ struct Series {
     seconds: f64,
     /// Not cumulative; the last one is what is above all bounds.
     buckets: [u64; BUCKETS.len() + 1],
+    /// By the index of the native bucket at [`FINEST`].
+    native: BTreeMap<i32, u64>,
 }
+
+/// The schema that latencies are counted at; coarser ones are merged from it.
+const FINEST: i32 = 8;
 
 impl Service {
     /// Starts one on a free loopback port, healthy.
@@ -228,6 +242,8 @@ impl Pod {
         series.count += 1;
         series.seconds += seconds;
         series.buckets[BUCKETS.partition_point(|bound| *bound < seconds)] += 1;
+        let index = (seconds.max(1e-6).log2() * f64::from(1 << FINEST)).ceil() as i32;
+        *series.native.entry(index).or_default() += 1;
     }
 
     fn exposition(&self) -> String {
@@ -264,6 +280,38 @@ impl Pod {
     }
 }
 
+impl Pod {
+    fn protobuf(&self, schema: i32) -> Vec<u8> {
+        let all = self.lock();
+        let labels =
+            |(code, method): &(u16, String)| vec![("code", code.to_string()), ("method", method.clone())];
+        let counters = all.iter().map(|(key, series)| protobuf::Series {
+            labels: labels(key),
+            value: protobuf::Value::Counter(series.count),
+        });
+        let merged: Vec<_> =
+            all.iter().map(|(key, series)| (key, series.seconds, series.at(schema))).collect();
+        let natives = merged.iter().map(|(key, sum, counts)| {
+            let value = protobuf::Value::Native { schema, sum: *sum, counts };
+            protobuf::Series { labels: labels(key), value }
+        });
+        let counters = protobuf::family("http_requests_total", &counters.collect::<Vec<_>>());
+        let natives = protobuf::family("http_request_duration_seconds", &natives.collect::<Vec<_>>());
+        [counters, natives].concat()
+    }
+}
+
+impl Series {
+    /// Two neighbours of a schema are one bucket of the next coarser.
+    fn at(&self, schema: i32) -> BTreeMap<i32, u64> {
+        let mut counts = BTreeMap::new();
+        for (index, count) in &self.native {
+            *counts.entry(((index - 1) >> (FINEST - schema)) + 1).or_default() += count;
+        }
+        counts
+    }
+}
+
 async fn answer(State(pod): State<Arc<Pod>>, method: Method) -> Response {
     let begun = Instant::now();
     let settings = pod.behaviour.lock().clone();
@@ -280,7 +328,13 @@ async fn answer(State(pod): State<Arc<Pod>>, method: Method) -> Response {
     (code, [("x-version", pod.version.clone()), ("x-pod", pod.name.clone())], "").into_response()
 }
 
-async fn metrics(State(pod): State<Arc<Pod>>) -> Response {
+async fn metrics(State(pod): State<Arc<Pod>>, headers: HeaderMap) -> Response {
+    let accepts = headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let native_schema =
+        pod.behaviour.lock().native_schema.filter(|_| accepts.contains("vnd.google.protobuf"));
+    if let Some(schema) = native_schema {
+        return ([("content-type", protobuf::CONTENT_TYPE)], pod.protobuf(schema)).into_response();
+    }
     let text = pod.exposition();
     let exposition = pod.behaviour.lock().exposition;
     let text = match exposition {

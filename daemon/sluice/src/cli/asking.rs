@@ -203,7 +203,8 @@ pub struct JudgeArgs {
     /// One window of one pod a line; - is stdin.
     #[arg(value_name = "WINDOWS.jsonl")]
     pub windows: PathBuf,
-    /// Say so whenever the decision changes; a file is read on as it grows.
+    /// Answer as the windows come: with -o json after every window, else whenever the decision changes. A file is read on
+    /// as it grows; after an abort nothing more is read.
     #[arg(long, short)]
     pub follow: bool,
 }

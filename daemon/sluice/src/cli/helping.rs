@@ -27,12 +27,14 @@ WINDOWS.jsonl: a line is what one pod counted in the window that ends at `at` (s
 The answer with -o json:
   {\"decision\":\"abort|advance|hold\",\"at\":…,\"step\":…,\"windows\":…,\"evidence\":[{\"metric\":
    \"errors\",\"logAbort\":…,\"logAdvance\":…,\"ratio\":…,\"ratioLow\":…,\"ratioHigh\":…,\"needed\":…}]}
-`at` is the end of the first window at which the decision stood.
+`at` is the end of the first window at which the decision stood. Windows that come late, again or
+out of order change nothing: `leftOut` names their lines (on stderr without -o json, too).
 
 Exit codes:
   0  advance or hold
   1  abort
-  2  wrong use, or a file that cannot be read as policy or windows; the line is named";
+  2  wrong use, no window at all, or a file that cannot be read as policy or windows; the line is
+     named";
 
 const VALIDATE: &str = "\
 Each fault is told as file:line:column: field: what is wrong and what to do, all at once.

@@ -6,7 +6,8 @@ use sluice_wire::view::RolloutView;
 
 use crate::cli::{Exit, ExplainArgs, Global};
 use crate::client::Client;
-use crate::picture::{report, wrapped};
+use crate::picture::{report, span, wrapped};
+use crate::runtime::clock::now;
 
 use super::{Failure, Screen, history, replay};
 
@@ -57,8 +58,16 @@ fn told(view: &RolloutView, screen: &mut Screen) -> std::io::Result<()> {
     for finding in &report.findings {
         paragraph(&finding.words(), screen)?;
         paragraph(&against_its_bars(finding), screen)?;
+        if view.outcome.is_none()
+            && let Some(text) = forecast(finding, minutes_left(view))
+        {
+            paragraph(&text, screen)?;
+        }
     }
     paragraph(&together(&report), screen)?;
+    if let Some(seconds) = view.evidence["clockOffsetSeconds"].as_f64() {
+        paragraph(&clock_words(seconds), screen)?;
+    }
     if !report.strata.is_empty() {
         screen.line("  Requests were compared with their like only (errors of requests):")?;
     }
@@ -79,6 +88,50 @@ fn against_its_bars(finding: &Finding) -> String {
         return format!("{abort}; does not hold the step");
     }
     format!("{abort}; lets the step go at {:.1}, is at {:.1}", finding.advance_bar, finding.log_advance)
+}
+
+/// Until the step's deadline, or the bake's; none where nothing is to be decided by a time.
+fn minutes_left(view: &RolloutView) -> Option<f64> {
+    let left_ms = view.deadline?.millis().saturating_sub(now().millis());
+    Some(left_ms.max(0) as f64 / 60_000.0)
+}
+
+/// What each decision still takes, if what was seen goes on, and whether there is time for it.
+fn forecast(finding: &Finding, minutes_left: Option<f64>) -> Option<String> {
+    let counts_requests = finding.classification.is_none() && finding.metric != "restarts";
+    if finding.missing.is_some() || !counts_requests || finding.culprit {
+        return None;
+    }
+    let per_minute = finding.needed.zip(finding.minutes).map(|(needed, minutes)| needed as f64 / minutes);
+    let per_minute = per_minute.filter(|per_minute| per_minute.is_finite() && *per_minute > 0.0);
+    let way = |what: &str, needed: Option<u64>| match (needed, per_minute) {
+        (Some(0), _) => format!("{what}: reached"),
+        (Some(needed), Some(per_minute)) => {
+            format!(
+                "{what}: about {needed} more canary requests ({})",
+                span(needed as f64 / per_minute * 60.0)
+            )
+        }
+        (Some(needed), None) => format!("{what}: about {needed} more canary requests"),
+        (None, _) => format!("{what}: never, if this goes on"),
+    };
+    let mut text = way("to abort", finding.needed_to_abort);
+    if finding.gates {
+        text = format!("{text}; {}", way("to advance", finding.needed_to_advance));
+    }
+    let in_time = |minutes_left: f64| finding.minutes.is_some_and(|minutes| minutes <= minutes_left);
+    if let Some(left) = minutes_left.filter(|left| finding.gates && !in_time(*left)) {
+        text = format!("{text}; the deadline is in {}: not decided before it", span(left * 60.0));
+    }
+    Some(text)
+}
+
+fn clock_words(seconds: f64) -> String {
+    let side = if seconds < 0.0 { "behind" } else { "ahead of" };
+    format!(
+        "The source's clock is {} {side} ours. Windows are on its clock; put right whichever is wrong.",
+        span(seconds.abs())
+    )
 }
 
 fn together(report: &Report) -> String {

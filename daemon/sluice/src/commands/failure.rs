@@ -64,7 +64,7 @@ impl Failure {
     }
 
     /// `sluice status | head` is no fault.
-    fn is_closed_pipe(&self) -> bool {
+    pub(super) fn is_closed_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }

@@ -1,35 +1,46 @@
 //! `judge`: the analysis on a file of windows, or on a stream of them. No server is asked.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+mod input;
+
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use sluice_analyzers::{Plan, Verdict};
+use sluice_analyzers::Plan;
 use sluice_rollout::Timestamp;
 use sluice_wire::policy::Policy;
-use sluice_wire::windows::{Decision, JudgeAnswer, Judging, LinedWindow, WindowLines};
+use sluice_wire::windows::{Decision, JudgeAnswer, Judging, LeftOut, LinedWindow, Made, WindowLines};
 
 use crate::cli::{Exit, JudgeArgs};
-use crate::picture::clock;
+use crate::picture::{clean, clock};
 
+use self::input::Input;
 use super::{Failure, Screen};
 
-const MOST_LINE_BYTES: u64 = 1024 * 1024;
+/// What a line has to be like.
+const EXAMPLE: &str = "a line looks like {\"at\":1790000000,\"step\":1,\"arm\":\"canary\",\"pod\":\"a\",\"requests\":250,\"errors\":3}";
 /// How often a file that is followed is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn perform(args: &JudgeArgs, screen: &mut Screen) -> Result<Exit, Failure> {
-    let mut session = Session::new(plan(&args.policy)?, args.follow);
+    let plan = plan(&args.policy)?;
     let mut input = Input::open(&args.windows, args.follow)?;
+    let mut session = Session::new(plan, input.name(), args.follow);
     loop {
-        match input.line()? {
-            Some(line) => session.line(&line, screen)?,
-            None if input.grows => tokio::time::sleep(LOOK_EVERY).await,
+        let said = match input.line()? {
+            Some(line) => session.line(&line, screen),
+            None if input.grows() => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                Ok(())
+            }
             None => break,
+        };
+        match said {
+            Err(failure) if failure.is_closed_pipe() => break,
+            said => said?,
         }
         if session.is_over() {
-            return Ok(Exit::WentBadly);
+            break;
         }
     }
     session.end(screen)
@@ -51,95 +62,42 @@ pub(super) fn policy(path: &Path) -> Result<Policy, Failure> {
     Policy::parse(&file, &bytes).map_err(|faults| Failure::input(faults.to_string(), &remedy))
 }
 
-/// Lines of a file or of stdin.
-struct Input {
-    reader: Box<dyn BufRead>,
-    name: String,
-    /// Whether more may come after the end.
-    grows: bool,
-    /// The beginning of a line that is not complete yet.
-    begun: String,
-}
-
-impl Input {
-    fn open(path: &Path, follow: bool) -> Result<Input, Failure> {
-        let name = path.display().to_string();
-        if name == "-" {
-            return Ok(Input {
-                reader: Box::new(io::stdin().lock()),
-                name: "stdin".into(),
-                grows: false,
-                begun: String::new(),
-            });
-        }
-        let file = File::open(path).map_err(|error| {
-            Failure::input(format!("{name}: {error}"), "name a file of windows, or - for stdin")
-        })?;
-        Ok(Input { reader: Box::new(BufReader::new(file)), name, grows: follow, begun: String::new() })
-    }
-
-    /// The next whole line; at the end of a file that does not grow, also one without a newline.
-    fn line(&mut self) -> Result<Option<String>, Failure> {
-        let wrong = |error: String, name: &str| {
-            Failure::input(format!("{name}: {error}"), "windows are lines of JSON in UTF-8")
-        };
-        let left = MOST_LINE_BYTES.saturating_sub(self.begun.len() as u64);
-        let read = self.reader.by_ref().take(left).read_line(&mut self.begun);
-        read.map_err(|error| wrong(error.to_string(), &self.name))?;
-        if self.begun.len() as u64 >= MOST_LINE_BYTES {
-            return Err(wrong(format!("a line has more than {MOST_LINE_BYTES} bytes"), &self.name));
-        }
-        if self.begun.ends_with('\n') || (!self.grows && !self.begun.is_empty()) {
-            return Ok(Some(std::mem::take(&mut self.begun)));
-        }
-        Ok(None)
-    }
-}
-
 struct Session {
     judging: Judging,
     lines: WindowLines,
+    source: String,
     follow: bool,
     /// What was last said, when following.
-    verdict: Option<Verdict>,
     decision: Option<Decision>,
 }
 
 impl Session {
-    fn new(plan: Plan, follow: bool) -> Session {
-        Session {
-            judging: Judging::new(plan),
-            lines: WindowLines::default(),
-            follow,
-            verdict: None,
-            decision: None,
-        }
+    fn new(plan: Plan, source: &str, follow: bool) -> Session {
+        let (judging, lines) = (Judging::new(plan), WindowLines::default());
+        Session { judging, lines, source: source.to_owned(), follow, decision: None }
     }
 
     fn line(&mut self, line: &str, screen: &mut Screen) -> Result<(), Failure> {
-        let remedy = "a line looks like {\"at\":1790000000,\"step\":1,\"arm\":\"canary\",\"pod\":\"a\",\"requests\":250,\"errors\":3}";
         let window =
-            self.lines.push(line.trim_end()).map_err(|fault| Failure::input(fault.to_string(), remedy))?;
+            self.lines.push(line.trim_end()).map_err(|fault| Failure::input(fault.to_string(), EXAMPLE))?;
         window.map_or(Ok(()), |window| self.window(&window, screen))
     }
 
     fn window(&mut self, lined: &LinedWindow, screen: &mut Screen) -> Result<(), Failure> {
-        let verdict = self.judging.window(&lined.window).map_err(|error| {
-            let remedy = "correct or remove the lines of this window";
-            Failure::input(format!("the window that begins at line {}: {error}", lined.first_line), remedy)
+        let made = self.judging.window(lined).map_err(|fault| {
+            Failure::input(fault.to_string(), "correct or remove the lines of this window")
         })?;
-        if self.follow && self.verdict.replace(verdict) != Some(verdict) {
-            self.say_if_new(screen)?;
+        match made {
+            Made::Counted(_) if self.follow && self.judging.has_begun() => self.say_on(screen),
+            Made::Counted(_) | Made::LeftOut(_) => Ok(()),
         }
-        Ok(())
     }
 
-    fn say_if_new(&mut self, screen: &mut Screen) -> io::Result<()> {
+    /// For programs after every window, for people when the decision changes.
+    fn say_on(&mut self, screen: &mut Screen) -> Result<(), Failure> {
         let answer = self.judging.answer();
-        if self.decision.replace(answer.decision) == Some(answer.decision) {
-            return Ok(());
-        }
-        say(&answer, screen)
+        let changed = self.decision.replace(answer.decision) != Some(answer.decision);
+        if changed || screen.json() { Ok(say(&answer, screen)?) } else { Ok(()) }
     }
 
     /// Followed to an abort, nothing that comes later changes anything.
@@ -147,19 +105,61 @@ impl Session {
         self.follow && self.decision == Some(Decision::Abort)
     }
 
+    /// The exit code is the decision's, whether or not somebody still reads what is said of it.
     fn end(mut self, screen: &mut Screen) -> Result<Exit, Failure> {
         if let Some(window) = self.lines.finish() {
-            self.window(&window, screen)?;
+            heard(self.window(&window, screen))?;
+        }
+        if !self.judging.has_begun() {
+            return Err(self.nothing());
         }
         let answer = self.judging.answer();
-        if self.decision != Some(answer.decision) || !self.follow {
-            say(&answer, screen)?;
+        if !self.follow || self.decision != Some(answer.decision) {
+            heard(say(&answer, screen).map_err(Failure::from))?;
         }
-        Ok(match answer.decision {
-            Decision::Abort => Exit::WentBadly,
-            Decision::Advance | Decision::Hold => Exit::Well,
-        })
+        tell_left_out(&answer);
+        Ok(exit(answer.decision))
     }
+
+    fn nothing(&self) -> Failure {
+        let source = &self.source;
+        if self.judging.has_history() {
+            let error = format!("{source} holds history (step 0) and no window of the rollout");
+            return Failure::input(error, "add the windows of its steps, which count from 1");
+        }
+        Failure::input(format!("{source} holds no window"), EXAMPLE)
+    }
+}
+
+/// A reader that has gone (`| head`) is no fault.
+fn heard(said: Result<(), Failure>) -> Result<(), Failure> {
+    match said {
+        Err(failure) if failure.is_closed_pipe() => Ok(()),
+        said => said,
+    }
+}
+
+fn exit(decision: Decision) -> Exit {
+    match decision {
+        Decision::Abort => Exit::WentBadly,
+        Decision::Advance | Decision::Hold => Exit::Well,
+    }
+}
+
+/// On stderr: the answer itself has it for programs.
+fn tell_left_out(answer: &JudgeAnswer) {
+    let more = answer.windows_left_out.saturating_sub(answer.left_out.len() as u64);
+    for LeftOut { line, why } in &answer.left_out {
+        warn(&format!("the window that begins at line {line} was left out: {why}"));
+    }
+    if more > 0 {
+        warn(&format!("{more} more windows were left out"));
+    }
+}
+
+fn warn(text: &str) {
+    // Nobody is left to be told that stderr is gone.
+    let _ = writeln!(io::stderr(), "warning: {}", clean(text));
 }
 
 fn say(answer: &JudgeAnswer, screen: &mut Screen) -> io::Result<()> {

@@ -73,6 +73,73 @@ pub(super) struct Doubt {
 }
 
 pub(super) fn doubts(policy: &Policy, plan: &Plan, traffic: &Traffic, rows: &[StepOutlook]) -> Vec<Doubt> {
+    let mut doubts = late(policy, plan, traffic, rows);
+    doubts.extend(rows.iter().filter_map(|row| idle(plan, traffic, row)));
+    doubts.extend(blind(policy, rows));
+    doubts.sort_by_key(|doubt| doubt.step);
+    doubts
+}
+
+/// With fewer canary requests a pass says nothing of the release.
+const FEWEST_REQUESTS: f64 = 20.0;
+/// A canary that may fail so many more of its requests is as good as not judged.
+const MOST_TOLERANCE: f64 = 0.5;
+
+/// A step that a healthy canary leaves without having been seen.
+fn idle(plan: &Plan, traffic: &Traffic, row: &StepOutlook) -> Option<Doubt> {
+    let StepOutlook { step, tolerance, canary_requests_per_second: per_second, .. } = *row;
+    let at = format!("at {} requests a second", traffic.requests_per_second);
+    if tolerance >= MOST_TOLERANCE {
+        let fails = if tolerance >= 1.0 {
+            "every request".to_owned()
+        } else {
+            format!("{} % of its requests", percent(tolerance))
+        };
+        let next = plan.risk.bad_requests / plan.risk.within_s / tolerance;
+        let most = next * plan.risk.within_s * 0.1;
+        let why = format!(
+            "{at} a canary that fails {fails} passes: risk.badRequests ({} within {} s) is more than there is at stake; \
+             at most {} would leave 10 points",
+            plan.risk.bad_requests,
+            plan.risk.within_s,
+            number(most)
+        );
+        return Some(Doubt { step, why });
+    }
+    let seen = row.pass_minutes? * 60.0 * per_second;
+    (seen < FEWEST_REQUESTS).then(|| {
+        let why = format!(
+            "{at} it passes after about {} requests of the canary, which say almost nothing: a larger weight, a longer \
+             limits.step.min or a smaller risk.badRequests would",
+            number(seen)
+        );
+        Doubt { step, why }
+    })
+}
+
+/// What is asked about and no step would abort before its deadline: said once, of the last step.
+fn blind(policy: &Policy, rows: &[StepOutlook]) -> Option<Doubt> {
+    let steps = policy.machine().steps;
+    let within = |row: &StepOutlook, sight: &Sight| {
+        let max = steps.get(row.step as usize - 1).map_or(0.0, |step| step.max.as_secs_f64() / 60.0);
+        sight.minutes.is_some_and(|minutes| minutes <= max)
+    };
+    let errors = |row: &StepOutlook| -> Vec<Sight> {
+        row.sees.iter().filter(|sight| matches!(sight.metric, Seen::Errors)).cloned().collect()
+    };
+    let last = rows.last()?;
+    let worst = errors(last).into_iter().map(|sight| sight.ratio).reduce(f64::max)?;
+    if rows.iter().any(|row| errors(row).iter().any(|sight| within(row, sight))) {
+        return None;
+    }
+    let why = format!(
+        "not even {worst} times the errors are aborted before the deadline, in this step or one before it: more traffic, a \
+         longer limits.step.max, or an absolute limit (analysis.slo.errors)"
+    );
+    Some(Doubt { step: last.step, why })
+}
+
+fn late(policy: &Policy, plan: &Plan, traffic: &Traffic, rows: &[StepOutlook]) -> Vec<Doubt> {
     let steps = policy.machine().steps;
     let late = |row: &StepOutlook| {
         let max = steps.get(row.step as usize - 1)?.max;
@@ -222,7 +289,7 @@ impl Row {
             of.step.to_string(),
             format!("{} %", percent(of.weight)),
             number(of.canary_requests_per_second),
-            format!("{} points", percent(of.tolerance)),
+            format!("{} points", percent(of.tolerance.min(1.0))),
             cell(of.pass_minutes, of.pass_minutes_95),
             number(self.max_minutes),
         ];

@@ -19,6 +19,7 @@ pub(super) fn panel(view: &RolloutView, width: usize) -> Vec<Line> {
         lines.push(weight(view));
         lines.extend(watched(view));
         lines.extend(evidence(view));
+        lines.extend(clock(view));
     }
     lines.extend(why(view, width));
     lines.extend(
@@ -104,6 +105,14 @@ fn evidence(view: &RolloutView) -> Vec<Line> {
         .iter()
         .flat_map(|finding| [bars(finding), labelled("", Tone::Plain).and(Tone::Faint, said(finding))])
         .collect()
+}
+
+/// Where the source's clock is not ours.
+fn clock(view: &RolloutView) -> Option<Line> {
+    let seconds = view.evidence["clockOffsetSeconds"].as_f64()?;
+    let side = if seconds < 0.0 { "behind" } else { "ahead of" };
+    let words = format!("the source's is {} {side} ours; windows are on its clock", span(seconds.abs()));
+    Some(labelled("clock", Tone::Wary).and(Tone::Wary, words))
 }
 
 /// The analyzers' report in a view, if there is one.

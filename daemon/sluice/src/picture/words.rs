@@ -72,7 +72,7 @@ pub(super) fn phase_tone(view: &RolloutView) -> Tone {
 }
 
 /// `2m05s`
-pub(super) fn span(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match (whole / 3600, whole / 60 % 60, whole % 60) {
         (0, 0, seconds) => format!("{seconds}s"),

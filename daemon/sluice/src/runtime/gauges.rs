@@ -17,8 +17,8 @@ impl GaugeReader {
     /// Asks for the values as they are now, if the policy names any and the last question was answered.
     pub fn ask(&mut self, hub: &Hub, ask: &Ask) {
         if ask.has_gauges() && self.asked.is_empty() {
-            let (source, ask) = (hub.source().clone(), ask.clone());
-            self.asked.spawn(async move { source.gauges(&ask, now().millis()).await });
+            let (source, ask, at_ms) = (hub.source().clone(), ask.clone(), hub.on_its_clock(now()));
+            self.asked.spawn(async move { source.gauges(&ask, at_ms).await });
         }
     }
 

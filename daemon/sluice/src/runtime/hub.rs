@@ -7,6 +7,7 @@ use std::{
 };
 
 use sluice_metrics_adapters::{Ask, Reading, Source, SourceError};
+use sluice_rollout::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::now;
@@ -62,6 +63,11 @@ impl Hub {
     pub fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }
+
+    /// An instant of ours on the source's clock, as far as that is known: samples, windows and readings live there.
+    pub fn on_its_clock(&self, ours: Timestamp) -> i64 {
+        ours.millis().saturating_add(self.source.clock().followed_ms)
+    }
 }
 
 async fn serve(source: Arc<dyn Source>, mut inbox: mpsc::Receiver<Question>) {
@@ -86,7 +92,8 @@ async fn serve(source: Arc<dyn Source>, mut inbox: mpsc::Receiver<Question>) {
 
 async fn answer(source: Arc<dyn Source>, batch: Vec<Question>) {
     let (asks, answers): (Vec<Ask>, Vec<_>) = batch.into_iter().map(|one| (one.ask, one.answer)).unzip();
-    let readings = source.read(&asks, now().millis()).await;
+    let at_ms = now().millis().saturating_add(source.clock().followed_ms);
+    let readings = source.read(&asks, at_ms).await;
     for (answer, reading) in answers.into_iter().zip(readings) {
         // Whoever asked may have gone; that is no fault.
         let _ = answer.send(reading);

@@ -1,5 +1,7 @@
 //! Our own metrics: few, typed, documented. `sluice_…` in the Prometheus text format.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -34,6 +36,7 @@ pub struct Meters {
     write_seconds: Histogram,
     unsaved: Gauge<i64, std::sync::atomic::AtomicI64>,
     policy_faults: Gauge,
+    clock_offset: Family<By, Gauge<f64, AtomicU64>>,
 }
 
 /// What stands there at 0 from the start: a counter that appears with its first count hides that count from `increase()`.
@@ -90,6 +93,12 @@ impl Default for Meters {
             "What is wrong with the policies now, one a fault; the log names each",
             policy_faults.clone(),
         );
+        let clock_offset = Family::<By, Gauge<f64, AtomicU64>>::default();
+        registry.register(
+            "source_clock_offset_seconds",
+            "How far a metrics source's clock is ahead of ours, by source; 0 while they agree as far as can be told",
+            clock_offset.clone(),
+        );
         let meters = Meters {
             registry,
             rollouts,
@@ -103,6 +112,7 @@ impl Default for Meters {
             write_seconds,
             unsaved,
             policy_faults,
+            clock_offset,
         };
         meters.begin_at_zero();
         meters
@@ -170,6 +180,10 @@ impl Meters {
 
     pub fn policy_faults(&self, faults: usize) {
         self.policy_faults.set(i64::try_from(faults).unwrap_or(i64::MAX));
+    }
+
+    pub fn clock_offset(&self, source: &str, seconds: f64) {
+        self.clock_offset.get_or_create(&by(source)).set(seconds);
     }
 
     /// The text exposition.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_analyzers as analyzers;
-use sluice_analyzers::{Evidence, Plan, Window};
+use sluice_analyzers::{Evidence, Plan, Report, Window};
 use sluice_metrics_adapters::{Ask, Closed, Cursor, SourceError};
 use sluice_rollout::{Baseline, Event, Observation, Timestamp, Verdict, Weight};
 use sluice_wire::decisions::{Judged, Sum};
@@ -137,9 +137,9 @@ impl Observer {
     }
 
     async fn measure(&self) -> Result<analyzers::Baseline, SourceError> {
-        let until = now();
-        let from = until.millis() - i64::try_from(HISTORY.as_millis()).unwrap_or(0);
-        match self.hub.source().history(&self.ask, from, until.millis(), HISTORY_STEP).await {
+        let until = self.hub.on_its_clock(now());
+        let from = until - i64::try_from(HISTORY.as_millis()).unwrap_or(0);
+        match self.hub.source().history(&self.ask, from, until, HISTORY_STEP).await {
             Ok(readings) => {
                 let mut cursor = Cursor::new();
                 let mut baseline = analyzers::Baseline::new();
@@ -163,7 +163,7 @@ impl Observer {
             let reading = self.hub.read(&self.ask).await?;
             count(&mut baseline, cursor.close(&reading, 0));
             reads += 1;
-            tokio::time::sleep(until(reading.next_ms)).await;
+            tokio::time::sleep(self.until(reading.next_ms)).await;
         }
         Ok(baseline)
     }
@@ -181,11 +181,13 @@ impl Observer {
                 AGAIN
             }
             Ok(reading) => {
-                let wait = until(reading.next_ms);
+                let wait = self.until(reading.next_ms);
+                let ahead_ms = self.hub.on_its_clock(Timestamp::from_millis(0));
+                let mut complaints = reading.complaints.clone();
+                complaints.extend(self.clock_is_off());
                 let Some(kept) = &mut self.kept else { return wait };
                 let standing = *self.edge.standing.borrow();
-                kept.begin_anew((step, weight), &standing, number, reading.at_ms);
-                let mut complaints = reading.complaints.clone();
+                kept.begin_anew((step, weight), &standing, number, (reading.at_ms, ahead_ms));
                 match kept.cursor.close(&reading, number) {
                     Closed::Window(mut window) => {
                         complaints.extend(self.gauges.fill(&mut window));
@@ -219,7 +221,7 @@ impl Observer {
         let judged = Judged { step, window, event: event.clone(), evidence: Sum::new() };
         self.edge.recorder.judged(judged, &kept.plan, &kept.evidence);
         if let Some(report) = report {
-            self.report.send_replace(serde_json::to_value(report).unwrap_or_default());
+            self.report.send_replace(self.with_clock(&report));
         }
         self.tell(verdict, event).await;
     }
@@ -246,8 +248,43 @@ impl Observer {
     fn tell_report(&self) {
         if let Some(kept) = &self.kept {
             let report = analyzers::report(&kept.plan, &kept.evidence);
-            self.report.send_replace(serde_json::to_value(report).unwrap_or_default());
+            self.report.send_replace(self.with_clock(&report));
         }
+    }
+
+    /// The report as people and programs get it, with what is known of the source's clock.
+    fn with_clock(&self, report: &Report) -> Value {
+        let mut value = serde_json::to_value(report).unwrap_or_default();
+        let seconds = self.hub.source().clock().ahead_ms as f64 / 1000.0;
+        if let Value::Object(fields) = &mut value
+            && seconds != 0.0
+        {
+            fields.insert("clockOffsetSeconds".to_owned(), seconds.into());
+        }
+        value
+    }
+
+    /// Says so in the log, too; whole seconds, so that it is said once.
+    fn clock_is_off(&self) -> Option<String> {
+        let (source, clock) = (self.hub.source().name(), self.hub.source().clock());
+        let seconds = clock.ahead_ms as f64 / 1000.0;
+        self.edge.parts.meters.clock_offset(&source, seconds);
+        let side = if clock.ahead_ms < 0 { "behind" } else { "ahead of" };
+        let whole = seconds.abs().round();
+        let advice = if clock.ahead_ms == clock.followed_ms {
+            "windows are on its clock"
+        } else {
+            "that is not followed beyond minutes"
+        };
+        (whole >= 1.0).then(|| {
+            format!("{source}'s clock is {whole} s {side} ours; {advice}: put right whichever is wrong")
+        })
+    }
+
+    /// How long until that instant of the source's clock.
+    fn until(&self, next_ms: i64) -> Duration {
+        let left = next_ms.saturating_sub(self.hub.on_its_clock(now()));
+        Duration::from_millis(u64::try_from(left).unwrap_or(0).clamp(20, 60_000))
     }
 
     /// What was not used of the metrics, each complaint once until it changes.
@@ -277,14 +314,22 @@ impl Observer {
 }
 
 impl Kept {
-    /// A window never spans a weight change: another step, another weight, or the same one written anew begins it.
-    fn begin_anew(&mut self, watched: (usize, Weight), standing: &Standing, number: u32, read_ms: i64) {
+    /// A window never spans a weight change: another step, another weight, or the same one written anew begins it. What
+    /// stands since when is known by our clock, samples have the source's, `ahead_ms` ahead of it.
+    fn begin_anew(
+        &mut self,
+        watched: (usize, Weight),
+        standing: &Standing,
+        number: u32,
+        (read_ms, ahead_ms): (i64, i64),
+    ) {
         let since = standing.since();
+        let on_its_clock = |ours: Timestamp| ours.millis().saturating_add(ahead_ms);
         if self.begun != Some(watched) || (since.is_some() && self.since != since) {
             (self.begun, self.since) = (Some(watched), since);
-            self.cursor.begin_step(number, since.map_or(read_ms, Timestamp::millis));
+            self.cursor.begin_step(number, since.map_or(read_ms, on_its_clock));
         }
-        self.cursor.hold(standing.held(now()).map(Timestamp::millis));
+        self.cursor.hold(standing.held(now()).map(on_its_clock));
     }
 }
 
@@ -296,11 +341,6 @@ fn count(baseline: &mut analyzers::Baseline, closed: Closed) {
     }
 }
 
-fn until(next_ms: i64) -> Duration {
-    let left = next_ms.saturating_sub(now().millis());
-    Duration::from_millis(u64::try_from(left).unwrap_or(0).clamp(20, 60_000))
-}
-
 pub fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
@@ -308,5 +348,47 @@ pub fn word(verdict: Verdict) -> &'static str {
         Verdict::Undecided => "undecided",
         Verdict::NoData => "no-data",
         Verdict::SourceDown => "source-down",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_metrics_adapters::{PodSample, Reading};
+
+    fn reading(at_ms: i64, requests: u64) -> Reading {
+        let pod = |arm, pod: &str| PodSample {
+            arm,
+            pod: pod.to_owned(),
+            at_ms,
+            requests,
+            errors: 0,
+            buckets: None,
+            started_ms: None,
+            ready_ms: None,
+            strata: Vec::new(),
+        };
+        let pods = vec![pod(analyzers::Arm::Stable, "s"), pod(analyzers::Arm::Canary, "c")];
+        Reading { at_ms, pods, ..Reading::default() }
+    }
+
+    /// The source's clock is 30 s behind: what was sampled just after the read-back is counted, not half a minute later.
+    #[test]
+    fn a_weights_windows_begin_with_the_read_back_on_the_sources_clock() {
+        let plan = Plan::new(vec![0.1]);
+        let evidence = Evidence::new(&plan);
+        let mut kept = Kept { plan, evidence, cursor: Cursor::new(), begun: None, since: None };
+        let weight = Weight::from_percent(10.0).unwrap_or_default();
+        let mut standing = Standing::default();
+        standing.found(weight, Timestamp::from_millis(100_000));
+        kept.begin_anew((0, weight), &standing, 1, (71_000, -30_000));
+        let first = kept.cursor.close(&reading(71_000, 50), 1);
+        let second = kept.cursor.close(&reading(72_000, 60), 1);
+        assert!(matches!(first, Closed::Waiting(_)), "{first:?}");
+        let Closed::Window(window) = second else { panic!("no window: {second:?}") };
+        assert_eq!(
+            (window.start_ms, window.end_ms, window.requests(analyzers::Arm::Canary)),
+            (71_000, 72_000, 10)
+        );
     }
 }

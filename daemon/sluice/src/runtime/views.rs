@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sluice_rollout::{
     AlertKind, Answered, Effect, Observation, Phase, Policy as Machine, PromoteStage, Reason, Replicas,
-    RevertStage, Role, State, TimerId,
+    RevertStage, Role, State, TimerId, Timestamp,
 };
 use sluice_wire::{
     message::Answer,
@@ -51,6 +51,7 @@ pub fn view(
         changed: state.now,
         watched_seconds: watch.map(|watch| watch.counted_ms as f64 / 1000.0),
         needed_seconds: needed(step, &machine),
+        deadline: deadline(state),
         evidence: report.clone(),
         owner: Some(saved.owner.daemon.clone()),
     }
@@ -63,6 +64,21 @@ fn needed(step: Option<usize>, machine: &Machine) -> Option<f64> {
         None => machine.bake.as_ref()?.length,
     };
     Some(length.as_secs_f64())
+}
+
+/// Of the step or the bake; a paused one has none.
+fn deadline(state: &State) -> Option<Timestamp> {
+    match &state.phase {
+        Phase::Observing { .. } => state.timer(TimerId::StepDeadline),
+        Phase::Baking { .. } => state.timer(TimerId::BakeDeadline),
+        Phase::Gated { .. }
+        | Phase::Preparing { .. }
+        | Phase::Shifting { .. }
+        | Phase::Paused { .. }
+        | Phase::Promoting { .. }
+        | Phase::Reverting { .. }
+        | Phase::Done { .. } => None,
+    }
 }
 
 /// A finished rollout keeps saying why it ended; a running one what happened last.

@@ -208,6 +208,10 @@ async fn a_plan_warns_of_a_step_that_cannot_decide_and_says_what_would_fit() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("warning: step 1: at 5 requests a second and 1 % errors"), "{}", ran.out);
     assert!(ran.out.contains("its max is 2.0 min: a max of "), "{}", ran.out);
+    let ran = desk.sluice("plan policy.yaml --requests-per-second 0.01").await;
+    for told in ["fails every request passes: risk.badRequests", "not even 10 times the errors are aborted"] {
+        assert!(ran.code == 0 && ran.out.contains(told), "{told}: {}", ran.out);
+    }
 }
 
 #[tokio::test]
@@ -308,11 +312,16 @@ async fn windows_of_a_good_canary_are_an_advance() {
 }
 
 #[tokio::test]
-async fn no_windows_are_a_hold() {
+async fn no_windows_are_no_decision_but_an_error_that_says_what_a_window_is() {
     let desk = Desk::with(POLICY);
-    desk.put("none.jsonl", "");
-    let ran = desk.sluice("judge --policy policy.yaml none.jsonl -o json").await;
-    assert_eq!((ran.code, &ran.json()["decision"]), (0, &json!("hold")));
+    let history = r#"{"at":1790000000,"step":0,"arm":"stable","pod":"a","requests":9}"#;
+    for (text, told) in
+        [("", "holds no window"), ("\n \n", "holds no window"), (history, "no window of the rollout")]
+    {
+        desk.put("none.jsonl", text);
+        let ran = desk.sluice("judge --policy policy.yaml none.jsonl").await;
+        assert!(ran.code == 2 && ran.err.contains(told) && ran.err.contains("help: "), "{text:?}: {ran:?}");
+    }
 }
 
 #[tokio::test]
@@ -347,6 +356,10 @@ async fn a_line_that_cannot_be_counted_is_named() {
         assert_eq!(ran.code, 2, "{line}: {ran:?}");
         assert!(ran.err.contains(told), "{line}: {}", ran.err);
     }
+    desk.put("late.jsonl", format!("{}{}", windows(1), windows(1).lines().next().unwrap()));
+    let ran = desk.sluice("judge --policy policy.yaml late.jsonl").await;
+    let line = windows(1).lines().count() + 1;
+    assert!(ran.code == 0 && ran.err.contains(&format!("begins at line {line} was left out")), "{ran:?}");
     desk.put("long.jsonl", "x".repeat(3 << 20));
     let ran = desk.sluice("judge --policy policy.yaml long.jsonl").await;
     assert!(ran.code == 2 && ran.err.contains("1048576 bytes"), "{ran:?}");

@@ -1,10 +1,12 @@
+use sluice_analyzers::Plan;
+
 use super::*;
 
 fn run(plan: Plan, lines: &str) -> Result<JudgeAnswer, LineFault> {
     let (mut reader, mut judging) = (WindowLines::default(), Judging::new(plan));
     let mut count = |lined: LinedWindow| {
-        let fault = |error: WindowError| LineFault { line: lined.first_line, why: error.to_string() };
-        judging.window(&lined.window).map_err(fault)
+        let fault = |WindowFault { line, why }| LineFault { line, why };
+        judging.window(&lined).map_err(fault)
     };
     for line in lines.lines() {
         reader.push(line)?.map(&mut count).transpose()?;
@@ -56,6 +58,29 @@ fn a_good_canary_is_advanced_and_history_gives_the_traffic() {
 fn no_windows_is_hold() {
     let answer = run(Plan::new(vec![0.05]), "\n\n").unwrap();
     assert_eq!((answer.decision, answer.at, answer.windows), (Decision::Hold, None, 0));
+}
+
+#[test]
+fn windows_that_come_late_or_again_are_left_out_and_named() {
+    let at = |at| line(at, 1, "canary", 10, 1);
+    let history = line(90, 0, "stable", 10, 0);
+    let lines = [history.clone(), at(100), at(110), at(100), at(120), at(120), at(110), history].join("\n");
+    let answer = run(Plan::new(vec![0.05]), &lines).unwrap();
+    let told: Vec<(usize, bool)> =
+        answer.left_out.iter().map(|one| (one.line, one.why.contains("sort the lines by at"))).collect();
+    assert_eq!(told, [(4, true), (7, true), (8, false)]);
+    assert_eq!((answer.windows, answer.windows_left_out), (3, 3));
+    let many: String = (0..50).map(|_| format!("{}\n{}\n", at(100), at(90))).collect();
+    let answer = run(Plan::new(vec![0.05]), &many).unwrap();
+    assert_eq!((answer.left_out.len(), answer.windows_left_out), (20, 99));
+}
+
+#[test]
+fn a_step_that_the_policy_does_not_have_is_refused() {
+    let steps = |step| run(Plan::new(vec![0.05, 0.25]), &line(100, step, "canary", 10, 1));
+    assert!(steps(3).is_ok(), "the bake");
+    let fault = steps(4).unwrap_err();
+    assert!(fault.line == 1 && fault.why.contains("2 steps and then the bake (step 3)"), "{fault}");
 }
 
 #[test]
