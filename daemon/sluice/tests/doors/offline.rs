@@ -342,6 +342,79 @@ async fn a_stream_is_followed_to_its_decision() {
     drop(stdin);
 }
 
+/// A window of both versions whose canary's line, the second, is as told.
+fn window_with(canary: &str) -> String {
+    let stable = r#"{"at":1790000000,"step":1,"arm":"stable","pod":"s","requests":100,"errors":1,"buckets":{"0.1":90,"+Inf":100}}"#;
+    format!("{stable}\n{{\"at\":1790000000,\"step\":1,\"arm\":\"canary\",\"pod\":\"c\",{canary}}}\n")
+}
+
+#[tokio::test]
+async fn input_that_contradicts_itself_is_an_error_with_line_field_and_remedy_and_never_a_verdict() {
+    let desk = Desk::with(POLICY);
+    for (canary, told) in [
+        (
+            r#""requests":3,"errors":4"#,
+            &["line 2: ", "4 errors of 3 requests", "must be among the requests"][..],
+        ),
+        (r#""requests":-3"#, &["line 2: requests: ", "`-3`", "a count is a whole number from 0 up"]),
+        (
+            r#""requests":3,"errors":1.5"#,
+            &["line 2: errors: ", "`1.5`", "a count is a whole number from 0 up"],
+        ),
+        (r#""requests":NaN"#, &["line 2: requests: ", "expected"]),
+        (r#""requests":3,"buckets":{"0.1":-1,"+Inf":3}"#, &["line 2: buckets.", "a count is a whole number"]),
+        (
+            r#""requests":3,"buckets":{"0.1":3,"0.5":2,"+Inf":3}"#,
+            &["line 2: ", "le = 0.5", "must be cumulative"],
+        ),
+        (r#""requests":3,"buckets":{"0.1":3}"#, &["line 2: ", "+Inf is missing", "read every bucket"]),
+        (r#""requests":3,"buckets":{"fast":3,"+Inf":3}"#, &["line 2: ", "\"fast\"", "write seconds"]),
+        (
+            r#""requests":3,"buckets":{"0.2":3,"+Inf":3}"#,
+            &["begins at line 1", "no finite boundary in common", "same buckets"],
+        ),
+        (r#""requets":3"#, &["line 2: ", "`requets`", "expected one of"]),
+        (r#""requests":3,"values":{"cpu":"high"}"#, &["line 2: values.cpu: "]),
+        (r#""requests":3}{"#, &["line 2: ", "one window of one pod a line"]),
+    ] {
+        desk.put("bad.jsonl", window_with(canary));
+        let ran = desk.sluice("judge --policy policy.yaml bad.jsonl").await;
+        assert!(ran.code == 2 && ran.out.is_empty() && ran.err.contains("help: "), "{canary}: {ran:?}");
+        for word in told {
+            assert!(ran.err.contains(word), "{canary}: {word:?} is missing: {}", ran.err);
+        }
+    }
+    let plain = |at: i64, step: u32| {
+        format!("{{\"at\":{at},\"step\":{step},\"arm\":\"canary\",\"pod\":\"c\",\"requests\":9}}\n")
+    };
+    for (text, told) in [
+        (plain(1_790_000_000_000, 1), "seconds since 1970"),
+        (plain(1_790_000_000, 9), "step 9 is none of the policy's"),
+        (plain(1_790_000_000, 1) + &plain(1_790_000_000, 1), "appears twice in one window"),
+    ] {
+        desk.put("bad.jsonl", &text);
+        let ran = desk.sluice("judge --policy policy.yaml bad.jsonl").await;
+        assert!(ran.code == 2 && ran.err.contains("line 1") && ran.err.contains(told), "{text}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn windows_without_requests_or_with_a_clock_that_jumps_hold_and_say_why() {
+    let desk = Desk::with(POLICY);
+    desk.put("zero.jsonl", window_with(r#""requests":0"#));
+    let ran = desk.sluice("judge --policy policy.yaml zero.jsonl").await;
+    assert!(ran.code == 0 && ran.out.starts_with("hold"), "{ran:?}");
+    assert!(ran.out.contains("the canary had no requests in the last window"), "{}", ran.out);
+    let good = window_with(r#""requests":9"#);
+    desk.put("back.jsonl", format!("{good}{}", good.replace("1790000000", "1780000000")));
+    let ran = desk.sluice("judge --policy policy.yaml back.jsonl -o json").await;
+    assert_eq!(
+        (ran.code, &ran.json()["windows"], &ran.json()["leftOut"][0]["line"]),
+        (0, &json!(1), &json!(3))
+    );
+    assert!(ran.err.contains("sort the lines by at"), "{}", ran.err);
+}
+
 #[tokio::test]
 async fn a_line_that_cannot_be_counted_is_named() {
     let desk = Desk::with(POLICY);

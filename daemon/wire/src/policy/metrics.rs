@@ -92,7 +92,8 @@ pub struct Queries {
     pub requests: String,
     /// Counter of the failed ones among them.
     pub errors: String,
-    /// `…_bucket` counters; boundaries in seconds, or in milliseconds if the name says `milliseconds`.
+    /// `…_bucket` counters; boundaries in seconds, or in milliseconds if the name says `milliseconds`. Where a pod has none,
+    /// the native histogram of that name without `_bucket` is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buckets: Option<String>,
     /// A series that stands on every pod as soon as it is scraped (`up{…}`), so that a pod's very first request counts.
