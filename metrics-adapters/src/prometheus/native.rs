@@ -18,13 +18,16 @@ use sluice_analyzers::Bucket;
 
 use crate::reading::{Fault, count};
 
+/// A bucket as the API writes it: the rule of its boundaries, both of them, its count.
+type Written<'a> = (u8, Cow<'a, str>, Cow<'a, str>, Cow<'a, str>);
+
 /// As the HTTP API writes it; only buckets that counted something.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Native<'a> {
     #[serde(borrow)]
     count: Cow<'a, str>,
     #[serde(default, borrow)]
-    buckets: Vec<(u8, Cow<'a, str>, Cow<'a, str>, Cow<'a, str>)>,
+    buckets: Vec<Written<'a>>,
 }
 
 /// Boundaries are read at `2^(k/2)`: schema 1.
@@ -83,7 +86,7 @@ impl Native<'_> {
     }
 
     fn parts(&self) -> Result<Vec<Part>, Fault> {
-        let part = |(_, left, right, counted): &(u8, Cow<'_, str>, Cow<'_, str>, Cow<'_, str>)| {
+        let part = |(_, left, right, counted): &Written<'_>| {
             let (left, right) = (number(left), number(right));
             if left.is_nan() || right.is_nan() || left > right || left == f64::NEG_INFINITY {
                 return Err(Fault::NotNative { left, right });
