@@ -10,6 +10,7 @@
 
 mod alerts;
 mod links;
+mod manifests;
 mod objects;
 mod router;
 pub mod servers;

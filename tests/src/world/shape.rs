@@ -4,6 +4,10 @@
 use serde_json::{Value, json};
 
 use super::WorldOptions;
+use super::manifests::{
+    ARGO_BLUE_GREEN, ARGO_CANARY, ARGO_ROLLOUT, DESTINATION_RULE, HASH, HTTP_ROUTE, POOL_GROUP,
+    VIRTUAL_SERVICE, by_subset, deployment, of_shop, pool_group, service,
+};
 
 /// Which kind of target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -11,6 +15,8 @@ pub enum Shape {
     #[default]
     HttpRoute,
     VirtualService,
+    /// The same with one host, whose DestinationRule has the versions as subsets.
+    Subsets,
     /// Blue and green behind one Service.
     Service,
     /// An Argo Rollout in front of a VirtualService that Argo's controller writes. What is watched is the VirtualService; the
@@ -20,96 +26,6 @@ pub enum Shape {
     ArgoBlueGreen,
     /// Avi's pool group in an annotation of the Service `checkout`. The versions change roles with every release.
     PoolGroup,
-}
-
-/// Beside the pair: a third backend with a share of its own, filters, another rule, a rule whose weight is absent,
-/// annotations and labels of somebody else.
-const HTTP_ROUTE: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: checkout, labels: {team: shop}, annotations: {example.com/owner: payments}}
-spec:
-  parentRefs: [{name: gateway}]
-  hostnames: [shop.example]
-  rules:
-  - matches: [{path: {type: PathPrefix, value: /}, headers: [{name: tenant, value: beta}]}]
-    filters: [{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: via, value: gateway}]}}]
-    timeouts: {request: 10s}
-    backendRefs:
-    - {name: checkout, port: 80, weight: 100}
-    - {name: legacy, port: 80, weight: 10}
-    - {name: checkout-canary, port: 80, weight: 0}
-  - matches: [{path: {type: PathPrefix, value: /static}}]
-    backendRefs: [{name: static, port: 80}]
-  - matches: [{path: {type: PathPrefix, value: /}}]
-    backendRefs:
-    - {name: checkout, port: 80}
-    - {name: checkout-canary, port: 80, weight: 0}
-";
-
-const VIRTUAL_SERVICE: &str = "
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: checkout, labels: {team: shop}, annotations: {example.com/owner: payments}}
-spec:
-  hosts: [shop.example]
-  http:
-  - name: main
-    match: [{uri: {prefix: /}}]
-    retries: {attempts: 2}
-    route:
-    - {destination: {host: checkout, port: {number: 80}}, weight: 100, headers: {request: {set: {via: mesh}}}}
-    - {destination: {host: checkout-canary, port: {number: 80}}, weight: 0}
-  - name: static
-    match: [{uri: {prefix: /static}}]
-    route: [{destination: {host: static}}]
-";
-
-/// By this Argo's controller tells versions, and Services select one.
-const HASH: &str = "rollouts-pod-template-hash";
-
-const ARGO_ROLLOUT: &str = "
-apiVersion: argoproj.io/v1alpha1
-kind: Rollout
-metadata: {name: checkout}
-spec:
-  replicas: 3
-  selector: {matchLabels: {shop: checkout}}
-  template:
-    metadata: {labels: {shop: checkout, version: v1}}
-    spec: {containers: [{name: app, image: 'registry.example/checkout:v1'}]}
-  strategy:
-";
-
-/// `app` tells a version's pods by the name of its Service, as the router does.
-const ARGO_CANARY: &str = "    canary:
-      stableService: checkout
-      canaryService: checkout-canary
-      stableMetadata: {labels: {app: checkout}}
-      canaryMetadata: {labels: {app: checkout-canary}}
-      scaleDownDelaySeconds: 2
-      trafficRouting: {istio: {virtualService: {name: checkout, routes: [main]}}}
-      steps: [{pause: {}}, {setWeight: 10}, {pause: {}}, {setWeight: 25}, {pause: {}}, {setWeight: 50}, {pause: {}}, {setWeight: 90}, {pause: {}}]
-";
-
-const ARGO_BLUE_GREEN: &str = "    blueGreen:
-      activeService: checkout
-      previewService: checkout-preview
-      activeMetadata: {labels: {app: checkout}}
-      previewMetadata: {labels: {app: checkout-preview}}
-      autoPromotionEnabled: false
-      scaleDownDelaySeconds: 60
-";
-
-/// Avi's annotation. Its members are `checkout` and `checkout-canary`, in this order.
-const POOL_GROUP: &str = "avi_proxy";
-
-fn pool_group(canary: u64, stable: u64) -> String {
-    format!(
-        "{{\"virtualservice\": {{\"east_west_placement\": true}}, \"poolgroup\": {{\"members\": [\
-         {{\"ratio\": {stable}, \"pool_ref\": \"/api/pool/?name=checkout-pool-http-tcp\", \"x\": 1.50}}, \
-         {{\"pool_ref\": \"/api/pool/?name=checkout-canary-pool-http-tcp\", \"ratio\":{canary}}}]}}}}"
-    )
 }
 
 impl Shape {
@@ -125,6 +41,7 @@ impl Shape {
         match self {
             Shape::HttpRoute
             | Shape::VirtualService
+            | Shape::Subsets
             | Shape::Service
             | Shape::PoolGroup
             | Shape::ArgoRollout => "app",
@@ -136,7 +53,7 @@ impl Shape {
     pub fn resource(self) -> &'static str {
         match self {
             Shape::HttpRoute => "httproute",
-            Shape::VirtualService | Shape::ArgoRollout => "virtualservice",
+            Shape::VirtualService | Shape::Subsets | Shape::ArgoRollout => "virtualservice",
             Shape::Service | Shape::PoolGroup | Shape::ArgoBlueGreen => "service",
         }
     }
@@ -147,7 +64,7 @@ impl Shape {
             Shape::HttpRoute => {
                 format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes")
             }
-            Shape::VirtualService | Shape::ArgoRollout => {
+            Shape::VirtualService | Shape::Subsets | Shape::ArgoRollout => {
                 format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices")
             }
             Shape::Service | Shape::PoolGroup | Shape::ArgoBlueGreen => {
@@ -163,6 +80,7 @@ impl Shape {
         let route = match self {
             Shape::HttpRoute => HTTP_ROUTE.to_owned(),
             Shape::VirtualService | Shape::ArgoRollout => VIRTUAL_SERVICE.to_owned(),
+            Shape::Subsets => by_subset(),
             Shape::Service => service("checkout", self.stable_name()),
             Shape::ArgoBlueGreen => of_shop("checkout"),
             Shape::PoolGroup => service("checkout", "checkout").replace(
@@ -181,17 +99,20 @@ impl Shape {
                 [service("checkout", "checkout"), service("checkout-canary", "checkout-canary")]
                     .join("\n---\n")
             }
+            Shape::Subsets => [service("checkout", "checkout"), DESTINATION_RULE.to_owned()].join("\n---\n"),
             Shape::Service => service("checkout-preview", self.canary_name()),
             Shape::PoolGroup => service("checkout-canary", "checkout-canary"),
         };
         let pods = match self {
             Shape::ArgoRollout => format!("{ARGO_ROLLOUT}{ARGO_CANARY}"),
             Shape::ArgoBlueGreen => format!("{ARGO_ROLLOUT}{ARGO_BLUE_GREEN}"),
-            Shape::HttpRoute | Shape::VirtualService | Shape::Service | Shape::PoolGroup => [
-                deployment(self.stable_name(), "v1", 3, ""),
-                deployment(self.canary_name(), "v2", options.canary_replicas, &labels.join(", ")),
-            ]
-            .join("\n---\n"),
+            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets | Shape::Service | Shape::PoolGroup => {
+                [
+                    deployment(self.stable_name(), "v1", 3, ""),
+                    deployment(self.canary_name(), "v2", options.canary_replicas, &labels.join(", ")),
+                ]
+                .join("\n---\n")
+            }
         };
         [pods, others, route].join("\n---\n")
     }
@@ -201,6 +122,7 @@ impl Shape {
         match self {
             Shape::HttpRoute
             | Shape::VirtualService
+            | Shape::Subsets
             | Shape::ArgoRollout
             | Shape::ArgoBlueGreen
             | Shape::PoolGroup => "checkout",
@@ -211,9 +133,11 @@ impl Shape {
     /// The canary Deployment, and the label `app` of its pods.
     pub fn canary_name(self) -> &'static str {
         match self {
-            Shape::HttpRoute | Shape::VirtualService | Shape::ArgoRollout | Shape::PoolGroup => {
-                "checkout-canary"
-            }
+            Shape::HttpRoute
+            | Shape::VirtualService
+            | Shape::Subsets
+            | Shape::ArgoRollout
+            | Shape::PoolGroup => "checkout-canary",
             Shape::Service => "checkout-green",
             Shape::ArgoBlueGreen => "checkout-preview",
         }
@@ -233,6 +157,8 @@ impl Shape {
         match self {
             Shape::HttpRoute => json!({"httpRoute": pair}),
             Shape::VirtualService => json!({"virtualService": pair}),
+            Shape::Subsets => json!({"virtualService": {"name": "checkout", "host": "checkout",
+                "stable": "stable", "canary": "canary"}}),
             Shape::ArgoRollout | Shape::ArgoBlueGreen => json!({"argoRollout": pair}),
             Shape::PoolGroup => json!({"aviPoolGroup": pair}),
             Shape::Service => json!({"service": {"name": "checkout",
@@ -243,7 +169,7 @@ impl Shape {
     /// The policy's `workloads`.
     pub fn workloads(self) -> Value {
         let promote = match self {
-            Shape::HttpRoute | Shape::VirtualService => "copyTemplate",
+            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets => "copyTemplate",
             Shape::Service | Shape::PoolGroup => "swap",
             // It runs both versions itself.
             Shape::ArgoRollout | Shape::ArgoBlueGreen => return Value::Null,
@@ -255,7 +181,7 @@ impl Shape {
     /// What such a target asks of the rest of the policy.
     pub(super) fn spec(self) -> Value {
         match self {
-            Shape::HttpRoute | Shape::VirtualService | Shape::PoolGroup => json!({}),
+            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets | Shape::PoolGroup => json!({}),
             Shape::ArgoRollout => {
                 json!({"metrics": {"prometheus": {"labels": {"by": "rollouts_pod_template_hash"}}}})
             }
@@ -276,6 +202,15 @@ impl Shape {
             Shape::HttpRoute => list("/spec/rules/0/backendRefs")
                 .iter()
                 .map(|backend| (name(&backend["name"]), backend["weight"].as_u64().unwrap_or(1)))
+                .collect(),
+            // A subset's pods are labelled with its Deployment's name.
+            Shape::Subsets => list("/spec/http/0/route")
+                .iter()
+                .map(|route| {
+                    let of_canary = route["destination"]["subset"] == "canary";
+                    let app = if of_canary { self.canary_name() } else { self.stable_name() };
+                    (app.to_owned(), route["weight"].as_u64().unwrap_or(0))
+                })
                 .collect(),
             Shape::VirtualService | Shape::ArgoRollout => list("/spec/http/0/route")
                 .iter()
@@ -303,7 +238,7 @@ impl Shape {
                 add("/spec/rules/2/backendRefs/0/weight", stable),
                 add("/spec/rules/2/backendRefs/1/weight", canary)
             ]),
-            Shape::VirtualService | Shape::ArgoRollout => {
+            Shape::VirtualService | Shape::Subsets | Shape::ArgoRollout => {
                 json!([
                     add("/spec/http/0/route/0/weight", stable),
                     add("/spec/http/0/route/1/weight", canary)
@@ -329,15 +264,17 @@ impl Shape {
             Shape::HttpRoute => each(&mut object, "/spec/rules", |rule| {
                 each(rule, "/backendRefs", |backend| drop_if(backend, ours, "weight"));
             }),
-            Shape::VirtualService | Shape::ArgoRollout => each(&mut object, "/spec/http", |http| {
-                each(http, "/route", |route| {
-                    let of_pair = |route: &Value| {
-                        let host = route["destination"]["host"].as_str();
-                        host.is_some_and(|host| pair.contains(&host))
-                    };
-                    drop_if(route, of_pair, "weight");
-                });
-            }),
+            Shape::VirtualService | Shape::Subsets | Shape::ArgoRollout => {
+                each(&mut object, "/spec/http", |http| {
+                    each(http, "/route", |route| {
+                        let of_pair = |route: &Value| {
+                            let host = route["destination"]["host"].as_str();
+                            host.is_some_and(|host| pair.contains(&host))
+                        };
+                        drop_if(route, of_pair, "weight");
+                    });
+                })
+            }
             Shape::Service | Shape::ArgoBlueGreen => {
                 drop_if(&mut object["spec"]["selector"], |_| true, self.version_label());
             }
@@ -374,32 +311,4 @@ fn drop_if(object: &mut Value, wanted: impl Fn(&Value) -> bool, field: &str) {
     {
         fields.remove(field);
     }
-}
-
-fn deployment(name: &str, version: &str, replicas: u32, more: &str) -> String {
-    let more = if more.is_empty() { String::new() } else { format!(", {more}") };
-    format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{app: {name}}}}}
-  strategy: {{rollingUpdate: {{maxSurge: 1, maxUnavailable: 0}}}}
-  template:
-    metadata: {{labels: {{app: {name}, version: {version}{more}}}}}
-    spec: {{containers: [{{name: app, image: 'registry.example/checkout:{version}'}}]}}
-"
-    )
-}
-
-fn service(name: &str, app: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: {{app: {app}}}, ports: [{{port: 80}}]}}\n"
-    )
-}
-
-/// A Service of all versions' pods, until a controller narrows it down to one.
-fn of_shop(name: &str) -> String {
-    service(name, "all").replace("app: all", "shop: checkout")
 }

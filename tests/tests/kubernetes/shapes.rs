@@ -27,6 +27,29 @@ fn a_virtual_service_is_opened_step_by_step_and_put_back_as_its_owner_wrote_it()
 }
 
 #[test]
+fn subsets_are_opened_again_after_gitops_has_written_the_virtual_service_back() -> Result<()> {
+    story(async {
+        let world = open("subsets", Shape::Subsets).await?;
+        let _load = world.load().await?;
+        let before = world.route().await?;
+        let daemon = world.standing_at_ten(json!({})).await?;
+        world.wait_now(10.0).await?;
+        world.gitops_writes(0, 100).await?;
+        world.wait_weights(&[0.0, 10.0, 0.0, 10.0]).await?;
+        let full = daemon.cli(&["promote-full", &world.rollout(), "--reason", "seen enough"]).await?;
+        ensure!(full.code == 0, "{full:?}");
+        let ended = daemon.wait_for_end(&world.rollout()).await?;
+        ensure!(
+            ended.outcome == Some(Outcome::Promoted),
+            "{ended:?}\n{}",
+            daemon.account(&world.rollout()).await
+        );
+        world.wait_as_before(&before).await?;
+        world.wait_field("deployment/checkout", IMAGE, json!("registry.example/checkout:v2")).await
+    })
+}
+
+#[test]
 fn errors_behind_a_virtual_service_are_aborted() -> Result<()> {
     story(async { aborted(open("mesh-bad", Shape::VirtualService).await?).await })
 }

@@ -137,6 +137,9 @@ fn not_undone(object: &DynamicObject, rollout: &Rollout) -> Option<Wrong> {
 
 fn wrong_state(rollout: &Rollout) -> Option<Wrong> {
     let wrong = |field: &str, why: &str| Some((field.to_owned(), why.to_owned()));
+    if rollout.status.message.starts_with("InvalidSpec") {
+        return wrong("spec", &format!("Argo's controller refuses it: {}", rollout.status.message));
+    }
     if rollout.spec.paused {
         return wrong("spec.paused", "somebody has paused it, so nothing would happen; set it to false");
     }

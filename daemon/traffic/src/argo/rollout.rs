@@ -86,6 +86,8 @@ pub(super) struct Status {
     pub current_step_index: Option<usize>,
     pub pause_conditions: Vec<PauseCondition>,
     pub controller_pause: bool,
+    /// Begins with `InvalidSpec` where the controller refuses the Rollout.
+    pub message: String,
     pub abort: bool,
     pub promote_full: bool,
     /// A number, as text.

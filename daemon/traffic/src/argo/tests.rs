@@ -43,7 +43,7 @@ fn blue_green_strategy() -> Value {
 fn object(strategy: Value, status: Value) -> Value {
     let mut object = json!({"metadata": {"name": "checkout", "uid": "u", "generation": 2, "annotations": {"team": "shop"}},
         "spec": {"strategy": strategy, "template": {"spec": {}}},
-        "status": {"currentPodHash": V2, "stableRS": V1, "observedGeneration": "2"}});
+        "status": {"currentPodHash": V2, "stableRS": V1, "observedGeneration": "2", "message": ""}});
     json_patch::merge(&mut object["status"], &status);
     object
 }
@@ -289,6 +289,10 @@ fn a_rollout_that_would_go_on_by_itself_is_refused_with_field_and_remedy() {
             "it is other, but the policy's target.argoRollout.canary is checkout-canary",
         ),
         (with("/spec/strategy", blue_green_strategy()), "leave the policy's steps out"),
+        (
+            with("/status/message", json!("InvalidSpec: no such Service")),
+            "Argo's controller refuses it: InvalidSpec: no such",
+        ),
         (with("/status/stableRS", json!("")), "no version is stable yet"),
         (with("/status/currentPodHash", json!(V1)), "there is nothing to roll out"),
     ];
