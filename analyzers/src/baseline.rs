@@ -5,7 +5,7 @@
 
 use crate::collateral::MARGIN;
 use crate::dispersion::{Dispersion, Measured, WithinPods};
-use crate::latency::nearest;
+use crate::latency::places::nearest;
 use crate::plan::{BoundaryHistory, Margin, Plan, PodSpread, Pods, SloLimit, SloOf, SloSource};
 use crate::rate_ratio::Count;
 use crate::window::{Arm, PodWindow, Window, WindowError};

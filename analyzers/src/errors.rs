@@ -4,6 +4,7 @@ use crate::curve::{Curve, Terms};
 use crate::dispersion::Dispersion;
 use crate::mixture::{RestartMix, log_sum_exp};
 use crate::onset::Onset;
+use crate::overshoot::{Ahead, Overshoot};
 use crate::pairing::{Waiting, stable_is_read_first};
 use crate::plan::{ErrorsPlan, Pods, alternatives};
 use crate::pod_effect::{PodEffect, Spread};
@@ -29,6 +30,8 @@ pub struct ErrorsEvidence {
     /// Both versions' counts of the last window, for what is missing.
     pub(crate) last: Pair,
     running: Dispersion,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overshoot: Option<Overshoot>,
 }
 
 /// The abort evidence of one way to pair the versions' windows; see [`crate::pairing`].
@@ -83,6 +86,7 @@ impl ErrorsEvidence {
             totals: Pair::default(),
             last: Pair::default(),
             running: Dispersion::default(),
+            overshoot: plan.overshoot.then(Overshoot::default),
         }
     }
 
@@ -96,8 +100,8 @@ impl ErrorsEvidence {
         self.late.iter_mut().for_each(|late| late.lane.start(onset, spread, against));
     }
 
-    /// Counts one window, stratum by stratum; a stratum with one version only says nothing.
-    pub fn add(&mut self, pods: Pods, plan: &ErrorsPlan, window: &Window) {
+    /// Counts one window, stratum by stratum; a stratum with one version only says nothing. `bar` is this metric's own.
+    pub fn add(&mut self, pods: Pods, plan: &ErrorsPlan, window: &Window, bar: f64) {
         let phi = self.phi(pods, plan);
         self.last = Pair::default();
         let stable_first = stable_is_read_first(window);
@@ -107,6 +111,7 @@ impl ErrorsEvidence {
         for stratum in strata(window) {
             let pair = count(window, stratum);
             self.last.add(pair);
+            self.correct(pair, bar);
             self.add_pair(pair, phi);
             self.add_late(stratum, pair, phi, stable_first);
             let pods = move |pod: &&PodWindow| pod.is_of(stratum);
@@ -127,6 +132,15 @@ impl ErrorsEvidence {
         terms.iter().for_each(|terms| self.curve.add_terms(terms));
     }
 
+    /// Before the window is counted in the mixture.
+    fn correct(&mut self, pair: Pair, bar: f64) {
+        let Some(overshoot) = self.overshoot.as_mut().filter(|_| pair.has_both()) else { return };
+        let (r, grid, mix) = (self.r, self.grid.as_slice(), &self.lane.mix);
+        let events = self.totals.canary.x + self.totals.stable.x;
+        let rate = Count::new(self.totals.canary.n + self.totals.stable.n, events).rate();
+        overshoot.add(&Ahead { r, grid, mix, log_e: self.lane.log_e(r, grid), pair, rate }, bar);
+    }
+
     fn add_late(&mut self, stratum: &str, pair: Pair, phi: Phi, stable_first: bool) {
         let Some(late) = &mut self.late else { return };
         let paired = late.waiting.pair(stratum, pair, stable_first);
@@ -140,8 +154,22 @@ impl ErrorsEvidence {
         self.lanes().map(|lane| lane.log_e(self.r, &self.grid)).fold(f64::INFINITY, f64::min)
     }
 
-    /// At least [`Self::log_abort`], quickly.
+    /// What the abort is decided by: [`Self::log_abort`], without its overshoot where the plan asks for that.
+    pub fn log_decides(&self) -> f64 {
+        let Some(overshoot) = self.overshoot else { return self.log_abort() };
+        let late = self.late.as_ref().map_or(f64::INFINITY, |late| late.lane.log_e(self.r, &self.grid));
+        overshoot.log_e().min(late).max(self.log_abort())
+    }
+
+    pub(crate) fn overshoot(&self) -> Option<f64> {
+        self.overshoot.map(|_| self.log_decides())
+    }
+
+    /// At least [`Self::log_decides`], quickly.
     pub fn log_abort_at_most(&self) -> f64 {
+        if self.overshoot.is_some() {
+            return self.log_decides();
+        }
         self.lanes().map(|lane| lane.log_e_at_most(self.r, &self.grid)).fold(f64::INFINITY, f64::min)
     }
 

@@ -127,6 +127,14 @@ impl Evidence {
         self.advice.start(share);
     }
 
+    /// Where errors alone would abort; asked for by the correction of the overshoot only.
+    fn bar_of_errors(&self, plan: &Plan) -> f64 {
+        match plan.errors.as_ref().filter(|errors| errors.overshoot) {
+            Some(errors) => plan.abort_bar() - libm::log(errors.weight / self.total_weight(plan)),
+            None => plan.abort_bar(),
+        }
+    }
+
     /// Counts a window that was checked; nothing in here can fail.
     pub(crate) fn add(&mut self, plan: &Plan, window: &Window) {
         let stable_beside = plan.stable_beside(window.step);
@@ -135,8 +143,9 @@ impl Evidence {
             let past = plan.latency.as_ref().is_some_and(|latency| !latency.history.is_empty());
             self.latency_shares = Some(histogram || past);
         }
+        let bar = self.bar_of_errors(plan);
         if let (Some(errors), Some(how)) = (&mut self.errors, &plan.errors) {
-            errors.add(plan.pods, how, window);
+            errors.add(plan.pods, how, window, bar);
         }
         if let (Some(latency), Some(how)) = (&mut self.latency, &plan.latency) {
             latency.add(plan, how, window, stable_beside);

@@ -46,7 +46,7 @@ pub fn judge(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Result<Ve
     evidence.enter(plan, window);
     evidence.add(plan, window);
     let bar = plan.abort_bar();
-    evidence.failed |= evidence.log_abort_at_most(plan) >= bar && evidence.log_abort(plan) >= bar;
+    evidence.failed |= evidence.log_abort_at_most(plan) >= bar && evidence.log_decides(plan) >= bar;
     evidence.verdict = decide(plan, evidence, window);
     Ok(evidence.verdict)
 }
@@ -105,7 +105,12 @@ impl Evidence {
         self.combine(plan, ErrorsEvidence::log_abort)
     }
 
-    /// At least [`Evidence::log_abort`], quickly: most windows cannot decide.
+    /// What the abort is decided by; see [`ErrorsEvidence::log_decides`].
+    fn log_decides(&self, plan: &Plan) -> f64 {
+        self.combine(plan, ErrorsEvidence::log_decides)
+    }
+
+    /// At least [`Evidence::log_decides`], quickly: most windows cannot decide.
     fn log_abort_at_most(&self, plan: &Plan) -> f64 {
         self.combine(plan, ErrorsEvidence::log_abort_at_most)
     }

@@ -38,6 +38,7 @@ pub mod mixture;
 pub mod objective;
 pub mod onset;
 pub mod outlook;
+pub mod overshoot;
 pub mod pairing;
 pub mod plan;
 pub mod plan_check;

@@ -8,7 +8,8 @@
 use crate::curve::Curve;
 use crate::dispersion::Dispersion;
 use crate::errors::{Phi, strata};
-use crate::latency::{nearest, slow, slow_of, slow_pair};
+use crate::latency::places::nearest;
+use crate::latency::{slow, slow_of, slow_pair};
 use crate::mixture::{RestartMix, log_add};
 use crate::plan::{ABORT_GRID, LatencyPlan, Objective, Plan, alternatives, grid};
 use crate::proof::Proof;

@@ -119,6 +119,9 @@ pub struct ErrorsPlan {
     /// In place of the plan's.
     #[serde(default)]
     pub pods: Option<Pods>,
+    /// Whether the abort decides by evidence that wastes nothing above the bar; see [`crate::overshoot`].
+    #[serde(default)]
+    pub overshoot: bool,
     /// This metric's share of falseAbort, relative to the others'.
     pub weight: f64,
 }
@@ -252,6 +255,7 @@ impl ErrorsPlan {
             dispersion: None,
             pod_spread: None,
             pods: None,
+            overshoot: false,
             weight: 1.0,
         }
     }

@@ -1,7 +1,7 @@
 //! What a plan must be before it may judge: every refusal names the field, the reason and what would be right.
 
 use crate::kayenta::GaugePlan;
-use crate::plan::{ErrorsPlan, LatencyPlan, Margin, Plan, PlanError, Risk, SloLimit, Weighted};
+use crate::plan::{ErrorsPlan, LatencyPlan, Margin, Plan, PlanError, Pods, Risk, SloLimit, Weighted};
 use crate::threshold::ThresholdPlan;
 
 type Checked = Result<(), PlanError>;
@@ -17,6 +17,7 @@ impl Plan {
             positive("requestsPerSecond", q)?;
         }
         self.errors.iter().try_for_each(check_errors)?;
+        self.check_overshoot()?;
         self.latency.iter().try_for_each(check_latency)?;
         self.slo.iter().enumerate().try_for_each(|(at, limit)| check_slo(at, limit))?;
         if let Some(restarts) = &self.restarts {
@@ -27,6 +28,21 @@ impl Plan {
         self.gauges.iter().enumerate().try_for_each(|(at, gauge)| check_gauge(at, gauge))?;
         self.check_score()?;
         self.check_something_judges()
+    }
+
+    fn check_overshoot(&self) -> Checked {
+        let asked = self.errors.as_ref().filter(|errors| errors.overshoot);
+        let independent = |errors: &ErrorsPlan| {
+            errors.pods.unwrap_or(self.pods) == Pods::Ignore && errors.worse_by.plus == 0.0
+        };
+        if asked.is_none_or(independent) {
+            return Ok(());
+        }
+        let (why, remedy) = (
+            "holds for independent requests only",
+            "set errors.pods: ignore and a worseBy without +, or leave overshoot out",
+        );
+        refuse("errors.overshoot", true, why, remedy)
     }
 
     fn check_score(&self) -> Checked {
@@ -283,6 +299,7 @@ mod tests {
         assert_eq!(with(|errors| errors.pass_alternatives[1].ratio = 1.25), "errors.passRatios[1]");
         assert_eq!(with(|errors| errors.worse_by.ratio = 0.9), "errors.worseBy");
         assert_eq!(with(|errors| errors.dispersion = Some(0.5)), "errors.dispersion");
+        assert_eq!(with(|errors| errors.overshoot = true), "errors.overshoot");
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl SloEvidence {
     fn canary_slow(&mut self, window: &Window, seconds: f64, warmup_ms: u64) -> Count {
         let first = window.of(Arm::Canary).find(|pod| !pod.buckets.is_empty());
         if let (None, Some(pod)) = (self.le, first) {
-            self.le = crate::latency::nearest(pod.buckets.iter().map(|bucket| bucket.le), seconds);
+            self.le = crate::latency::places::nearest(pod.buckets.iter().map(|bucket| bucket.le), seconds);
         }
         let slow = self.le.and_then(|le| crate::latency::slow(window, None, Arm::Canary, le, warmup_ms));
         slow.unwrap_or_default()

@@ -42,6 +42,11 @@ pub fn print(options: &Options) {
 pub const SERVICE: Service =
     Service { per_second: 200.0, base: 0.01, window_s: 15.0, stable_pods: 8, canary_pods: 2, latency: false };
 
+/// The same with the overshoot taken out.
+fn without_overshoot(plan: Plan) -> Plan {
+    Plan { errors: plan.errors.map(|errors| ErrorsPlan { overshoot: true, ..errors }), ..plan }
+}
+
 /// Ten per cent, one step, errors only.
 fn one_step(r: f64, pods: Pods) -> Plan {
     let errors = ErrorsPlan::with_margin(Margin { ratio: r, plus: 0.0 });
@@ -143,6 +148,13 @@ fn limit(options: &Options) {
     let service = Service { window_s: 1.0, ..SERVICE };
     let plans = [
         ("(a) ideal: r = 1, pods ignored", 1.0, one_step(1.0, Pods::Ignore), 0.0, f64::INFINITY),
+        (
+            "(a') ideal, overshoot taken out",
+            1.0,
+            without_overshoot(one_step(1.0, Pods::Ignore)),
+            0.0,
+            f64::INFINITY,
+        ),
         (
             "(b) robust: r = 1.25, history, pod effect",
             1.25,

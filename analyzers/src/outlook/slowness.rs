@@ -2,7 +2,8 @@
 
 use super::{SCALE, View};
 use crate::forecast::more_requests;
-use crate::latency::{GATE_SHARES, MOST_ALLOWED, at_least, nearest};
+use crate::latency::MOST_ALLOWED;
+use crate::latency::places::{GATE_SHARES, at_least, nearest};
 use crate::mixture::log_sum_exp;
 use crate::plan::{Compare, LatencyPlan};
 use crate::slow_share::Bet;

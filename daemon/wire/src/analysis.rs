@@ -85,8 +85,15 @@ pub struct ErrorsSpec {
     pub pass_ratios: Option<Vec<f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodsSpec>,
+    /// Aborts by evidence that wastes nothing above the bar: some requests sooner. With `pods: ignore` only.
+    #[serde(skip_serializing_if = "is_off")]
+    pub overshoot: bool,
     /// This metric's share of falseAbort, relative to the others'.
     pub weight: f64,
+}
+
+fn is_off(flag: &bool) -> bool {
+    !flag
 }
 
 /// Slow requests, from histograms; without one they are not judged unless asked for by name.
@@ -196,7 +203,15 @@ impl Default for RiskSpec {
 
 impl Default for ErrorsSpec {
     fn default() -> Self {
-        Self { enabled: true, worse_by: None, ratios: None, pass_ratios: None, pods: None, weight: 1.0 }
+        Self {
+            enabled: true,
+            worse_by: None,
+            ratios: None,
+            pass_ratios: None,
+            pods: None,
+            overshoot: false,
+            weight: 1.0,
+        }
     }
 }
 
@@ -306,6 +321,7 @@ impl ErrorsSpec {
             plan.pass_alternatives = equal(ratios);
         }
         plan.pods = self.pods.map(Into::into);
+        plan.overshoot = self.overshoot;
         plan.weight = self.weight;
         plan
     }
