@@ -158,7 +158,7 @@ impl ErrorsEvidence {
     pub fn log_decides(&self) -> f64 {
         let Some(overshoot) = self.overshoot else { return self.log_abort() };
         let late = self.late.as_ref().map_or(f64::INFINITY, |late| late.lane.log_e(self.r, &self.grid));
-        overshoot.log_e().min(late).max(self.log_abort())
+        overshoot.log_e().min(late)
     }
 
     pub(crate) fn overshoot(&self) -> Option<f64> {

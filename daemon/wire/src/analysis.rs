@@ -439,6 +439,16 @@ mod tests {
     }
 
     #[test]
+    fn the_overshoot_is_taken_out_for_independent_requests_only() {
+        let plan = |yaml| read(yaml).unwrap().plan(&[0.1], 0.95);
+        let refused = plan("{errors: {overshoot: true}}").unwrap_err();
+        assert_eq!(refused.field, "errors.overshoot");
+        assert!(refused.remedy.contains("errors.pods: ignore"), "{refused}");
+        let taken = plan("{errors: {overshoot: true, pods: ignore}}").unwrap();
+        assert!(taken.errors.is_some_and(|errors| errors.overshoot));
+    }
+
+    #[test]
     fn unknown_fields_are_errors() {
         for yaml in ["{falseabort: 1%}", "{errors: {worse: 1x}}", "{risk: {requests: 3}}"] {
             assert!(read(yaml).is_err(), "{yaml} was taken");
