@@ -95,7 +95,7 @@ impl Ack {
 /// Which messages a subscription brings. Overrides never wait behind events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feed {
-    /// `sluice.event.>`, stored. Shared: each message goes to one daemon.
+    /// `sluice.event.>`, stored. Shared: each message goes to one daemon (of each cluster, where there are several).
     Events,
     /// `sluice.override.>` (stored) and `sluice.request.>` (plain requests) together. Each daemon gets all of them.
     Overrides,

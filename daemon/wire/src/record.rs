@@ -61,6 +61,9 @@ pub struct Owner {
     pub daemon: String,
     pub incarnation: String,
     pub epoch: u64,
+    /// Only daemons of this cluster take it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 /// Saved with compare-and-swap before anything is acknowledged or executed.

@@ -51,4 +51,7 @@ pub struct RolloutView {
     #[serde(default)]
     pub evidence: Value,
     pub owner: Option<String>,
+    /// The cluster whose daemons act on it, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }

@@ -229,6 +229,17 @@ impl World {
         self.links.as_ref().context("this world was opened without links")
     }
 
+    /// One of several daemons, in one of several clusters that share this shop's NATS.
+    pub async fn daemon_in(&self, cluster: &str, name: &str, policies: Vec<PolicyText>) -> Result<Daemon> {
+        Daemon::start(DaemonOptions {
+            kubeconfig: Some(self.kube.kubeconfig("sluice")),
+            name: name.to_owned(),
+            more: vec!["--cluster".to_owned(), cluster.to_owned()],
+            ..DaemonOptions::nats(&self.nats.url(), policies)
+        })
+        .await
+    }
+
     /// The usual policy for the objects that [`World::also`] makes under another name.
     pub fn policy_for(&self, name: &str, spec: Value) -> PolicyText {
         let text = self.policy_value(spec).to_string().replace("checkout", name);

@@ -6,6 +6,7 @@
 mod again;
 mod argo;
 mod backends;
+mod clusters;
 mod daemons;
 mod good;
 mod harm;
@@ -17,4 +18,5 @@ mod people;
 mod pipeline;
 mod policies;
 mod shapes;
+mod triggers;
 mod worse;

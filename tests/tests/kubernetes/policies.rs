@@ -159,16 +159,3 @@ fn of_a_file_and_an_object_of_one_name_the_file_counts_and_the_object_says_so() 
         Ok(())
     })
 }
-
-/// What is deployed is what this Sluice prints.
-#[test]
-fn the_kind_that_is_deployed_is_the_one_of_this_sluice() -> Result<()> {
-    story(async {
-        let printed = sluice_tests::cli::sluice(&["schema", "--crd"], &[]).await?;
-        ensure!(
-            printed.stdout == DEFINITION,
-            "run: sluice schema --crd > deploy/kubernetes/rolloutpolicies.json"
-        );
-        Ok(())
-    })
-}

@@ -19,6 +19,8 @@ pub struct NatsConfig {
     pub name: String,
     /// This daemon's name: its own consumer of overrides is called after it. The same after a restart.
     pub daemon: String,
+    /// Of several clusters on one bus each hears every announcement: its daemons share a consumer of their own.
+    pub cluster: Option<String>,
     /// In place of `_INBOX`, where the account grants each client one of its own.
     pub inbox_prefix: Option<String>,
     pub tls: TlsFiles,
@@ -68,6 +70,7 @@ impl Default for NatsConfig {
             urls: vec!["nats://127.0.0.1:4222".into()],
             name: "sluice".into(),
             daemon: "sluice".into(),
+            cluster: None,
             inbox_prefix: None,
             tls: TlsFiles::default(),
             auth: NatsAuth::Nobody,

@@ -39,7 +39,7 @@ const AFTER_TROUBLE: Duration = Duration::from_millis(200);
 /// Between further attempts.
 const AFTER_MORE_TROUBLE: Duration = Duration::from_secs(1);
 const MOST_UNACKNOWLEDGED: i64 = 1000;
-/// The durable consumer that all daemons share.
+/// The durable consumer that all daemons of a cluster share; behind it stands the cluster's name, if it has one.
 const EVENTS_CONSUMER: &str = "sluice";
 
 pub(super) async fn subscribe(core: Arc<Core>, feed: Feed) -> Result<BoxStream<'static, Delivery>, BusError> {
@@ -76,8 +76,19 @@ fn stream_of(feed: Feed) -> Stream {
 
 fn consumer_name(core: &Core, feed: Feed) -> String {
     match feed {
-        Feed::Events => EVENTS_CONSUMER.to_owned(),
+        Feed::Events => match &core.config.cluster {
+            None => EVENTS_CONSUMER.to_owned(),
+            Some(cluster) => format!("{EVENTS_CONSUMER}-{}", keys::token(cluster)),
+        },
         Feed::Overrides => format!("sluice-{}", keys::token(&core.config.daemon)),
+    }
+}
+
+/// What was announced before a cluster was there is not for it.
+fn first_delivered(core: &Core, feed: Feed) -> DeliverPolicy {
+    match feed {
+        Feed::Events if core.config.cluster.is_some() => DeliverPolicy::New,
+        Feed::Events | Feed::Overrides => DeliverPolicy::All,
     }
 }
 
@@ -89,7 +100,7 @@ fn config(core: &Core, feed: Feed) -> pull::Config {
     };
     pull::Config {
         durable_name: Some(consumer_name(core, feed)),
-        deliver_policy: DeliverPolicy::All,
+        deliver_policy: first_delivered(core, feed),
         ack_policy: AckPolicy::Explicit,
         ack_wait: core.config.ack_wait,
         max_deliver: -1,
@@ -102,17 +113,17 @@ fn config(core: &Core, feed: Feed) -> pull::Config {
 async fn look(core: &Core, feed: Feed) -> Result<Option<Info>, BusError> {
     let (stream, name) = (stream_of(feed).name(), consumer_name(core, feed));
     match core.ask::<Info>(&format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await {
-        Ok(info) => check(&info).map(|()| Some(info)),
+        Ok(info) => check(core, feed, &info).map(|()| Some(info)),
         Err(Fault::JetStream(error)) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
         Err(fault) => Err(fault.about(&format!("stream {stream}"))),
     }
 }
 
 /// Refuses a consumer under our name that would lose messages.
-fn check(info: &Info) -> Result<(), BusError> {
+fn check(core: &Core, feed: Feed, info: &Info) -> Result<(), BusError> {
     let found = &info.config;
     let fine = found.ack_policy == AckPolicy::Explicit
-        && found.deliver_policy == DeliverPolicy::All
+        && [DeliverPolicy::All, first_delivered(core, feed)].contains(&found.deliver_policy)
         && found.max_deliver <= 0
         && found.deliver_subject.is_none()
         && found.filter_subject.is_empty();
@@ -120,7 +131,7 @@ fn check(info: &Info) -> Result<(), BusError> {
         return Ok(());
     }
     let (stream, name) = (&info.stream_name, &info.name);
-    let why = "it must be a pull consumer that delivers all, acknowledged explicitly, without a filter or most deliveries";
+    let why = "it must be a pull consumer that delivers all (or all that is new), acknowledged explicitly, without a filter or most deliveries";
     let why = format!("{why}; delete it with `nats consumer rm {stream} {name}` and run `sluice init`");
     Err(BusError::Setup { what: format!("consumer {name} of stream {stream}"), why })
 }

@@ -20,6 +20,9 @@ pub struct InitArgs {
     /// checked and not changed.
     #[arg(long, value_name = "1|3|5", default_value = "1", value_parser = replicas)]
     pub replicas: usize,
+    /// The cluster of these daemons, where several share the server (`run --cluster`): it gets a consumer of announcements.
+    #[arg(long, env = "SLUICE_CLUSTER", value_name = "NAME", value_parser = super::cluster)]
+    pub cluster: Option<String>,
 }
 
 /// As JetStream's consensus needs them: an odd number, at most five.

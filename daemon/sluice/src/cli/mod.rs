@@ -29,7 +29,7 @@ pub use helping::{command, command_without_help};
 pub use name::{Aim, RolloutName, Selector};
 pub use nats::NatsAccess;
 pub use planning::PlanArgs;
-pub use run::{BusChoice, LogFormat, RunArgs, RunOptions, SECRETS, host_name};
+pub use run::{BusChoice, LogFormat, RunArgs, RunOptions, SECRETS, cluster, host_name};
 
 /// Event-driven progressive delivery.
 ///

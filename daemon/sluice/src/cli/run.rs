@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
+use sluice_wire::policy::cluster_name;
 
 use super::{Global, NatsAccess};
 
@@ -64,6 +65,10 @@ pub struct RunArgs {
     /// This daemon's name, the same at every start; the host's if left out.
     #[arg(long, env = "SLUICE_DAEMON", value_name = "NAME")]
     pub daemon: Option<String>,
+    /// The cluster that this daemon acts in, where several share one NATS: it carries out policies that name this cluster, or
+    /// none.
+    #[arg(long, env = "SLUICE_CLUSTER", value_name = "NAME", value_parser = cluster)]
+    pub cluster: Option<String>,
     /// In place of $KUBECONFIG, ~/.kube/config, or the pod's own account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -105,6 +110,8 @@ pub struct RunOptions {
     pub allowed: Vec<IpNet>,
     /// The same at every start: what stands under this name is taken back.
     pub daemon: String,
+    /// Where several share the bus.
+    pub cluster: Option<String>,
     /// Nothing: $KUBECONFIG, ~/.kube/config, or the pod's own account.
     pub kubeconfig: Option<PathBuf>,
     pub kube_context: Option<String>,
@@ -132,6 +139,7 @@ impl Default for RunOptions {
             secrets: Vec::new(),
             allowed: Vec::new(),
             daemon: "sluice".to_owned(),
+            cluster: None,
             kubeconfig: None,
             kube_context: None,
         }
@@ -166,6 +174,7 @@ impl RunArgs {
             secrets: self.secrets,
             allowed: self.allowed,
             daemon: self.daemon.unwrap_or_else(host_name),
+            cluster: self.cluster,
             kubeconfig: self.kubeconfig,
             kube_context: self.kube_context,
         })
@@ -175,6 +184,11 @@ impl RunArgs {
 /// Empty: all.
 fn namespaces(given: Vec<String>) -> Vec<String> {
     if given.iter().any(|namespace| namespace == "*") { Vec::new() } else { given }
+}
+
+/// A cluster's name as policies have it.
+pub fn cluster(text: &str) -> Result<String, String> {
+    cluster_name(text).map(|()| text.to_owned())
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

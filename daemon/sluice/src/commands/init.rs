@@ -43,7 +43,7 @@ async fn for_daemon(daemon: &str, args: &InitArgs, global: &Global) -> Result<Ve
         let remedy = if unreachable { "is the server there? --nats names it" } else { remedy };
         Failure::server(error.to_string(), remedy)
     };
-    let (daemon, replicas) = (daemon.to_owned(), args.replicas);
-    let config = NatsConfig { daemon, replicas, ..nats_config(&global.nats) };
+    let (daemon, cluster, replicas) = (daemon.to_owned(), args.cluster.clone(), args.replicas);
+    let config = NatsConfig { daemon, cluster, replicas, ..nats_config(&global.nats) };
     Nats::connect(config).await.map_err(failed)?.init().await.map_err(failed)
 }

@@ -123,6 +123,7 @@ impl Tour {
             doors: Arc::new(bus.clone()),
             daemon: "demo".into(),
             incarnation: now().millis().to_string(),
+            cluster: None,
             policies: Vec::new(),
             cluster_policies: None,
             alone: true,

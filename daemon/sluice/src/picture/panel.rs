@@ -22,6 +22,7 @@ pub(super) fn panel(view: &RolloutView, width: usize) -> Vec<Line> {
         lines.extend(clock(view));
     }
     lines.extend(why(view, width));
+    lines.extend(view.cluster.as_ref().map(|name| labelled("cluster", Tone::Plain).and(Tone::Plain, name)));
     lines.extend(
         view.waits_for.as_ref().map(|what| labelled("waits for", Tone::Plain).and(Tone::Plain, what)),
     );

@@ -80,7 +80,12 @@ impl Scribe {
             sluice: "test".into(),
             machine: sluice_rollout::VERSION,
             analysis: sluice_analyzers::VERSION,
-            owner: Owner { daemon: "a".into(), incarnation: "1".into(), epoch: self.state.epoch },
+            owner: Owner {
+                daemon: "a".into(),
+                incarnation: "1".into(),
+                epoch: self.state.epoch,
+                cluster: None,
+            },
             charter: sum_of_charter(&self.charter),
             state: self.state.clone(),
         })));

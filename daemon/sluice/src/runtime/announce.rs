@@ -28,6 +28,9 @@ pub enum StartError {
     Refused(String),
     #[error("{0}")]
     Passing(String),
+    /// Daemons of another cluster act on it: nothing is to be said of it here.
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 impl From<StoreError> for StartError {
@@ -72,7 +75,7 @@ impl Daemon {
         event: &CloudEvent,
         sequence: Option<u64>,
     ) -> Result<Answer, StartError> {
-        let charter = Charter { sequence, ..self.charter(namespace, name, event)? };
+        let charter = Charter { sequence, ..self.charter(namespace, name, event).await? };
         if let Some(known) = self.parts.ledger.charter(&charter.id).await? {
             return self.repeated(&charter, &known).await;
         }
@@ -174,7 +177,7 @@ impl Daemon {
     }
 
     /// Makes the charter from the message; refuses what cannot be one.
-    fn charter(&self, namespace: &str, name: &str, event: &CloudEvent) -> Result<Charter, StartError> {
+    async fn charter(&self, namespace: &str, name: &str, event: &CloudEvent) -> Result<Charter, StartError> {
         let refuse = |why: String| StartError::Refused(why);
         if !announces(&event.kind) {
             return Err(refuse(format!(
@@ -187,7 +190,11 @@ impl Daemon {
         if announcement.policy.is_none() && !self.book.is_complete() {
             return Err(StartError::Passing("the cluster's policies have not been read yet".to_owned()));
         }
-        let mut policy = self.policy(namespace, name, &announcement).map_err(refuse)?;
+        let policy = match self.policy(namespace, name, &announcement) {
+            Ok(policy) => policy,
+            Err(why) => return Err(self.unknown_here(namespace, name, &announcement, why).await),
+        };
+        let mut policy = self.of_this_cluster(policy, announcement.policy.is_some())?;
         policy.metadata.labels.extend(announcement.labels.clone());
         let attempt = announcement.attempt.clone().unwrap_or_else(|| derived(&event.key()));
         let id = RolloutId::new(namespace, name, &attempt).map_err(|error| refuse(error.to_string()))?;
@@ -206,6 +213,69 @@ impl Daemon {
             after: None,
             retries: 0,
         })
+    }
+
+    /// Of a policy that no daemon of any cluster has, one of them says so.
+    async fn unknown_here(
+        &self,
+        namespace: &str,
+        name: &str,
+        announcement: &Announcement,
+        why: String,
+    ) -> StartError {
+        let own = self.parts.cluster.as_deref();
+        let others = self.company.other_clusters(own);
+        if others.is_empty() {
+            return StartError::Refused(why);
+        }
+        let known = announcement.policy.is_none() && self.is_known_elsewhere(namespace, name).await;
+        if known || !self.company.speaks_for_all(own) {
+            return StartError::Elsewhere(format!("{namespace}/{name} is no policy of this cluster's"));
+        }
+        StartError::Refused(format!(
+            "{why}; nor has any daemon of the other clusters ({})",
+            others.join(", ")
+        ))
+    }
+
+    /// With the cluster that it belongs to: its own, or this daemon's.
+    fn of_this_cluster(&self, mut policy: Policy, inlined: bool) -> Result<Policy, StartError> {
+        let own = self.parts.cluster.as_deref();
+        match policy.spec.cluster.as_deref() {
+            Some(cluster) if self.parts.alone && own.is_none() => {
+                tracing::debug!(cluster, "this daemon is alone on its bus");
+            }
+            Some(cluster) if Some(cluster) != own => {
+                return Err(StartError::Elsewhere(format!(
+                    "its policy names cluster {cluster}: announce it on that cluster's bus, or at one of its daemons (sluice run --cluster {cluster})"
+                )));
+            }
+            Some(_) => {}
+            None => {
+                let others = self.company.other_clusters(own);
+                if inlined && !others.is_empty() {
+                    return Err(StartError::Refused(format!(
+                        "data.policy: spec.cluster: is missing, and several clusters listen here ({} and {}): name the one that is meant",
+                        own.unwrap_or("one without a name"),
+                        others.join(", ")
+                    )));
+                }
+                policy.spec.cluster = self.parts.cluster.clone();
+            }
+        }
+        Ok(policy)
+    }
+
+    /// Whether this daemon's cluster is the one that is meant.
+    pub(super) fn acts_on(&self, charter: &Charter) -> bool {
+        self.parts.alone || parse(charter).is_ok_and(|policy| policy.spec.cluster == self.parts.cluster)
+    }
+
+    /// Whether announcements of this policy are for this daemon's cluster.
+    pub(super) fn serves(&self, namespace: &str, name: &str) -> bool {
+        let policy = self.book.get(namespace, name);
+        policy
+            .is_some_and(|policy| policy.spec.cluster.is_none() || policy.spec.cluster == self.parts.cluster)
     }
 
     fn policy(&self, namespace: &str, name: &str, announcement: &Announcement) -> Result<Policy, String> {

@@ -46,7 +46,8 @@ impl Daemon {
         }
         let policy = self.with_versions(&charter).await?;
         let (edges, observed) = self.edges_by_role(policy, &charter.id).await?;
-        if let Some(other) = self.parts.ledger.hold_target(&edges.target.key(), &charter.id).await? {
+        let target = self.in_cluster(edges.target.key());
+        if let Some(other) = self.parts.ledger.hold_target(&target, &charter.id).await? {
             return Err(StartError::Refused(format!(
                 "{} is held by {other}; one rollout per target",
                 edges.target.name()
@@ -68,7 +69,11 @@ impl Daemon {
         let here = self.parts.alone || daemon == self.parts.daemon;
         let saved = Saved {
             version: VERSION,
-            owner: if here { self.owner(epoch) } else { Owner { daemon, incarnation: String::new(), epoch } },
+            owner: if here {
+                self.owner(epoch)
+            } else {
+                Owner { daemon, incarnation: String::new(), epoch, cluster: self.parts.cluster.clone() }
+            },
             state: State::new(charter.id.clone(), epoch, now()),
             untold: Vec::new(),
         };
@@ -167,8 +172,17 @@ impl Daemon {
         Ok(Edges { policy: Arc::new(policy), target, workloads, alerts: Arc::new(alerts), ask })
     }
 
+    /// Objects of one name in two clusters are two.
+    fn in_cluster(&self, key: String) -> String {
+        match &self.parts.cluster {
+            Some(cluster) => format!("{cluster}: {key}"),
+            None => key,
+        }
+    }
+
     pub(super) fn owner(&self, epoch: u64) -> Owner {
-        Owner { daemon: self.parts.daemon.clone(), incarnation: self.parts.incarnation.clone(), epoch }
+        let (daemon, incarnation) = (self.parts.daemon.clone(), self.parts.incarnation.clone());
+        Owner { daemon, incarnation, epoch, cluster: self.parts.cluster.clone() }
     }
 
     pub(super) fn own(

@@ -44,9 +44,11 @@ pub mod nudge {
     pub const WAITING: &str = "waiting";
     /// I leave.
     pub const LOOK: &str = "look";
+    /// Is this policy yours?
+    pub const KNOWS: &str = "knows";
 
     pub fn is_one(word: &str) -> bool {
-        matches!(word, TAKE_UP | WAITING | LOOK)
+        matches!(word, TAKE_UP | WAITING | LOOK | KNOWS)
     }
 }
 
@@ -76,9 +78,9 @@ pub enum Unbeaten {
 }
 
 impl Company {
-    pub fn new(own: &str) -> Company {
+    pub fn new(own: &str, cluster: Option<&str>) -> Company {
         Company {
-            fellows: Mutex::new(Fellows::new(own)),
+            fellows: Mutex::new(Fellows::new(own, cluster)),
             own: tokio::sync::Mutex::default(),
             nudged: Notify::new(),
         }
@@ -92,8 +94,29 @@ impl Company {
         self.fellows().lives(name, Instant::now())
     }
 
+    /// Whose this policy's rollouts should be, of this daemon's own cluster.
     pub fn chosen(&self, namespace: &str, name: &str) -> String {
         self.fellows().chosen(&format!("{namespace}/{name}"), Instant::now())
+    }
+
+    pub fn chosen_in(&self, cluster: Option<&str>, namespace: &str, name: &str) -> String {
+        self.fellows().chosen_in(cluster, &format!("{namespace}/{name}"), Instant::now())
+    }
+
+    pub fn chosen_of_all(&self, namespace: &str, name: &str) -> String {
+        self.fellows().chosen_of_all(&format!("{namespace}/{name}"), Instant::now())
+    }
+
+    /// Other clusters of which somebody lives, in words; empty where there are none.
+    pub fn other_clusters(&self, own: Option<&str>) -> Vec<String> {
+        let fellows = self.fellows();
+        let others = fellows.clusters(Instant::now()).into_iter().filter(|cluster| *cluster != own);
+        others.map(|cluster| cluster.unwrap_or("(without a name)").to_owned()).collect()
+    }
+
+    /// Of several clusters one speaks for all where it is nobody's in particular.
+    pub fn speaks_for_all(&self, own: Option<&str>) -> bool {
+        self.fellows().clusters(Instant::now()).first().is_none_or(|first| *first == own)
     }
 
     /// Who is next after `owner`: it answers in its place.
@@ -145,7 +168,8 @@ impl Daemon {
         let mut own = self.company.own.lock().await;
         own.count += 1;
         let (daemon, incarnation) = (self.parts.daemon.clone(), self.parts.incarnation.clone());
-        let beat = Beat { daemon, incarnation, leaving, count: own.count };
+        let cluster = self.parts.cluster.clone();
+        let beat = Beat { daemon, incarnation, cluster, leaving, count: own.count };
         match self.parts.ledger.beat(&beat, own.revision).await {
             Ok(revision) => own.revision = revision,
             Err(StoreError::Conflict { .. }) => match self.parts.ledger.beat_of(&beat.daemon).await? {
@@ -187,6 +211,12 @@ impl Daemon {
         });
     }
 
+    /// Whether a daemon of another cluster has this policy.
+    pub(super) async fn is_known_elsewhere(&self, namespace: &str, name: &str) -> bool {
+        let subject = person(REQUEST, &self.parts.daemon, namespace, name, nudge::KNOWS);
+        self.parts.doors.request(&subject, &[], Bytes::new(), NUDGE_WITHIN).await.is_ok()
+    }
+
     /// Another daemon's word. `true`: something was done about it.
     pub(super) async fn nudged(&self, namespace: &str, name: &str, word: &str) -> bool {
         match word {
@@ -201,6 +231,7 @@ impl Daemon {
                 }
                 here
             }
+            nudge::KNOWS => self.serves(namespace, name),
             nudge::TAKE_UP => match self.latest_saved(namespace, name).await {
                 Ok(Some(saved)) if saved.owner.daemon == self.parts.daemon => {
                     self.take_up_each(vec![saved.state.id]).await;

@@ -7,7 +7,7 @@
 //! dead one had. Whose it is stands in its record, and changes hands by compare-and-swap alone.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,9 @@ pub struct Beat {
     pub daemon: String,
     /// Drawn anew at each start: of two with one name the later one stays.
     pub incarnation: String,
+    /// Its cluster, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// It stops, and has let go of all that was its own.
     pub leaving: bool,
     /// So that every beat is another value.
@@ -35,8 +38,9 @@ pub struct Beat {
 }
 
 /// One daemon as the others see it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Seen {
+    cluster: Option<String>,
     revision: StoreRevision,
     /// When its beat was last seen to change.
     since: Instant,
@@ -47,13 +51,20 @@ struct Seen {
 #[derive(Debug)]
 pub struct Fellows {
     own: String,
+    /// This daemon's own.
+    cluster: Option<String>,
     seen: BTreeMap<String, Seen>,
     looked: Option<Instant>,
 }
 
 impl Fellows {
-    pub fn new(own: &str) -> Fellows {
-        Fellows { own: own.to_owned(), seen: BTreeMap::new(), looked: None }
+    pub fn new(own: &str, cluster: Option<&str>) -> Fellows {
+        Fellows {
+            own: own.to_owned(),
+            cluster: cluster.map(str::to_owned),
+            seen: BTreeMap::new(),
+            looked: None,
+        }
     }
 
     /// What stands in the store now. Who was blind for a while counts everybody's six seconds anew.
@@ -65,12 +76,18 @@ impl Fellows {
         }
         for (beat, revision) in beats {
             let seen = self.seen.entry(beat.daemon.clone()).or_insert(Seen {
+                cluster: beat.cluster.clone(),
                 revision: 0,
                 since: now,
                 leaving: false,
             });
             if seen.revision != *revision {
-                *seen = Seen { revision: *revision, since: now, leaving: beat.leaving };
+                *seen = Seen {
+                    cluster: beat.cluster.clone(),
+                    revision: *revision,
+                    since: now,
+                    leaving: beat.leaving,
+                };
             }
         }
         self.seen.retain(|_, seen| now.duration_since(seen.since) < FORGET_AFTER);
@@ -78,13 +95,34 @@ impl Fellows {
 
     /// Whether somebody of this name lives. One that nobody has heard of is given its six seconds from now on.
     pub fn lives(&mut self, name: &str, now: Instant) -> bool {
-        let unheard = Seen { revision: 0, since: now, leaving: false };
+        let unheard = Seen { cluster: None, revision: 0, since: now, leaving: false };
         name == self.own || self.seen.entry(name.to_owned()).or_insert(unheard).lives(now)
     }
 
-    /// Whose a rollout of this policy should be: one of the living.
+    /// Whose a rollout of this policy should be: one of the living of this daemon's own cluster.
     pub fn chosen(&self, policy: &str, now: Instant) -> String {
+        self.chosen_in(self.cluster.as_deref(), policy, now)
+    }
+
+    /// The same in another cluster; where nobody of that one lives, one of all who do: somebody has to answer.
+    pub fn chosen_in(&self, cluster: Option<&str>, policy: &str, now: Instant) -> String {
+        let there = self.living(now).filter(|name| self.cluster_of(name) == cluster);
+        let chosen = there.max_by_key(|name| weight(name, policy));
+        chosen.map_or_else(|| self.chosen_of_all(policy, now), str::to_owned)
+    }
+
+    /// One of all the living, of whatever cluster.
+    pub fn chosen_of_all(&self, policy: &str, now: Instant) -> String {
         self.living(now).max_by_key(|name| weight(name, policy)).unwrap_or(&self.own).to_owned()
+    }
+
+    /// Clusters of which somebody lives, sorted; `None` is the one without a name.
+    pub fn clusters(&self, now: Instant) -> BTreeSet<Option<&str>> {
+        self.living(now).map(|name| self.cluster_of(name)).collect()
+    }
+
+    fn cluster_of(&self, name: &str) -> Option<&str> {
+        if name == self.own { self.cluster.as_deref() } else { self.seen.get(name)?.cluster.as_deref() }
     }
 
     /// Whose it would be without `owner`.
@@ -135,7 +173,7 @@ mod tests {
     use super::*;
 
     fn beat(daemon: &str, count: u64, leaving: bool) -> (Beat, StoreRevision) {
-        (Beat { daemon: daemon.into(), incarnation: "1".into(), leaving, count }, count)
+        (Beat { daemon: daemon.into(), incarnation: "1".into(), cluster: None, leaving, count }, count)
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -144,7 +182,7 @@ mod tests {
 
     /// `a` among `b` and `c`, looking every second while `b` is silent from the start.
     fn watched(until: u64, start: Instant) -> Fellows {
-        let mut fellows = Fellows::new("a");
+        let mut fellows = Fellows::new("a", None);
         for second in 0..=until {
             let beats = [beat("a", second + 1, false), beat("b", 1, false), beat("c", second + 1, false)];
             fellows.look(&beats, start + seconds(second));
@@ -199,11 +237,11 @@ mod tests {
         let start = Instant::now();
         let beats = ["a", "b", "c"].map(|name| beat(name, 1, false));
         let all = ["a", "b", "c"].map(|own| {
-            let mut fellows = Fellows::new(own);
+            let mut fellows = Fellows::new(own, None);
             fellows.look(&beats, start);
             fellows
         });
-        let mut without_c = Fellows::new("a");
+        let mut without_c = Fellows::new("a", None);
         without_c.look(&beats[..2], start);
         let mut had = BTreeMap::new();
         for policy in (0..300).map(|number| format!("shop/checkout-{number}")) {
@@ -214,5 +252,25 @@ mod tests {
             *had.entry(chosen).or_insert(0) += 1;
         }
         assert!(had.len() == 3 && had.values().all(|count| (60..=140).contains(count)), "{had:?}");
+    }
+
+    #[test]
+    fn each_cluster_chooses_among_its_own_and_another_answers_only_where_nobody_of_it_lives() {
+        let start = Instant::now();
+        let of = |daemon: &str, cluster: &str| {
+            let (beat, revision) = beat(daemon, 1, false);
+            (Beat { cluster: Some(cluster.into()), ..beat }, revision)
+        };
+        let mut fellows = Fellows::new("a", Some("north"));
+        fellows.look(&[of("a", "north"), of("b", "south"), of("c", "south")], start);
+        for policy in (0..50).map(|number| format!("shop/{number}")) {
+            assert_eq!(fellows.chosen(&policy, start), "a");
+            assert_ne!(fellows.chosen_in(Some("south"), &policy, start), "a");
+            assert_eq!(
+                fellows.chosen_in(Some("east"), &policy, start),
+                fellows.chosen_of_all(&policy, start)
+            );
+        }
+        assert_eq!(fellows.clusters(start), [Some("north"), Some("south")].into());
     }
 }

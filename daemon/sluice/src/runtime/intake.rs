@@ -15,7 +15,12 @@ use sluice_wire::{
     view::RolloutView,
 };
 
-use super::{Daemon, announce::answer_bytes, company::nudge, whose::Part};
+use super::{
+    Daemon,
+    announce::{StartError, answer_bytes},
+    company::nudge,
+    whose::Part,
+};
 use crate::control::Control;
 
 /// An announcement that cannot begin just now comes again after this.
@@ -101,7 +106,12 @@ async fn announce(daemon: &Daemon, delivery: &Delivery) -> Taken {
     match daemon.announced(&namespace, &name, event, delivery.sequence).await {
         Ok(answer) if answer.accepted => Taken::Answered(answer_bytes(&answer)),
         Ok(answer) => Taken::Dead(answer.message),
-        Err(error) => Taken::Later(error.to_string()),
+        Err(StartError::Elsewhere(why)) => {
+            tracing::debug!(subject = delivery.subject, why, "left to another cluster");
+            Taken::Anothers
+        }
+        Err(StartError::Refused(why)) => Taken::Dead(why),
+        Err(StartError::Passing(why)) => Taken::Later(why),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `daemon/<daemon>` | the beat of a daemon | every two seconds |
 //! | `target/<object>` | which rollout holds this target | until it is settled |
 //! | `record/<ns>/<name>/<attempt>` | batches of the decision record: no key, but a record of the store's | as they come |
+//! | `trigger/<ns>/<name>/<workload>` | the template that was last acted upon | when it changes |
 //! | `nonces/<ns>/<name>` | signed commands of the last minutes, and their answers | before and after each |
 //! | `open/<ns>/<name>/<attempt>` | whose it was last: the rollout has not settled | until it is settled |
 
@@ -24,7 +25,7 @@ use sluice_wire::{
     subject::escape,
 };
 
-use super::{authority::Nonces, fellows::Beat};
+use super::{authority::Nonces, cluster::triggers::Triggered, fellows::Beat};
 
 /// How many attempts of a policy are remembered; older ones are deleted.
 const MOST_ATTEMPTS: usize = 20;
@@ -225,6 +226,25 @@ impl Ledger {
         self.overwrite(&pending_key(charter.id.namespace(), charter.id.name()), &pending).await
     }
 
+    pub async fn triggered(
+        &self,
+        namespace: &str,
+        name: &str,
+        workload: &str,
+    ) -> Result<Option<Triggered>, StoreError> {
+        Ok(self.read(&trigger_key(namespace, name, workload)).await?.map(|(triggered, _)| triggered))
+    }
+
+    pub async fn set_triggered(
+        &self,
+        namespace: &str,
+        name: &str,
+        workload: &str,
+        triggered: &Triggered,
+    ) -> Result<(), StoreError> {
+        self.overwrite(&trigger_key(namespace, name, workload), triggered).await
+    }
+
     pub async fn clear_pending(&self, namespace: &str, name: &str) -> Result<(), StoreError> {
         self.store.delete(&pending_key(namespace, name)).await
     }
@@ -362,6 +382,10 @@ fn current_key(namespace: &str, name: &str) -> String {
 
 fn pending_key(namespace: &str, name: &str) -> String {
     format!("pending/{}/{}", escape(namespace), escape(name))
+}
+
+fn trigger_key(namespace: &str, name: &str, workload: &str) -> String {
+    format!("trigger/{}/{}/{}", escape(namespace), escape(name), escape(workload))
 }
 
 fn beat_key(daemon: &str) -> String {

@@ -97,6 +97,8 @@ pub struct Setup {
     pub daemon: String,
     /// Drawn anew at each start.
     pub incarnation: String,
+    /// The cluster that it acts in, where several share the bus.
+    pub cluster: Option<String>,
     /// The store is a file that only one process can have open.
     pub alone: bool,
     /// Folders and files.
@@ -167,17 +169,19 @@ impl Daemon {
             alone: setup.alone,
             daemon: setup.daemon,
             incarnation: setup.incarnation,
+            cluster: setup.cluster,
         };
         let in_cluster = setup
             .cluster_policies
             .map(|namespaces| ClusterPolicies::new(parts.clients.clone(), namespaces, &parts.daemon));
         let (changes, _) = broadcast::channel(CHANGES);
         let parts_meters = parts.meters.clone();
-        let company = Company::new(&parts.daemon);
+        let listings = in_cluster.as_ref().map_or(0, ClusterPolicies::listings);
+        let book = PolicyBook::new(setup.policies).awaiting(listings, parts.cluster.clone());
+        let company = Company::new(&parts.daemon, parts.cluster.as_deref());
         let daemon = Arc::new(Daemon {
             parts,
-            book: PolicyBook::new(setup.policies)
-                .awaiting(in_cluster.as_ref().map_or(0, ClusterPolicies::listings)),
+            book,
             listeners: 1 + usize::from(in_cluster.is_some()),
             authority: Authority::new(setup.signers),
             rollouts: Roll::new(parts_meters),
@@ -207,6 +211,7 @@ impl Daemon {
             daemon.tasks.spawn(company::take_over(daemon.clone()));
             daemon.tasks.spawn(elsewhere::follow(daemon.clone()));
         }
+        daemon.tasks.spawn(cluster::triggers::follow_on(daemon.clone()));
         daemon.tasks.spawn(policies::reload_on(daemon.clone()));
         daemon.tasks.spawn(begin_what_waits(daemon.clone()));
         Ok(daemon)
@@ -339,6 +344,7 @@ impl Control for Daemon {
     async fn announce(&self, namespace: &str, name: &str, event: CloudEvent) -> Answer {
         match self.announced(namespace, name, event, None).await {
             Ok(answer) => answer,
+            Err(announce::StartError::Elsewhere(why)) => Answer::refused(why),
             Err(error) => Answer::refused(format!("not now: {error}; announce it again")),
         }
     }

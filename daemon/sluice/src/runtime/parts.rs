@@ -32,4 +32,6 @@ pub struct Parts {
     /// This daemon's name and this start's own mark.
     pub daemon: String,
     pub incarnation: String,
+    /// The cluster that it acts in, where several share the bus.
+    pub cluster: Option<String>,
 }

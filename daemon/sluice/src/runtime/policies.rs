@@ -10,7 +10,7 @@ use std::{
 };
 
 use sluice_traffic::cluster::{PolicyNews, PolicyObject};
-use sluice_wire::policy::{Condition, Policy};
+use sluice_wire::policy::{Condition, Policy, TriggerOn};
 
 use super::{Daemon, cluster::book::ClusterBook};
 use crate::policy_files;
@@ -46,8 +46,8 @@ impl PolicyBook {
     }
 
     /// With the policies in the cluster, which come in so many listings.
-    pub fn awaiting(self, listings: usize) -> PolicyBook {
-        PolicyBook { cluster: Mutex::new(ClusterBook::awaiting(listings)), ..self }
+    pub fn awaiting(self, listings: usize, cluster: Option<String>) -> PolicyBook {
+        PolicyBook { cluster: Mutex::new(ClusterBook::awaiting(listings, cluster)), ..self }
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Policy>> {
@@ -67,6 +67,16 @@ impl PolicyBook {
         let cluster = self.cluster();
         let all: BTreeSet<&Name> = pages.policies.keys().chain(cluster.names()).collect();
         all.into_iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect()
+    }
+
+    /// Policies whose workload's changes start rollouts.
+    pub fn triggering(&self) -> Vec<(Name, Arc<Policy>)> {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let in_files = pages.policies.iter().map(|(name, policy)| (name.clone(), policy.clone()));
+        let cluster = self.cluster();
+        let in_cluster = cluster.in_force().filter(|(name, _)| !pages.policies.contains_key(name));
+        let all = in_files.chain(in_cluster);
+        all.filter(|(_, policy)| policy.spec.trigger.on != TriggerOn::Announcement).collect()
     }
 
     /// Until every namespace has been listed once, a policy that is not known may still come.

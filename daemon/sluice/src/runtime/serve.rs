@@ -44,6 +44,7 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
         doors: doors.clone(),
         daemon: options.daemon.clone(),
         incarnation: format!("{}-{}", now().millis(), std::process::id()),
+        cluster: options.cluster.clone(),
         policies: options.policies.clone(),
         cluster_policies: options.cluster_policies.clone(),
         alone: matches!(options.bus, BusChoice::Embedded { .. }),
@@ -83,6 +84,7 @@ async fn open_bus(options: &RunOptions) -> anyhow::Result<Opened> {
             let config = NatsConfig {
                 name: format!("sluice {}", options.daemon),
                 daemon: options.daemon.clone(),
+                cluster: options.cluster.clone(),
                 ..nats_config(access)
             };
             Ok(three(Nats::connect(config).await?))

@@ -72,7 +72,7 @@ impl Daemon {
         let (saved, revision) = self.parts.ledger.load(id).await?.ok_or_else(gone)?;
         let former = saved.owner.daemon.clone();
         let anothers = !self.parts.alone && former != self.parts.daemon;
-        if anothers && self.company.lives(&former) {
+        if anothers && (self.company.lives(&former) || saved.owner.cluster != self.parts.cluster) {
             return Ok(false);
         }
         let edges = self.connect(parse(&charter)?, id).await?;

@@ -54,6 +54,7 @@ pub fn view(
         deadline: deadline(state),
         evidence: report.clone(),
         owner: Some(saved.owner.daemon.clone()),
+        cluster: saved.owner.cluster.clone(),
     }
 }
 

@@ -104,6 +104,7 @@ impl Daemon {
             Ok::<_, StoreError>((pending, self.latest_saved(namespace, name).await?))
         };
         match looked.await {
+            Ok((Some(pending), _)) if !self.acts_on(&pending.charter) => {}
             Ok((Some(pending), latest)) => self.one_pending(pending.charter, latest).await,
             Ok((None, _)) => {}
             Err(error) => tracing::warn!(namespace, name, %error, "what waits cannot be read just now"),
@@ -138,6 +139,8 @@ impl Daemon {
                 tracing::warn!(rollout = %id, why, "waits: it cannot begin yet");
                 return;
             }
+            // Its own cluster's daemons begin it.
+            Err(StartError::Elsewhere(_)) => return,
             Err(StartError::Refused(why)) => {
                 if let Err(error) = self.never_begins(charter, why).await {
                     tracing::warn!(rollout = %id, %error, "what waited is refused, and that cannot be told yet");

@@ -59,7 +59,8 @@ impl Daemon {
         }
         let owner = match self.latest_saved(namespace, name).await? {
             Some(saved) if !saved.state.is_settled() => saved.owner.daemon,
-            Some(_) | None => self.company.chosen(namespace, name),
+            Some(saved) => self.company.chosen_in(saved.owner.cluster.as_deref(), namespace, name),
+            None => self.company.chosen_of_all(namespace, name),
         };
         Ok(match (owner == self.parts.daemon, self.company.lives(&owner)) {
             (true, _) => Whose::Mine,
@@ -168,7 +169,7 @@ impl Daemon {
 
     /// Who answers a stored command to all, of those who carry it out.
     pub(super) fn answers_for_all(&self) -> bool {
-        self.is_one_of_one() || self.company.chosen(ALL, ALL) == self.parts.daemon
+        self.is_one_of_one() || self.company.chosen_of_all(ALL, ALL) == self.parts.daemon
     }
 
     /// Whether a stored command to all has come to every rollout that ran when it was sent: those of a daemon that had just

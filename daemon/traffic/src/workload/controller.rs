@@ -1,6 +1,7 @@
 //! What keeps a version's pods: its name in the API, and how far it has come.
 
 use kube::api::DynamicObject;
+use sluice_wire::policy::Workload;
 
 use super::promotion::{Progress, progress, stateful_progress};
 use crate::kubernetes::object::KindName;
@@ -42,6 +43,16 @@ const STATEFUL_SET: KindName = KindName {
 };
 
 impl Controller {
+    /// With the workload's name; `None` for what somebody else runs.
+    pub fn of(workload: &Workload) -> Option<(Controller, &str)> {
+        Some(match workload {
+            Workload::Deployment(name) => (Controller::Deployment, name),
+            Workload::DeploymentConfig(name) => (Controller::DeploymentConfig, name),
+            Workload::StatefulSet(name) => (Controller::StatefulSet, name),
+            Workload::External => return None,
+        })
+    }
+
     pub fn kind(self) -> &'static KindName {
         match self {
             Controller::Deployment => &DEPLOYMENT,

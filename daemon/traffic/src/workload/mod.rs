@@ -10,11 +10,11 @@
 //! Every wish names the result and can be repeated; every write tests our fence on the object it changes.
 
 mod autoscaler;
-mod controller;
+pub(crate) mod controller;
 mod deployment;
 pub(crate) mod endpoints;
 mod external;
-mod promotion;
+pub(crate) mod promotion;
 mod revision;
 
 use std::sync::Arc;
@@ -69,12 +69,7 @@ impl Arm {
         namespace: &str,
         clients: &Clients,
     ) -> Result<Arm, TargetError> {
-        let (controller, name) = match workload {
-            policy::Workload::Deployment(name) => (Controller::Deployment, name),
-            policy::Workload::DeploymentConfig(name) => (Controller::DeploymentConfig, name),
-            policy::Workload::StatefulSet(name) => (Controller::StatefulSet, name),
-            policy::Workload::External => return Ok(Arm::External),
-        };
+        let Some((controller, name)) = Controller::of(workload) else { return Ok(Arm::External) };
         let deployment = Deployment::connect(controller, name, namespace, clients).await?;
         Ok(Arm::Deployment(Box::new(deployment)))
     }

@@ -258,6 +258,17 @@ mod tests {
         }
     }
 
+    /// `sluice schema --crd > deploy/kubernetes/rolloutpolicies.json` brings it up to date.
+    #[test]
+    fn the_kind_that_is_deployed_is_this_one() {
+        let deployed = include_str!("../../../../deploy/kubernetes/rolloutpolicies.json");
+        let deployed: Value = serde_json::from_str(deployed).unwrap();
+        assert!(
+            deployed == custom_resource_definition(),
+            "run: sluice schema --crd > deploy/kubernetes/rolloutpolicies.json"
+        );
+    }
+
     #[test]
     fn kinds_exclude_each_other_and_words_are_listed() {
         let schema = schema();

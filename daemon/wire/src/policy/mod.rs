@@ -15,6 +15,7 @@ mod scalars;
 mod shown;
 mod status;
 mod target;
+mod trigger;
 mod workloads;
 
 use schemars::JsonSchema;
@@ -27,13 +28,14 @@ pub use document::{Place, Places};
 pub use fault::{PolicyFault, PolicyFaults};
 pub use gates::{Dates, Day, FailurePolicy, Freeze, Gate, GateKind, Hours, Job};
 pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
-pub use resolve::MOST_POLICY_BYTES;
+pub use resolve::{MOST_POLICY_BYTES, cluster_name};
 pub use shown::{HIDDEN, shown};
 pub use status::{Condition, PolicyStatus, RolloutStatus};
 pub use target::{
     AlbIngress, Haproxy, ObjectName, PlainRoute, Protocol, RuleRoute, ServiceFlip, Services, Target,
     VirtualService, Webhook,
 };
+pub use trigger::{Trigger, TriggerOn};
 pub use workloads::{PromoteBy, Workload, Workloads};
 
 use crate::{
@@ -69,6 +71,9 @@ pub struct Metadata {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Spec {
     pub target: Target,
+    /// The cluster whose daemons act (`sluice run --cluster`); the one of the daemon that reads the policy if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     #[serde(default)]
     pub workloads: Workloads,
     pub metrics: Metrics,
@@ -92,6 +97,8 @@ pub struct Spec {
     pub access: Vec<AccessRule>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<AlertSink>,
+    #[serde(default, skip_serializing_if = "Trigger::is_usual")]
+    pub trigger: Trigger,
     #[serde(default)]
     pub on_new_release: OnNewRelease,
     #[serde(default)]

@@ -43,6 +43,10 @@ impl Policy {
     fn wrong(&self) -> Vec<Wrong> {
         let mut wrong = Vec::new();
         wrong.extend(wrong_head(&self.api_version, &self.kind, &self.metadata));
+        if let Some(Err(why)) = self.spec.cluster.as_deref().map(cluster_name) {
+            wrong.push(("spec.cluster".to_owned(), why));
+        }
+        wrong.extend(self.spec.wrong_trigger());
         wrong.extend(self.wrong_gates());
         wrong.extend(self.wrong_workloads());
         for (index, sink) in self.spec.alerts.iter().enumerate() {
@@ -249,6 +253,17 @@ fn wrong_head(api_version: &str, kind: &str, metadata: &Metadata) -> Vec<Wrong> 
         wrong.extend(refused.map(|error| (field.to_owned(), error.to_string())));
     }
     wrong
+}
+
+/// Refuses what cannot be a cluster's name: it stands in names of consumers and keys.
+pub fn cluster_name(name: &str) -> Result<(), String> {
+    let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if (1..=63).contains(&name.len()) && name.chars().all(fits) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} is no cluster's name: write 1 to 63 lower-case letters, digits and dashes, for example eu-west"
+    ))
 }
 
 fn wrong_sink(index: usize, sink: &AlertSink) -> Option<Wrong> {

@@ -82,7 +82,12 @@ impl Scribe {
             sluice: "0.1.0".into(),
             machine: sluice_rollout::VERSION,
             analysis: sluice_analyzers::VERSION,
-            owner: Owner { daemon: "a".into(), incarnation: "1".into(), epoch: self.state.epoch },
+            owner: Owner {
+                daemon: "a".into(),
+                incarnation: "1".into(),
+                epoch: self.state.epoch,
+                cluster: None,
+            },
             charter: sum_of_charter(&self.charter),
             state: self.state.clone(),
         })));

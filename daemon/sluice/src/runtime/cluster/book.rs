@@ -23,6 +23,8 @@ type Name = (String, String);
 #[derive(Debug, Default)]
 pub struct ClusterBook {
     entries: BTreeMap<Name, Entry>,
+    /// The one that they stand in, where several share the bus.
+    cluster: Option<String>,
     /// Namespaces whose first listing has not come yet.
     awaited: usize,
     listed: BTreeSet<Option<String>>,
@@ -42,8 +44,8 @@ pub struct Entry {
 
 impl ClusterBook {
     /// Announcements wait until so many namespaces have been listed.
-    pub fn awaiting(listings: usize) -> ClusterBook {
-        ClusterBook { awaited: listings, ..ClusterBook::default() }
+    pub fn awaiting(listings: usize, cluster: Option<String>) -> ClusterBook {
+        ClusterBook { awaited: listings, cluster, ..ClusterBook::default() }
     }
 
     pub fn is_complete(&self) -> bool {
@@ -60,6 +62,11 @@ impl ClusterBook {
 
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.entries.keys()
+    }
+
+    pub fn in_force(&self) -> impl Iterator<Item = (Name, Arc<Policy>)> {
+        let policy = |entry: &Entry| entry.in_force.as_ref().map(|(policy, _)| policy.clone());
+        self.entries.iter().filter_map(move |(name, entry)| Some((name.clone(), policy(entry)?)))
     }
 
     /// One line a policy that is wrong.
@@ -93,7 +100,7 @@ impl ClusterBook {
         let known = self.entries.remove(&name).filter(|known| known.object.uid == object.uid);
         let entry = match known {
             Some(known) if known.object.document == object.document => Entry { object, ..known },
-            known => judged(object, known.and_then(|known| known.in_force)),
+            known => judged(object, known.and_then(|known| known.in_force), self.cluster.as_deref()),
         };
         self.entries.insert(name, entry);
     }
@@ -155,9 +162,9 @@ fn name_of(object: &PolicyObject) -> Name {
     (object.namespace.clone(), object.name.clone())
 }
 
-fn judged(object: PolicyObject, former: Option<(Arc<Policy>, i64)>) -> Entry {
+fn judged(object: PolicyObject, former: Option<(Arc<Policy>, i64)>, cluster: Option<&str>) -> Entry {
     let name = format!("{}/{}", object.namespace, object.name);
-    match read(&object) {
+    match read(&object, cluster) {
         Ok(policy) => {
             tracing::info!(policy = name, generation = object.generation, "read from the cluster");
             let in_force = Some((Arc::new(policy), object.generation));
@@ -176,7 +183,7 @@ fn judged(object: PolicyObject, former: Option<(Arc<Policy>, i64)>) -> Entry {
 }
 
 /// Field and remedy of all that is wrong.
-fn read(object: &PolicyObject) -> Result<Policy, String> {
+fn read(object: &PolicyObject, cluster: Option<&str>) -> Result<Policy, String> {
     let faults = |faults: Vec<(Option<String>, String)>| {
         let lines = faults.into_iter().map(|(field, why)| match field {
             Some(field) => format!("{field}: {why}"),
@@ -189,6 +196,7 @@ fn read(object: &PolicyObject) -> Result<Policy, String> {
     })?;
     let mut wrong = policy_files::wrong(&policy);
     wrong.extend(beyond_its_namespace(&policy));
+    wrong.extend(beyond_its_cluster(&policy, cluster));
     if wrong.is_empty() {
         return Ok(policy);
     }
@@ -202,6 +210,14 @@ fn beyond_its_namespace(policy: &Policy) -> Option<(String, String)> {
         "the target stands in namespace {other}: a policy in the cluster may name objects of its own namespace ({own}) only; put the policy there, or into a file of the daemon"
     );
     Some(("spec.target".to_owned(), why))
+}
+
+fn beyond_its_cluster(policy: &Policy, own: Option<&str>) -> Option<(String, String)> {
+    let other = policy.spec.cluster.as_deref().filter(|cluster| Some(*cluster) != own)?;
+    let here = own.map_or("one whose daemon has no --cluster".to_owned(), |own| format!("cluster {own}"));
+    let why =
+        format!("it names cluster {other} and stands in {here}: apply it there, or leave the field out");
+    Some(("spec.cluster".to_owned(), why))
 }
 
 #[cfg(test)]
@@ -238,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_wrong_policy_changes_nothing_and_its_status_says_why() {
-        let mut book = ClusterBook::awaiting(1);
+        let mut book = ClusterBook::awaiting(1, None);
         assert!(!book.is_complete());
         book.take(PolicyNews::Listed { namespace: None, objects: vec![object(1, spec(5.0))] });
         assert!(book.is_complete() && first_step(&book) == Some(5.0));
@@ -281,5 +297,10 @@ mod tests {
         abroad["target"]["httpRoute"]["namespace"] = json!("shop");
         book.take(PolicyNews::Written(Box::new(object(2, abroad))));
         assert_eq!(first_step(&book), Some(5.0), "its own may be written down");
+        let mut elsewhere = spec(6.0);
+        elsewhere["cluster"] = json!("south");
+        book.take(PolicyNews::Written(Box::new(object(3, elsewhere))));
+        assert_eq!(first_step(&book), Some(5.0));
+        assert!(book.faults().any(|why| why.contains("spec.cluster: it names cluster south")));
     }
 }

@@ -7,11 +7,15 @@
 //!   rollouts ──┴▶ statuses: once a second what differs is written, a bounded number at once
 //! ```
 //!
+//! And as a source of releases: a changed image or template of the canary's workload starts a rollout where its policy says so
+//! (`triggers`).
+//!
 //! Nothing waits for any of this but announcements that come before the first listing. Losing the API server loses no
 //! policy: the last ones that were seen stay.
 
 pub(super) mod book;
 pub(super) mod statuses;
+pub(super) mod triggers;
 mod words;
 
 use std::{sync::Arc, time::Duration};

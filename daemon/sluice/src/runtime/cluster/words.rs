@@ -15,7 +15,7 @@ pub fn status(view: &RolloutView) -> RolloutStatus {
         verdict: view.verdict.and_then(|verdict| json!(verdict).as_str().map(str::to_owned)),
         reason: view.reason.clone(),
         daemon: view.owner.clone(),
-        cluster: None,
+        cluster: view.cluster.clone(),
     }
 }
 

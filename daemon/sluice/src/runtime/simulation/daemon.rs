@@ -137,6 +137,7 @@ fn parts(world: &Shared, start: u32, source: &Arc<dyn Source>) -> Parts {
         alone: true,
         daemon: "one".to_owned(),
         incarnation: start.to_string(),
+        cluster: None,
     }
 }
 
@@ -159,7 +160,8 @@ async fn take_up(world: &Shared, parts: &Parts) -> Result<Option<Handle>, StoreE
             charter
         }
     };
-    let owner = |epoch| Owner { daemon: "one".into(), incarnation: parts.incarnation.clone(), epoch };
+    let owner =
+        |epoch| Owner { daemon: "one".into(), incarnation: parts.incarnation.clone(), epoch, cluster: None };
     let (saved, revision, standing, first) = match ledger.load(&id).await? {
         None => {
             ledger.open(&id, "one").await?;
