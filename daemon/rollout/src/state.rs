@@ -171,6 +171,9 @@ pub struct State {
     /// Whether on-call was told that the target cannot be read.
     #[serde(default)]
     pub target_unseen: bool,
+    /// Since when less is to be looked at than on-call was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice_less_since: Option<Timestamp>,
     /// Times of the last corrections of drift.
     pub drifts: VecDeque<Timestamp>,
     pub answered: VecDeque<Answered>,
@@ -210,6 +213,7 @@ impl State {
             outstanding: Vec::new(),
             alerts: Vec::new(),
             target_unseen: false,
+            advice_less_since: None,
             drifts: VecDeque::new(),
             answered: VecDeque::new(),
         }

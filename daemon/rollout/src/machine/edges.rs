@@ -129,8 +129,14 @@ fn alarms_of_the_analysis_are_told_and_withdrawn_and_decide_nothing() {
     assert_eq!(story.effects, [], "other figures of the same are no news");
     story.after(10).evidence_with(Verdict::Undecided, 10, &[figures, "collateral: stable suffers"]);
     assert!(story.state.alerts[0].summary.contains("collateral"), "another subject is");
+    for gone in [&[][..], &[figures][..], &[]] {
+        story.after(10).evidence_with(Verdict::Undecided, 10, gone);
+        assert_eq!(story.effects, [], "what comes and goes with the windows is told once");
+    }
+    story.after(50).evidence_with(Verdict::Undecided, 10, &[]);
+    assert_eq!(story.firing(), vec![], "gone for a minute, it is withdrawn");
     story.after(10).evidence_with(Verdict::Pass, 10, &[]);
-    assert_eq!((story.phase(), story.firing()), ("preparing", vec![]), "what passes goes on");
+    assert_eq!(story.phase(), "preparing", "what passes goes on");
     let told = story.notices().iter().filter(|notice| *notice == "Attention").count();
     assert_eq!(told, 2);
 }

@@ -109,19 +109,25 @@ impl Draft<'_> {
         }
     }
 
-    /// What somebody should look at is told under a kind of its own, and withdrawn when it is gone. It never advances and
-    /// never aborts. The figures in the words change with every window; another subject is news.
+    /// What somebody should look at is told under a kind of its own. It never advances and never aborts. The figures in the
+    /// words change with every window; another subject is news at once. One that is gone may be back with the next window: so
+    /// it is withdrawn when it has been gone for as long as trouble lasts before it is told.
     fn advise(&mut self, alarms: &[String]) {
         let up = self.state.alerts.iter().find(|firing| firing.kind == AlertKind::Advisory);
-        let reason = Reason::Advice { words: alarms.join("; ") };
-        let subjects = |summary: &str| -> BTreeSet<String> {
-            let words = summary.split_once(": ").map_or("", |(_, words)| words);
-            words.split("; ").filter_map(|alarm| Some(alarm.split_once(':')?.0.to_owned())).collect()
-        };
         let told = up.map(|firing| subjects(&firing.summary)).unwrap_or_default();
-        if told == subjects(&reason.to_string()) {
+        let reason = Reason::Advice { words: alarms.join("; ") };
+        let now = subjects(&reason.to_string());
+        if now == told {
+            self.state.advice_less_since = None;
             return;
         }
+        if now.is_subset(&told) {
+            let since = *self.state.advice_less_since.get_or_insert(self.now);
+            if self.now.since(since) < self.policy.limits.trouble_after {
+                return;
+            }
+        }
+        self.state.advice_less_since = None;
         self.resolve(AlertKind::Advisory);
         if !alarms.is_empty() {
             self.alert(AlertKind::Advisory, &reason);
@@ -240,4 +246,10 @@ impl Draft<'_> {
         self.enter(Phase::Paused { at, why });
         self.tell(Notice::Paused, reason);
     }
+}
+
+/// What an advisory's words are about, without their figures.
+fn subjects(summary: &str) -> BTreeSet<String> {
+    let words = summary.split_once(": ").map_or("", |(_, words)| words);
+    words.split("; ").filter_map(|alarm| Some(alarm.split_once(':')?.0.to_owned())).collect()
 }

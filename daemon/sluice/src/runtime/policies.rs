@@ -35,7 +35,11 @@ pub struct PolicyBook {
 #[derive(Debug, Default)]
 struct Pages {
     policies: BTreeMap<Name, Arc<Policy>>,
+    /// Where each policy stands, or stood when it could be read last.
+    files: BTreeMap<Name, PathBuf>,
     faults: Vec<String>,
+    /// Files that cannot be used now.
+    wrong: BTreeSet<PathBuf>,
     seen: BTreeMap<PathBuf, (SystemTime, u64)>,
 }
 
@@ -129,11 +133,7 @@ impl PolicyBook {
         let mut next = Pages { seen, ..Pages::default() };
         next.read();
         let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-        if !next.faults.is_empty() {
-            for (name, policy) in &pages.policies {
-                next.policies.entry(name.clone()).or_insert_with(|| policy.clone());
-            }
-        }
+        next.keep_former(&pages);
         *pages = next;
         drop(pages);
         self.tell();
@@ -156,12 +156,11 @@ impl PolicyBook {
 impl Pages {
     /// Each file; of two that name the same policy the first one counts.
     fn read(&mut self) {
-        let mut files: BTreeMap<Name, &Path> = BTreeMap::new();
         for path in self.seen.keys() {
             match policy_files::read(path) {
                 Ok(policy) => {
                     let name = (policy.metadata.namespace.clone(), policy.metadata.name.clone());
-                    if let Some(other) = files.get(&name) {
+                    if let Some(other) = self.files.get(&name) {
                         let (namespace, name) = name;
                         self.faults.push(format!(
                             "{}: metadata.name: {namespace}/{name} stands in {} too: give one of them another name",
@@ -170,10 +169,26 @@ impl Pages {
                         ));
                         continue;
                     }
-                    files.insert(name.clone(), path);
+                    self.files.insert(name.clone(), path.clone());
                     self.policies.insert(name, Arc::new(policy));
                 }
-                Err(faults) => self.faults.extend(faults.iter().map(ToString::to_string)),
+                Err(faults) => {
+                    self.faults.extend(faults.iter().map(ToString::to_string));
+                    self.wrong.insert(path.clone());
+                }
+            }
+        }
+    }
+
+    /// Of a file that is wrong now the policy stays that it held; of one that is gone nothing does.
+    fn keep_former(&mut self, former: &Pages) {
+        for (name, path) in &former.files {
+            if self.wrong.contains(path)
+                && !self.policies.contains_key(name)
+                && let Some(policy) = former.policies.get(name)
+            {
+                self.files.insert(name.clone(), path.clone());
+                self.policies.insert(name.clone(), policy.clone());
             }
         }
     }
@@ -262,6 +277,13 @@ spec:
         );
         assert!(faults[1].contains("twin2.yaml: metadata.name: default/other stands in"), "{faults:#?}");
         assert_eq!(book.names(), ["default/other", "default/shop"]);
+        std::fs::remove_file(folder.path().join("twin.yaml")).unwrap();
+        std::fs::remove_file(folder.path().join("twin2.yaml")).unwrap();
+        assert!(book.reload().unwrap());
+        assert_eq!(book.names(), ["default/shop"], "what was deleted is gone, whatever is wrong elsewhere");
+        put("twin.yaml", POLICY.replace("name: shop", "name: other"));
+        put("twin2.yaml", POLICY.replace("name: shop", "name: other"));
+        assert!(book.reload().unwrap());
         put("shop.yaml", POLICY.to_owned() + "  bake: {for: 1h}\n");
         std::fs::remove_file(folder.path().join("twin2.yaml")).unwrap();
         assert!(book.reload().unwrap() && book.faults().is_empty());
