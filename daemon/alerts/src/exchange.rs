@@ -13,7 +13,7 @@ use sluice_outbound::Outbound;
 use sluice_wire::policy::AlertSink;
 
 use crate::{
-    Dispatcher, Settings, SinkError, SinkStats, Unsaid, connect,
+    Dispatcher, Settings, Sink, SinkError, SinkStats, Unsaid, connect,
     dispatcher::{open, shut},
     outlet::Outlet,
 };
@@ -30,6 +30,8 @@ pub struct Exchange {
 struct Line {
     block: AlertSink,
     outlets: Vec<Arc<Outlet>>,
+    /// Whoever put it here may need it later.
+    kept: bool,
 }
 
 impl Exchange {
@@ -40,6 +42,12 @@ impl Exchange {
         settings: Settings,
     ) -> Exchange {
         Exchange { outbound, http: Arc::new(http), settings, lines: Mutex::default() }
+    }
+
+    /// Sinks of one's own for this block, for tests. Must be called within a tokio runtime.
+    pub fn put(&self, block: &AlertSink, sinks: Vec<Arc<dyn Sink>>) {
+        let outlets = sinks.into_iter().map(|sink| open(sink, self.settings)).collect();
+        self.lines().push(Line { block: block.clone(), outlets, kept: true });
     }
 
     /// For the rollouts of one policy. Must be called within a tokio runtime. Do not shut it down; shut the exchange down.
@@ -72,7 +80,7 @@ impl Exchange {
             connect(std::slice::from_ref(block), &self.outbound, move || http())?
         };
         let outlets: Vec<Arc<Outlet>> = sinks.into_iter().map(|sink| open(sink, self.settings)).collect();
-        lines.push(Line { block: block.clone(), outlets: outlets.clone() });
+        lines.push(Line { block: block.clone(), outlets: outlets.clone(), kept: false });
         Ok(outlets)
     }
 
@@ -87,7 +95,7 @@ impl Exchange {
 
 impl Line {
     fn is_needed(&self) -> bool {
-        self.outlets.iter().any(|outlet| Arc::strong_count(outlet) > 1 || !outlet.is_idle())
+        self.kept || self.outlets.iter().any(|outlet| Arc::strong_count(outlet) > 1 || !outlet.is_idle())
     }
 }
 

@@ -47,6 +47,9 @@ pub enum StoreError {
     /// No key or log can have this name.
     #[error("{key:?} is no name for a key or log: {why}")]
     Key { key: String, why: &'static str },
+    /// It stands there and says nothing to this Sluice: it is left alone, and trying again does not help.
+    #[error("{why}")]
+    Unread { key: String, why: String },
     #[error(transparent)]
     Bus(#[from] BusError),
 }
@@ -56,7 +59,7 @@ impl StoreError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Bus(error) => error.is_passing(),
-            Self::Conflict { .. } | Self::TooLarge { .. } | Self::Key { .. } => false,
+            Self::Conflict { .. } | Self::TooLarge { .. } | Self::Key { .. } | Self::Unread { .. } => false,
         }
     }
 }

@@ -68,14 +68,20 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Ack(pub(crate) Box<dyn AckPort>);
 
+/// What a bus does behind an [`Ack`]; each promises what `Ack`'s function of that name says.
 #[async_trait]
-pub(crate) trait AckPort: Send + Sync + std::fmt::Debug {
+pub trait AckPort: Send + Sync + std::fmt::Debug {
     async fn done(&self) -> Result<(), BusError>;
     async fn again(&self, after: Duration) -> Result<(), BusError>;
     async fn answer(&self, body: Bytes) -> Result<(), BusError>;
 }
 
 impl Ack {
+    /// For another bus than those that are here.
+    pub fn new(port: Box<dyn AckPort>) -> Ack {
+        Ack(port)
+    }
+
     /// It had its effect and will not come again. An error means that it may; who recognises repeats goes on.
     pub async fn done(&self) -> Result<(), BusError> {
         self.0.done().await

@@ -25,6 +25,8 @@ use sluice_wire::{
 pub use self::outcome::{Difference, Place, ReplayReport};
 use crate::judging::judge;
 
+/// Sessions before the present one whose last words may still come.
+const MOST_FORMER: usize = 16;
 /// Verdicts that were told and that the owner has not taken yet.
 const MOST_TOLD: usize = 1_024;
 
@@ -35,6 +37,8 @@ pub struct Replay {
     machine: Machine,
     /// The session's chain; none before the first one.
     session: Option<Session>,
+    /// Those before it, the latest last.
+    former: VecDeque<Session>,
     state: Option<State>,
     judged: Option<Resumed>,
     /// States that were saved, with the epoch left out: a later session begins with the last one.
@@ -50,6 +54,8 @@ struct Session {
     next: u64,
     before: Sum,
     sums: BTreeSet<Sum>,
+    /// Something of it came after the next one had begun.
+    late: bool,
 }
 
 type Compared = Result<(), Difference>;
@@ -85,6 +91,7 @@ impl Replay {
             machine: policy.machine(),
             policy,
             session: None,
+            former: VecDeque::new(),
             state: None,
             judged: None,
             saved: Vec::new(),
@@ -101,7 +108,7 @@ impl Replay {
     }
 
     pub fn line(&mut self, line: &Line) -> Result<(), Stop> {
-        if self.is_a_repeat(line) {
+        if self.is_a_repeat(line) || self.is_late(line) {
             return Ok(());
         }
         let entry = line.entry();
@@ -152,11 +159,39 @@ impl Replay {
         self.session.as_ref().is_some_and(|session| line.n < session.next && session.sums.contains(&line.sum))
     }
 
+    /// An owner that stood still, and was succeeded meanwhile, writes what it still had when it wakes up. Its chain is whole;
+    /// nothing came of what it had not saved, and what it had saved is where its successor began.
+    fn is_late(&mut self, line: &Line) -> bool {
+        let goes_on = |session: &Session| line.n == session.next && line.follows(&session.before);
+        if self.session.as_ref().is_none_or(goes_on) {
+            return false;
+        }
+        let sessions = self.report.sessions;
+        let repeats = |session: &Session| line.n < session.next && session.sums.contains(&line.sum);
+        let of = |session: &&mut Session| goes_on(session) || repeats(session);
+        let Some(former) = self.former.iter_mut().rev().find(of) else { return false };
+        if goes_on(former) {
+            former.next += 1;
+            former.before.clone_from(&line.sum);
+            former.sums.insert(line.sum.clone());
+        }
+        if !std::mem::replace(&mut former.late, true) {
+            let place = Place::Line { session: sessions, n: line.n };
+            self.report
+                .note(place, "a former owner's last lines came when its successor had begun".to_owned());
+        }
+        true
+    }
+
     fn chain(&mut self, line: &Line, taken: bool) -> Compared {
         let begins = taken && line.n == 0;
         if begins || (self.session.is_none() && self.begins_late(line)) {
             let before = if line.n == 0 { Sum::new() } else { line.sum.clone() };
-            self.session = Some(Session { next: line.n, before, sums: BTreeSet::new() });
+            let begun = Session { next: line.n, before, sums: BTreeSet::new(), late: false };
+            self.former.extend(self.session.replace(begun));
+            if self.former.len() > MOST_FORMER {
+                self.former.pop_front();
+            }
             self.report.sessions += 1;
         }
         let place = Place::Line { session: self.report.sessions, n: line.n };

@@ -15,7 +15,7 @@ use sluice_wire::{
     view::RolloutView,
 };
 
-use super::{Daemon, clock::now, company::nudge, ended_view, policy_bytes, roll::Entry, rollout};
+use super::{Daemon, clock::now, company::nudge, ended_view, policy_bytes, roll::Entry, rollout, views};
 use crate::{control::ControlError, policy_files};
 
 /// How far a sender's clock may be ahead of ours.
@@ -322,10 +322,17 @@ impl Daemon {
         Ok(attempts.ids.iter().rev().find(named).cloned())
     }
 
+    /// One whose record says nothing to this Sluice is shown as such.
     pub(super) async fn view_of(&self, id: &RolloutId) -> Result<Option<RolloutView>, ControlError> {
-        let charter = self.parts.ledger.charter(id).await.map_err(store_error)?;
-        let saved = self.parts.ledger.load(id).await.map_err(store_error)?;
-        Ok(charter.zip(saved).and_then(|(charter, (saved, _))| ended_view(&charter, &saved)))
+        let read = async {
+            let charter = self.parts.ledger.charter(id).await?;
+            Ok::<_, StoreError>(charter.zip(self.parts.ledger.load(id).await?))
+        };
+        match read.await {
+            Ok(read) => Ok(read.and_then(|(charter, (saved, _))| ended_view(&charter, &saved))),
+            Err(StoreError::Unread { why, .. }) => Ok(Some(views::left_alone(id, &why))),
+            Err(error) => Err(store_error(error)),
+        }
     }
 }
 

@@ -58,10 +58,13 @@ impl Daemon {
         let attempts = ledger.attempts(charter.id.namespace(), charter.id.name()).await?;
         let former = attempts.ids.iter().rev().find(|former| **former != charter.id);
         let retries = self.retries(&charter, former).await?;
-        let after = match former {
-            Some(former) if !self.has_put_back(former).await? => Some(former.clone()),
-            Some(_) | None => None,
+        let former = match former {
+            Some(former) => ledger.load(former).await?.map(|(saved, _)| saved.state),
+            None => None,
         };
+        // A command to the attempt before that is sent again gets its first answer, and does nothing to this one.
+        let answered = former.as_ref().map(|former| former.answered.clone()).unwrap_or_default();
+        let after = former.filter(|former| !former.has_put_back()).map(|former| former.id);
         let policy = policy_bytes(&edges.policy);
         let charter = Charter { policy_hash: Charter::hash(&policy), policy, after, retries, ..charter };
         let epoch = attempts.epoch.max(observed.fence.map_or(0, |fence: Fence| fence.epoch)) + 1;
@@ -74,7 +77,7 @@ impl Daemon {
             } else {
                 Owner { daemon, incarnation: String::new(), epoch, cluster: self.parts.cluster.clone() }
             },
-            state: State::new(charter.id.clone(), epoch, now()),
+            state: State { answered, ..State::new(charter.id.clone(), epoch, now()) },
             untold: Vec::new(),
         };
         ledger.create_charter(&charter).await?;
@@ -93,7 +96,6 @@ impl Daemon {
         Ok(started(&id))
     }
 
-    /// Whether an attempt that has ended has put back the sizes that it had raised.
     /// How often this very release was tried before.
     async fn retries(&self, charter: &Charter, former: Option<&RolloutId>) -> Result<u32, StartError> {
         let Some(former) = former.filter(|former| next_attempt(former.attempt()) == charter.id.attempt())
@@ -103,11 +105,6 @@ impl Daemon {
         let former =
             self.parts.ledger.charter(former).await?.filter(|former| former.release == charter.release);
         Ok(former.map_or(0, |former| former.retries.saturating_add(1)))
-    }
-
-    async fn has_put_back(&self, former: &RolloutId) -> Result<bool, StartError> {
-        let saved = self.parts.ledger.load(former).await?;
-        Ok(saved.is_none_or(|(saved, _)| saved.state.has_put_back()))
     }
 
     /// The drain and the scale-down of the attempt before would hit the new one's pods: they are given up. What it has
@@ -155,16 +152,7 @@ impl Daemon {
 
     pub(super) async fn connect(&self, policy: Policy, id: &RolloutId) -> Result<Edges, StartError> {
         let refuse = |why: String| StartError::Refused(why);
-        let namespace = &policy.metadata.namespace;
-        let clients = &self.parts.clients;
-        let target = sluice_traffic::connect(&policy.spec.target, namespace, clients).await?;
-        let workloads = sluice_traffic::connect_workloads(
-            &policy.spec.workloads,
-            &policy.spec.target,
-            namespace,
-            clients,
-        )
-        .await?;
+        let (target, workloads) = self.parts.outside.connect(&policy).await?;
         let alerts =
             self.parts.alerts.dispatcher(&policy.spec.alerts).map_err(|error| refuse(error.to_string()))?;
         let ask = Ask::of(&policy, id.clone()).map_err(|error| refuse(error.to_string()))?;

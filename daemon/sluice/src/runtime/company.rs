@@ -10,7 +10,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,10 +18,15 @@ use futures::StreamExt;
 use sluice_bus::{BusError, StoreError, StoreRevision};
 use sluice_rollout::RolloutId;
 use sluice_wire::subject::{ALL, REQUEST, person};
-use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::{
     Daemon,
+    announce::StartError,
+    fault::{self, Fault},
     fellows::{BEAT_EVERY, Beat, Fellows},
     ledger::Open,
     post::Letter,
@@ -91,7 +96,7 @@ impl Company {
     }
 
     pub fn lives(&self, name: &str) -> bool {
-        self.fellows().lives(name, Instant::now())
+        !fault::has(Fault::TakeFromTheLiving) && self.fellows().lives(name, Instant::now())
     }
 
     /// Whose this policy's rollouts should be, of this daemon's own cluster.
@@ -264,19 +269,42 @@ impl Daemon {
     /// Takes up what is this daemon's and not in hand, and what the dead have left and is best here.
     async fn look_through(&self) -> Result<(), StoreError> {
         let open = self.parts.ledger.open_rollouts().await?;
-        let due = open.into_iter().filter(|open| self.is_due_here(open));
-        let each = due.map(|open| async move {
-            let id = open.rollout;
-            match self.take_up_one(&id).await {
-                Ok(true) => tracing::info!(rollout = %id, from = open.daemon, "taken over"),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(rollout = %id, %error, "cannot be taken over yet; tried again soon")
-                }
-            }
-        });
+        let (due, others): (Vec<Open>, Vec<Open>) = open.into_iter().partition(|open| self.is_due_here(open));
+        let each = due.into_iter().map(|open| self.take_over_one(open));
         futures::stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
+        for open in
+            others.iter().filter(|open| open.daemon != self.parts.daemon && self.is_in_hand(&open.rollout))
+        {
+            self.parts.ledger.open(&open.rollout, &self.parts.daemon).await?;
+        }
         Ok(())
+    }
+
+    /// What cannot be taken over now is tried again with what waits: its record may name this daemon already.
+    async fn take_over_one(&self, open: Open) {
+        let id = open.rollout;
+        let taken = match self.take_up_one(&id).await {
+            Ok(false) if open.daemon == self.parts.daemon => self.correct_open(&id).await.map(|()| false),
+            taken => taken,
+        };
+        match taken {
+            Ok(true) => tracing::info!(rollout = %id, from = open.daemon, "taken over"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(rollout = %id, %error, "cannot be taken over yet; tried again soon");
+                self.left().push(id);
+            }
+        }
+    }
+
+    /// The record alone says whose it is: whoever died between the two saves has left the other note behind.
+    async fn correct_open(&self, id: &RolloutId) -> Result<(), StartError> {
+        match self.parts.ledger.load(id).await? {
+            Some((saved, _)) if saved.owner.daemon != self.parts.daemon && !saved.state.is_settled() => {
+                Ok(self.parts.ledger.open(id, &saved.owner.daemon).await?)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn is_due_here(&self, open: &Open) -> bool {

@@ -14,6 +14,7 @@ use sluice_wire::{
 
 use super::{
     Daemon,
+    roll::Entry,
     whose::{Whose, silent},
 };
 
@@ -46,12 +47,27 @@ impl Daemon {
             }
         };
         let others = latest.into_iter().filter(|id| !self.is_running_here(id.namespace(), id.name()));
-        let read = others.map(|id| async move { self.view_of(&id).await.ok().flatten() });
+        let read = others.map(|id| async move { self.view_of_anothers(&id).await });
         futures::stream::iter(read)
             .buffer_unordered(READ_AT_ONCE)
             .filter_map(std::future::ready)
             .collect()
             .await
+    }
+
+    /// What has ended does not change: it is read once.
+    async fn view_of_anothers(&self, id: &RolloutId) -> Option<RolloutView> {
+        let ended = |view: &RolloutView| view.rollout == *id && view.outcome.is_some();
+        if let Some(Entry::Ended(view)) = self.rollouts.get(id.namespace(), id.name())
+            && ended(&view)
+        {
+            return Some(view.as_ref().clone());
+        }
+        let view = self.view_of(id).await.ok().flatten()?;
+        if ended(&view) {
+            self.rollouts.remember(&view);
+        }
+        Some(view)
     }
 
     /// A command that came in by HTTP, carried out where the rollout is.

@@ -13,12 +13,15 @@ pub enum Fault {
     SettleBeforeAllIsTold,
     WriteOverALaterFence,
     PublishUnderAFreshId,
-    #[cfg(test)]
     ForgetWhatIsOutstanding,
-    #[cfg(test)]
     KeepTheFormerEpoch,
-    #[cfg(test)]
     IgnoreTheAbortMark,
+    /// Of several daemons:
+    ActWithoutOwning,
+    SkipTheFence,
+    TakeFromTheLiving,
+    ServeTwice,
+    AcknowledgeUnread,
 }
 
 #[cfg(not(test))]
@@ -27,7 +30,7 @@ pub const fn has(_: Fault) -> bool {
 }
 
 #[cfg(test)]
-pub use simulated::{has, with};
+pub use simulated::{ALL, has, with};
 
 #[cfg(test)]
 mod simulated {
@@ -42,6 +45,17 @@ mod simulated {
     pub fn has(fault: Fault) -> bool {
         FAULT.get() == Some(fault)
     }
+
+    /// Each with a seed of the simulation from which it is found soon.
+    pub const ALL: [(Fault, u64); 7] = [
+        (Fault::ExecuteBeforeSave, 0),
+        (Fault::AcknowledgeBeforeSave, 0),
+        (Fault::NeverSave, 0),
+        (Fault::SaveOverAnothersState, 80),
+        (Fault::AbortWaitsForTheStore, 60),
+        (Fault::LoseWhatWaitsForTheStore, 0),
+        (Fault::SettleBeforeAllIsTold, 0),
+    ];
 
     /// Runs `what` with this fault, on this thread only.
     pub fn with<T>(fault: Option<Fault>, what: impl FnOnce() -> T) -> T {

@@ -14,11 +14,13 @@ use sluice_wire::{
     subject::{self, Subject},
     view::RolloutView,
 };
+use tokio::time::Instant;
 
 use super::{
-    Daemon,
+    Daemon, PolicyName,
     announce::{StartError, answer_bytes},
     company::nudge,
+    fault::{self, Fault},
     whose::Part,
 };
 use crate::control::Control;
@@ -55,6 +57,9 @@ pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
 }
 
 async fn take(daemon: Arc<Daemon>, feed: Feed, delivery: Delivery) {
+    if fault::has(Fault::AcknowledgeUnread) {
+        acknowledge(&delivery).await;
+    }
     let taken = match feed {
         Feed::Events => announce(&daemon, &delivery).await,
         Feed::Overrides => command(&daemon, &delivery).await,
@@ -129,25 +134,70 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         return Taken::Answered(read_only);
     }
     let (key, command) = match body(delivery) {
+        Ok((key, command)) if fault::has(Fault::ServeTwice) => {
+            (format!("{key} {}", delivery.attempt), command)
+        }
         Ok(read) => read,
         Err(reason) => return Taken::Dead(reason),
     };
     if let Err(error) = command.action(&action) {
         return Taken::Dead(error.to_string());
     }
-    match daemon.part_in(&namespace, &name, delivery).await {
+    let place = (namespace, name);
+    match daemon.part_in(&place.0, &place.1, delivery).await {
+        Part::Act if waits_its_turn(daemon, &place, &action, delivery) => {
+            return keep(daemon, &place, delivery);
+        }
         Part::Act => {}
-        Part::Keep => return Taken::Kept,
-        Part::LetGo => return Taken::Anothers,
+        Part::Keep => return keep(daemon, &place, delivery),
+        Part::LetGo => {
+            forget(daemon, &place, delivery);
+            return Taken::Anothers;
+        }
         Part::StandIn(answer) => return Taken::Answered(answer),
     }
+    let taken = act(daemon, (&user, &place.0, &place.1, &action), (&key, command), delivery).await;
+    if !matches!(taken, Taken::Kept | Taken::Later(_)) {
+        forget(daemon, &place, delivery);
+    }
+    taken
+}
+
+/// One that was sent before it has yet to come again. An abort waits for none.
+fn waits_its_turn(daemon: &Daemon, place: &PolicyName, action: &str, delivery: &Delivery) -> bool {
+    let behind = |sequence| daemon.kept.is_behind(place, sequence, Instant::now());
+    action != "abort" && delivery.sequence.is_some_and(behind)
+}
+
+fn keep(daemon: &Daemon, place: &PolicyName, delivery: &Delivery) -> Taken {
+    if let Some(sequence) = delivery.sequence
+        && !daemon.kept.keep(place, sequence, Instant::now())
+    {
+        daemon.parts.meters.drop_one("kept-commands");
+    }
+    Taken::Kept
+}
+
+fn forget(daemon: &Daemon, place: &PolicyName, delivery: &Delivery) {
+    if let Some(sequence) = delivery.sequence {
+        daemon.kept.forget(place, sequence);
+    }
+}
+
+/// Carried out here.
+async fn act(
+    daemon: &Daemon,
+    (user, namespace, name, action): (&str, &str, &str, &str),
+    (key, command): (&str, Command),
+    delivery: &Delivery,
+) -> Taken {
     let everybody = namespace == subject::ALL || name == subject::ALL;
     let to_all = everybody && delivery.sequence.is_some() && !daemon.is_one_of_one();
-    let first = if to_all { None } else { first_answer(daemon, &action, delivery).await };
+    let first = if to_all { None } else { first_answer(daemon, action, delivery).await };
     if let Some(first) = first {
         return Taken::Answered(first);
     }
-    let obeyed = daemon.obey(&user, &namespace, &name, &action, &key, command, sent(delivery));
+    let obeyed = daemon.obey(user, namespace, name, action, key, command, sent(delivery));
     match tokio::time::timeout(ANSWER_WITHIN, obeyed).await {
         Ok(answer) if to_all => obeyed_by_all(daemon, delivery, answer_bytes(&answer)).await,
         Ok(answer) => Taken::Answered(answer_bytes(&answer)),
@@ -171,7 +221,7 @@ async fn obeyed_by_all(daemon: &Daemon, delivery: &Delivery, body: Bytes) -> Tak
 /// The answer that a stored message has got before. The rollout's own record knows the latest answers only; the bucket
 /// keeps them for a day. A first delivery of an abort does not wait for it: an abort that is repeated does no harm.
 async fn first_answer(daemon: &Daemon, action: &str, delivery: &Delivery) -> Option<Bytes> {
-    delivery.sequence?;
+    delivery.sequence.filter(|_| !fault::has(Fault::ServeTwice))?;
     if action == "abort" && delivery.attempt <= 1 {
         return None;
     }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sluice_bus::{BusError, Store, StoreError, StoreRevision};
 use sluice_rollout::RolloutId;
 use sluice_wire::{
-    record::{Charter, HistoryLine, Saved, VERSION},
+    record::{self, Charter, HistoryLine, Saved, Unread, VERSION},
     subject::escape,
 };
 
@@ -61,6 +61,8 @@ pub struct Open {
 /// An announcement that waits until the running rollout has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pending {
+    #[serde(default)]
+    version: u32,
     pub charter: Charter,
 }
 
@@ -130,7 +132,7 @@ impl Ledger {
     async fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(T, StoreRevision)>, StoreError> {
         let mut all = Vec::new();
         for entry in self.store.scan(prefix).await? {
-            match serde_json::from_slice(&entry.value) {
+            match record::read(&entry.value) {
                 Ok(value) => all.push((value, entry.revision)),
                 Err(error) => tracing::error!(key = entry.key, %error, "cannot be read and is left alone"),
             }
@@ -142,15 +144,10 @@ impl Ledger {
         Ok(self.read(&current_key(namespace, name)).await?.map(|(attempts, _)| attempts).unwrap_or_default())
     }
 
-    /// The latest attempt of every policy.
+    /// The latest attempt of every policy, read in one pass.
     pub async fn latest(&self) -> Result<Vec<RolloutId>, StoreError> {
-        let mut latest = Vec::new();
-        for key in self.store.keys("current/").await? {
-            if let Some((attempts, _)) = self.read::<Attempts>(&key).await? {
-                latest.extend(attempts.ids.last().cloned());
-            }
-        }
-        Ok(latest)
+        let all: Vec<(Attempts, _)> = self.all("current/").await?;
+        Ok(all.into_iter().filter_map(|(attempts, _)| attempts.ids.last().cloned()).collect())
     }
 
     /// Notes that this announcement was taken; `false` if a newer one was before.
@@ -222,7 +219,7 @@ impl Ledger {
 
     /// The newest announcement takes the place of one that waited.
     pub async fn set_pending(&self, charter: &Charter) -> Result<(), StoreError> {
-        let pending = Pending { charter: charter.clone() };
+        let pending = Pending { version: VERSION, charter: charter.clone() };
         self.overwrite(&pending_key(charter.id.namespace(), charter.id.name()), &pending).await
     }
 
@@ -346,26 +343,14 @@ impl Ledger {
 
     async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, StoreRevision)>, StoreError> {
         let Some((bytes, revision)) = self.store.get(key).await? else { return Ok(None) };
-        let value = serde_json::from_slice(&bytes).map_err(|error| unreadable(key, &bytes, &error))?;
+        let value = record::read(&bytes).map_err(|unread| unreadable(key, &unread))?;
         Ok(Some((value, revision)))
     }
 }
 
-/// A newer version is left alone and reported, never overwritten by a guess.
-fn unreadable(key: &str, bytes: &[u8], error: &serde_json::Error) -> StoreError {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
-    let newer = serde_json::from_slice::<Versioned>(bytes).ok().filter(|found| found.version > VERSION);
-    BusError::Other(match newer {
-        Some(found) => format!(
-            "{key} has version {} and this Sluice reads up to {VERSION}: it is left alone; run the newer Sluice",
-            found.version
-        ),
-        None => format!("{key} cannot be read: {error}"),
-    })
-    .into()
+/// Left alone and reported, never overwritten by a guess.
+fn unreadable(key: &str, unread: &Unread) -> StoreError {
+    StoreError::Unread { key: key.to_owned(), why: format!("{key}: {unread}") }
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {

@@ -37,6 +37,7 @@ pub struct Meters {
     unsaved: Gauge<i64, std::sync::atomic::AtomicI64>,
     policy_faults: Gauge,
     clock_offset: Family<By, Gauge<f64, AtomicU64>>,
+    left: Gauge,
 }
 
 /// What stands there at 0 from the start: a counter that appears with its first count hides that count from `increase()`.
@@ -45,7 +46,7 @@ const PHASES: [&str; 8] =
 const VERDICTS: [&str; 5] = ["pass", "fail", "undecided", "no-data", "source-down"];
 const FAILURES: [&str; 6] =
     ["set-traffic", "release-traffic", "scale-workload", "promote-workload", "restore-workload", "publish"];
-const QUEUES: [&str; 5] = ["lane", "deferred", "record", "history", "ended-rollouts"];
+const QUEUES: [&str; 6] = ["lane", "deferred", "record", "history", "ended-rollouts", "kept-commands"];
 const LACKS: [&str; 2] = ["signature", "access"];
 
 impl Default for Meters {
@@ -99,6 +100,12 @@ impl Default for Meters {
             "How far a metrics source's clock is ahead of ours, by source; 0 while they agree as far as can be told",
             clock_offset.clone(),
         );
+        let left = Gauge::default();
+        registry.register(
+            "rollouts_left",
+            "Rollouts that this daemon could not take up yet: their record is a newer Sluice's, or a server is away; the log says which",
+            left.clone(),
+        );
         let meters = Meters {
             registry,
             rollouts,
@@ -113,6 +120,7 @@ impl Default for Meters {
             unsaved,
             policy_faults,
             clock_offset,
+            left,
         };
         meters.begin_at_zero();
         meters
@@ -184,6 +192,10 @@ impl Meters {
 
     pub fn clock_offset(&self, source: &str, seconds: f64) {
         self.clock_offset.get_or_create(&by(source)).set(seconds);
+    }
+
+    pub fn left(&self, rollouts: usize) {
+        self.left.set(i64::try_from(rollouts).unwrap_or(i64::MAX));
     }
 
     /// The text exposition.

@@ -18,10 +18,13 @@ mod gauges;
 mod historian;
 mod hub;
 mod intake;
+mod kept;
 mod lanes;
 mod ledger;
 mod meters;
 mod observer;
+#[cfg(test)]
+mod older;
 mod parts;
 mod policies;
 mod post;
@@ -67,8 +70,9 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    authority::Authority, company::Company, historian::Historian, hub::Hubs, ledger::Ledger, meters::Meters,
-    parts::Parts, policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle, troubles::Troubles,
+    authority::Authority, company::Company, historian::Historian, hub::Hubs, kept::Kept, ledger::Ledger,
+    meters::Meters, parts::Parts, policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle,
+    troubles::Troubles,
 };
 use crate::control::{Control, ControlError};
 
@@ -136,6 +140,8 @@ pub struct Daemon {
     /// The other daemons on this bus.
     company: Company,
     stop: CancellationToken,
+    /// Stored commands that others act on, in their order.
+    kept: Kept,
     /// How many questions to other daemons are waited for at once.
     standing_in: Semaphore,
     /// Another daemon has this one's name.
@@ -146,6 +152,12 @@ pub struct Daemon {
 impl Daemon {
     /// Reads the policies, takes up what an earlier start left, and subscribes to the bus.
     pub async fn start(setup: Setup) -> anyhow::Result<Arc<Daemon>> {
+        let clients = Clients::new(setup.kubeconfig)?
+            .with_context(setup.kube_context)
+            .with_outbound(&setup.outbound)?;
+        let in_cluster = setup
+            .cluster_policies
+            .map(|namespaces| ClusterPolicies::new(clients.clone(), namespaces, &setup.daemon));
         let ledger = Ledger::new(setup.store);
         let meters = Arc::new(Meters::default());
         let parts = Parts {
@@ -159,9 +171,8 @@ impl Daemon {
                 reqwest::Client::builder,
                 AlertSettings::default(),
             )),
-            clients: Clients::new(setup.kubeconfig)?
-                .with_context(setup.kube_context)
-                .with_outbound(&setup.outbound)?,
+            outside: Arc::new(clients.clone()),
+            clients,
             sources: Arc::new(Sources::new(Http { outbound: setup.outbound.clone(), ..Http::default() })),
             hubs: Arc::new(Hubs::default()),
             meters,
@@ -171,24 +182,32 @@ impl Daemon {
             incarnation: setup.incarnation,
             cluster: setup.cluster,
         };
-        let in_cluster = setup
-            .cluster_policies
-            .map(|namespaces| ClusterPolicies::new(parts.clients.clone(), namespaces, &parts.daemon));
-        let (changes, _) = broadcast::channel(CHANGES);
-        let parts_meters = parts.meters.clone();
         let listings = in_cluster.as_ref().map_or(0, ClusterPolicies::listings);
         let book = PolicyBook::new(setup.policies).awaiting(listings, parts.cluster.clone());
+        Daemon::awake(parts, book, Authority::new(setup.signers), in_cluster).await
+    }
+
+    /// [`Daemon::start`], once it is known what there is outside.
+    async fn awake(
+        parts: Parts,
+        book: PolicyBook,
+        authority: Authority,
+        in_cluster: Option<ClusterPolicies>,
+    ) -> anyhow::Result<Arc<Daemon>> {
+        let (changes, _) = broadcast::channel(CHANGES);
+        let parts_meters = parts.meters.clone();
         let company = Company::new(&parts.daemon, parts.cluster.as_deref());
         let daemon = Arc::new(Daemon {
             parts,
             book,
             listeners: 1 + usize::from(in_cluster.is_some()),
-            authority: Authority::new(setup.signers),
+            authority,
             rollouts: Roll::new(parts_meters),
             starting: Mutex::default(),
             left: Mutex::default(),
             changes,
             company,
+            kept: Kept::default(),
             standing_in: Semaphore::new(MOST_STANDING_IN),
             stop: CancellationToken::new(),
             displaced: CancellationToken::new(),
@@ -196,6 +215,7 @@ impl Daemon {
         });
         daemon.book.reload()?;
         daemon.count_policy_faults(false);
+        let can_change = daemon.book.has_places() || in_cluster.is_some();
         if let Some(cluster) = in_cluster {
             daemon.tasks.spawn(cluster::follow(daemon.clone(), cluster.clone()));
             daemon.tasks.spawn(cluster::statuses::write_on(daemon.clone(), cluster));
@@ -212,7 +232,9 @@ impl Daemon {
             daemon.tasks.spawn(elsewhere::follow(daemon.clone()));
         }
         daemon.tasks.spawn(cluster::triggers::follow_on(daemon.clone()));
-        daemon.tasks.spawn(policies::reload_on(daemon.clone()));
+        if can_change {
+            daemon.tasks.spawn(policies::reload_on(daemon.clone()));
+        }
         daemon.tasks.spawn(begin_what_waits(daemon.clone()));
         Ok(daemon)
     }

@@ -54,6 +54,21 @@ impl PolicyBook {
         PolicyBook { cluster: Mutex::new(ClusterBook::awaiting(listings, cluster)), ..self }
     }
 
+    /// Of policies that stand in no file.
+    #[cfg(test)]
+    pub fn holding(policies: impl IntoIterator<Item = Policy>) -> PolicyBook {
+        let named = |policy: Policy| {
+            ((policy.metadata.namespace.clone(), policy.metadata.name.clone()), Arc::new(policy))
+        };
+        let policies = policies.into_iter().map(named).collect();
+        PolicyBook { pages: RwLock::new(Pages { policies, ..Pages::default() }), ..PolicyBook::default() }
+    }
+
+    /// Whether there is a folder or a file that can change.
+    pub fn has_places(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Policy>> {
         let name = (namespace.to_owned(), name.to_owned());
         self.in_a_file(&name).or_else(|| self.cluster().get(&name))

@@ -67,6 +67,16 @@ impl Roll {
         }
     }
 
+    /// How another daemon's rollout ended; what runs here stays.
+    pub fn remember(&self, ended: &RolloutView) {
+        let name = (ended.rollout.namespace().to_owned(), ended.rollout.name().to_owned());
+        let mut entries = self.lock();
+        let runs = matches!(entries.get(&name), Some(Entry::Running(handle)) if !handle.post.is_closed());
+        if !runs {
+            entries.insert(name, Entry::Ended(Arc::new(ended.clone())));
+        }
+    }
+
     pub fn views(&self) -> Vec<RolloutView> {
         let entries: Vec<Entry> = self.lock().values().cloned().collect();
         entries.iter().map(Entry::view).collect()

@@ -316,6 +316,7 @@ impl Owner {
             };
             match save {
                 Ok(()) => saved = true,
+                Err(StoreError::Conflict { .. }) if fault::has(Fault::ActWithoutOwning) => {}
                 Err(StoreError::Conflict { key }) => {
                     return Err(Leave::Disowned(format!("{key} was saved by another owner")));
                 }

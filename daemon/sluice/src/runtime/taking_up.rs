@@ -13,6 +13,7 @@ use super::{
     announce::{StartError, parse},
     begin::Edges,
     clock::now,
+    fault::{self, Fault},
     ledger::Open,
     roll::Entry,
     standing::Standing,
@@ -48,6 +49,7 @@ impl Daemon {
             }
         });
         futures::stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
+        self.parts.meters.left(self.left().len());
     }
 
     pub(super) fn left(&self) -> MutexGuard<'_, Vec<RolloutId>> {
@@ -84,10 +86,14 @@ impl Daemon {
         let standing = standing(observed.as_ref(), &saved.state);
         let mark = observed.and_then(|observed| observed.abort);
         let mark = mark.filter(|mark| mark.rollout == id.to_string()).map(|mark| mark.reason);
-        let epoch = saved.owner.epoch + 1;
+        let mark = mark.filter(|_| !fault::has(Fault::IgnoreTheAbortMark));
+        let epoch = saved.owner.epoch + u64::from(!fault::has(Fault::KeepTheFormerEpoch));
         let takeover = saved.owner.incarnation != self.parts.incarnation;
         // Fences are of the new epoch from the first effect on: an abort by the mark goes out before its transition is saved.
-        let state = State { epoch, ..saved.state };
+        let mut state = State { epoch, ..saved.state };
+        if fault::has(Fault::ForgetWhatIsOutstanding) {
+            state.outstanding.clear();
+        }
         self.parts.ledger.tell_untold(id, &saved.untold).await?;
         let saved = Saved { owner: self.owner(epoch), state, untold: Vec::new(), ..saved };
         let revision = match self.parts.ledger.save(&saved, revision).await {
@@ -96,7 +102,8 @@ impl Daemon {
         };
         if anothers {
             // What the former owner has under way must not come through any more, wherever it writes.
-            self.fence_off(&edges, Fence { epoch, seq: saved.state.seq }).await?;
+            // Below every effect of this owner: what is outstanding has numbers of its own.
+            self.fence_off(&edges, Fence { epoch, seq: 0 }).await?;
         }
         self.parts.ledger.make_current(id, epoch).await?;
         self.parts.ledger.open(id, &self.parts.daemon).await?;

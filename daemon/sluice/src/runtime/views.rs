@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sluice_rollout::{
     AlertKind, Answered, Effect, Observation, Phase, Policy as Machine, PromoteStage, Reason, Replicas,
-    RevertStage, Role, State, TimerId, Timestamp,
+    RevertStage, Role, RolloutId, State, TimerId, Timestamp, Weight,
 };
 use sluice_wire::{
     message::Answer,
@@ -55,6 +55,34 @@ pub fn view(
         evidence: report.clone(),
         owner: Some(saved.owner.daemon.clone()),
         cluster: saved.owner.cluster.clone(),
+    }
+}
+
+/// A rollout whose record this Sluice cannot read.
+pub fn left_alone(id: &RolloutId, why: &str) -> RolloutView {
+    RolloutView {
+        rollout: id.clone(),
+        release: None,
+        revision: 0,
+        phase: "unknown".to_owned(),
+        step: None,
+        steps: Vec::new(),
+        bake: None,
+        weight: Weight::ZERO,
+        read_back: None,
+        verdict: None,
+        reason: why.to_owned(),
+        waits_for: Some("a Sluice that can read its record".to_owned()),
+        outcome: None,
+        alerts: Vec::new(),
+        started: Timestamp::default(),
+        changed: Timestamp::default(),
+        watched_seconds: None,
+        needed_seconds: None,
+        evidence: Value::Null,
+        owner: None,
+        cluster: None,
+        deadline: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use sluice_bus::StoreError;
-use sluice_rollout::{Effect, Event, RolloutId, State, Transition, step};
+use sluice_rollout::{Effect, Event, Phase, Reason, RolloutId, State, Transition, step};
 use sluice_wire::{
     policy::{OnNewRelease, Policy},
     record::{Charter, HistoryLine, Saved, VERSION, event_name},
@@ -54,11 +54,16 @@ impl Daemon {
         let told = std::mem::take(&mut state.outstanding);
         let saved = Saved { version: VERSION, owner: self.owner(0), state, untold: Vec::new() };
         ledger.create_charter(&charter).await?;
-        if ledger.load(&id).await?.is_none() {
-            ledger.save(&saved, 0).await?;
-            ledger.remember_passed_over(&id).await?;
-            let line = HistoryLine::of(&saved.state, now(), event_name(&event), &reason);
-            ledger.tell_history(&line).await?;
+        match ledger.load(&id).await? {
+            None => {
+                ledger.save(&saved, 0).await?;
+                ledger.remember_passed_over(&id).await?;
+                let line = HistoryLine::of(&saved.state, now(), event_name(&event), &reason);
+                ledger.tell_history(&line).await?;
+            }
+            Some((known, _)) if ended_unbegun(&known.state) => {}
+            // It has begun, and only the note that it waits is still there: its end is its owner's to tell.
+            Some(_) => return Ok(()),
         }
         for one in told {
             if let Effect::Publish { .. } = one.effect {
@@ -153,4 +158,9 @@ impl Daemon {
             tracing::warn!(rollout = %id, %error, "begun, but still noted as waiting");
         }
     }
+}
+
+/// Whether its turn never came.
+fn ended_unbegun(state: &State) -> bool {
+    matches!(state.phase, Phase::Done { reason: Reason::NeverBegan { .. }, .. })
 }

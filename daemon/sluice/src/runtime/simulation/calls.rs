@@ -1,19 +1,18 @@
-//! Store, bus and source as the daemon meets them. Every call can be the last one: the daemon dies before it had its
-//! effect or after it, before anybody was told.
+//! Store and source as a daemon meets them. Every call can be its last one: it dies before the call had its effect or
+//! after it, before anybody was told.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt, pending};
 use sluice_analyzers::Arm;
-use sluice_bus::{Bus, BusError, Delivery, Doors, Entry, Feed, Followed, Store, StoreError, StoreRevision};
+use sluice_bus::{BusError, Entry, Store, StoreError, StoreRevision};
 use sluice_metrics_adapters::{Ask, Gauges, PodSample, Reading, Source, SourceError};
 
 use super::{
     checks,
-    trouble::{CALM_FROM, Trouble},
-    world::{Shared, World},
+    plan::{CALM_FROM, Trouble},
+    world::{EPOCH_MS, Shared, World},
 };
 
 /// How often the source is scraped.
@@ -39,40 +38,57 @@ impl Shared {
         if dies == Some(false) {
             self.die().await;
         }
-        let lost = {
+        let (done, yields) = {
             let mut world = self.lock();
-            let calm = world.at() >= CALM_FROM;
-            let unlucky = !calm && world.chance.u8(0..100) == 0;
+            let unlucky = world.clock < CALM_FROM && world.chance.u8(0..100) == 0;
             if world.is(away) || unlucky {
+                world.is_unwell();
                 return Err(Lost::Before);
             }
-            world.is(loses) && world.chance.bool()
+            let lost = world.is(loses) && world.chance.bool();
+            let done = effect(&mut world);
+            if lost {
+                world.is_unwell();
+            }
+            let yields = world.lives.len() > 1 && world.chance.u8(0..8) == 0;
+            (if lost { Err(Lost::After) } else { Ok(done) }, yields)
         };
-        let done = effect(&mut self.lock());
         if dies == Some(true) {
             self.die().await;
         }
-        if lost { Err(Lost::After) } else { Ok(done) }
+        if yields {
+            self.halt();
+        }
+        done
     }
 
     /// Never comes back.
     pub async fn die(&self) {
-        self.lock().dead = true;
-        self.news().notify_waiters();
+        if let Some(life) = self.lock().life_mut() {
+            life.dead = true;
+        }
+        self.halt();
         std::future::pending::<()>().await;
     }
 }
 
 impl World {
-    /// Whether this call is the last, and if so whether it still has its effect.
-    pub fn dies_now(&mut self) -> Option<bool> {
-        let left = self.dies_in.as_mut()?;
+    /// Whether this call is the daemon's last, and if so whether it still has its effect.
+    fn dies_now(&mut self) -> Option<bool> {
+        let left = self.life_mut()?.dies_in.as_mut()?;
         *left = left.saturating_sub(1);
         (*left == 0).then(|| self.chance.bool())
     }
+
+    fn is_unwell(&mut self) {
+        let now = self.clock;
+        if let Some(life) = self.life_mut() {
+            life.well_since = now;
+        }
+    }
 }
 
-fn unanswered(lost: Lost) -> BusError {
+pub fn unanswered(lost: Lost) -> BusError {
     match lost {
         Lost::Before => BusError::Unreachable("simulated".into()),
         Lost::After => BusError::Timeout(Duration::from_secs(5)),
@@ -89,7 +105,7 @@ impl Shared {
 #[async_trait]
 impl Store for Shared {
     async fn get(&self, key: &str) -> Result<Option<(Bytes, StoreRevision)>, StoreError> {
-        self.store(|world| world.keys.get(key).cloned()).await
+        self.store(|world| world.kept.keys.get(key).cloned()).await
     }
 
     async fn put(
@@ -99,14 +115,14 @@ impl Store for Shared {
         expected: StoreRevision,
     ) -> Result<StoreRevision, StoreError> {
         self.store(|world| {
-            let found = world.keys.get(key).map_or(0, |(_, revision)| *revision);
+            let found = world.kept.keys.get(key).map_or(0, |(_, revision)| *revision);
             if found != expected {
                 return Err(StoreError::Conflict { key: key.to_owned() });
             }
-            world.revision += 1;
-            let revision = world.revision;
-            world.keys.insert(key.to_owned(), (value, revision));
-            checks::saved(world, key);
+            world.kept.revision += 1;
+            let revision = world.kept.revision;
+            world.kept.keys.insert(key.to_owned(), (value, revision));
+            checks::saving::saved(world, key);
             Ok(revision)
         })
         .await?
@@ -114,14 +130,14 @@ impl Store for Shared {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.store(|world| {
-            checks::deleted(world, key);
-            world.keys.remove(key);
+            checks::saving::deleted(world, key);
+            world.kept.keys.remove(key);
         })
         .await
     }
 
     async fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        self.store(|world| world.keys.keys().filter(|key| key.starts_with(prefix)).cloned().collect()).await
+        self.store(|world| below(world, prefix).map(|(key, _)| key.clone()).collect()).await
     }
 
     async fn scan(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
@@ -130,92 +146,40 @@ impl Store for Shared {
             value: value.clone(),
             revision: *revision,
         };
-        self.store(|world| world.keys.iter().filter(|(key, _)| key.starts_with(prefix)).map(entry).collect())
-            .await
+        self.store(|world| below(world, prefix).map(entry).collect()).await
     }
 
     async fn append(&self, log: &str, line: Bytes) -> Result<(), StoreError> {
-        self.store(|world| world.logs.entry(log.to_owned()).or_default().push(line)).await
+        self.store(|world| world.kept.logs.entry(log.to_owned()).or_default().push(line)).await
     }
 
     async fn log(&self, log: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
         self.store(|world| {
-            let lines = world.logs.get(log).cloned().unwrap_or_default();
+            let lines = world.kept.logs.get(log).cloned().unwrap_or_default();
             lines[lines.len().saturating_sub(most)..].to_vec()
         })
         .await
     }
 
-    async fn append_record(&self, _: &str, batch: Bytes) -> Result<(), StoreError> {
+    async fn append_record(&self, record: &str, batch: Bytes) -> Result<(), StoreError> {
         self.store(|world| {
-            let place = world.records.len() as u64 + 1;
-            world.records.push((place, batch));
+            let batches = world.kept.records.entry(record.to_owned()).or_default();
+            batches.push((batches.len() as u64 + 1, batch));
         })
         .await
     }
 
-    async fn record(&self, _: &str, after: u64, _: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
-        self.store(|world| world.records.iter().filter(|(place, _)| *place > after).cloned().collect()).await
+    async fn record(&self, record: &str, after: u64, _: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        self.store(|world| {
+            let batches = world.kept.records.get(record).into_iter().flatten();
+            batches.filter(|(place, _)| *place > after).cloned().collect()
+        })
+        .await
     }
 }
 
-#[async_trait]
-impl Bus for Shared {
-    async fn publish(
-        &self,
-        subject: &str,
-        _: &[(String, String)],
-        body: Bytes,
-        id: &str,
-    ) -> Result<(), BusError> {
-        let called = self.call(Trouble::BusAway, Trouble::BusAnswersLost, |world| {
-            checks::published(world, subject, id);
-            world.published.push((subject.to_owned(), id.to_owned(), body));
-        });
-        called.await.map_err(unanswered)
-    }
-
-    async fn dead(&self, _: &Delivery, _: &str) -> Result<(), BusError> {
-        Ok(())
-    }
-
-    async fn subscribe(&self, _: Feed) -> Result<BoxStream<'static, Delivery>, BusError> {
-        Ok(pending().boxed())
-    }
-
-    async fn healthy(&self) -> Result<(), BusError> {
-        Ok(())
-    }
-
-    async fn init(&self) -> Result<Vec<String>, BusError> {
-        Ok(Vec::new())
-    }
-}
-
-/// Nobody stands before these doors.
-#[async_trait]
-impl Doors for Shared {
-    async fn publish_event(&self, _: &str, _: &[(String, String)], _: Bytes) -> Result<u64, BusError> {
-        Err(unanswered(Lost::Before))
-    }
-
-    async fn request(
-        &self,
-        subject: &str,
-        _: &[(String, String)],
-        _: Bytes,
-        _: Duration,
-    ) -> Result<Bytes, BusError> {
-        Err(BusError::NoResponders { subject: subject.to_owned() })
-    }
-
-    async fn follow(&self, _: &str, _: Option<u64>) -> Result<BoxStream<'static, Followed>, BusError> {
-        Ok(pending().boxed())
-    }
-
-    async fn answer(&self, _: &str, _: &str) -> Result<Option<Bytes>, BusError> {
-        Ok(None)
-    }
+fn below<'a>(world: &'a World, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a (Bytes, u64))> {
+    world.kept.keys.range(prefix.to_owned()..).take_while(move |(key, _)| key.starts_with(prefix))
 }
 
 #[async_trait]
@@ -240,20 +204,29 @@ impl Source for Shared {
     }
 }
 
-/// Both versions as they were last scraped; the source's clock is right.
+/// Both versions as they were last scraped; the source's clock is right. A replica that is behind has an earlier scrape.
 fn reading(world: &mut World) -> Reading {
-    let at_ms = 1_800_000_000_000 + world.at();
-    let pod = |arm, pod: &str, counted: super::world::Counted| PodSample {
+    let now = EPOCH_MS + world.clock;
+    let counted = |counted: super::world::Counted| (counted.requests, counted.errors);
+    world.served.samples.insert(now, [counted(world.served.stable), counted(world.served.canary)]);
+    let behind = world.is(Trouble::SourceBehind) && world.chance.bool();
+    let newest = world.served.samples.iter().rev();
+    let (at_ms, [stable, canary]) = newest
+        .take(3)
+        .nth(if behind { 2 } else { 0 })
+        .map_or((now, [(0, 0); 2]), |(at, counted)| (*at, *counted));
+    let pod = |arm, pod: &str, (requests, errors)| PodSample {
         arm,
         pod: pod.to_owned(),
         at_ms,
-        requests: counted.requests,
-        errors: counted.errors,
+        requests,
+        errors,
         buckets: None,
         started_ms: None,
         ready_ms: None,
         strata: Vec::new(),
     };
-    let pods = vec![pod(Arm::Stable, "s", world.stable), pod(Arm::Canary, "c", world.canary)];
-    Reading { at_ms, pods, complaints: Vec::new(), next_ms: at_ms + world.skew + SCRAPED_EVERY_MS }
+    let pods = vec![pod(Arm::Stable, "s", stable), pod(Arm::Canary, "c", canary)];
+    let skew = world.life().map_or(0, |life| life.skew);
+    Reading { at_ms: now, pods, complaints: Vec::new(), next_ms: now + skew + SCRAPED_EVERY_MS }
 }

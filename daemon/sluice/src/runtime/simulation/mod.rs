@@ -1,36 +1,43 @@
-//! Deterministic simulation: the real machine, owner, lanes, observer, ledger and recorder on a paused clock and one
-//! thread, before a world that fails in every way that a seed draws: crashes before and after every outward call, answers
-//! that are lost, writes that land late, a store that is away or restored from an older copy, another owner, a clock that
-//! jumps, a source that is down, other hands at the target, commands that are sent twice.
+//! Deterministic simulation: whole daemons (doors, company, owners, lanes, observers, recorder) on paused clocks and one
+//! thread, before a world that fails in every way that a seed draws.
 //!
 //! ```text
-//!   seed ─▶ plan of trouble ─▶ owner ⇄ world (store, target, workloads, source, bus) ─▶ invariants, by number
-//!                                └─ crash: the runtime is dropped; what was sent may still land ─▶ taken up again
+//!   seed ─▶ plan ─▶ one to three daemons ⇄ world (bus, store, target, pods, source, on-call) ─▶ invariants, by number
+//!                    └─ die before or after any call, stop, stand still; what was sent may still land
 //! ```
+//!
+//! Drawn are: crashes and clean stops, daemons that stand still and wake up late, a store that is away (for all or for
+//! one), loses answers or comes back as an older copy, messages that come late, twice or out of order, a target that is
+//! away, slow or written to by others, a source that is down or behind, clocks that jump, releases that supersede, queue or
+//! refuse each other, commands by all three doors, and what nobody can read.
 //!
 //! The same seed gives the same story to the last word. `tests/simulate --seeds 100000 --from 1` runs more of them, and
 //! prints the story of one that fails. Deliberate faults ([`Fault`]) prove that breaking an invariant is noticed.
 //!
-//! Not simulated: the doors and announcements (their crash table stands in ARCHITECTURE.md), several daemons at once.
+//! Not simulated: what a target's adapter makes of a weight (its tests and the stories on real servers do), gates, signed
+//! commands.
 
 mod calls;
 mod checks;
-mod daemon;
+mod doors;
+mod mail;
+mod people;
+mod plan;
+mod process;
 mod target;
-mod trouble;
 mod world;
 
 use std::cell::RefCell;
 
 use sluice_rollout::Timestamp;
 
-use self::{daemon::Ended, world::Shared};
+use self::{plan::LIMIT, process::Process, world::Shared};
 use super::fault::{self, Fault};
 
 /// How many seeds the tests run, if nothing else is said.
-const SEEDS: u64 = 400;
-/// A rollout that takes more starts than this is stuck in a crash loop of ours.
-const MOST_STARTS: u32 = 12;
+const SEEDS: u64 = 200;
+/// Before this (ms) no run is over.
+const AT_LEAST: i64 = 3_000;
 
 thread_local! {
     static CLOCK: RefCell<Option<Shared>> = const { RefCell::new(None) };
@@ -38,7 +45,7 @@ thread_local! {
 
 /// The simulated wall clock, on a thread that simulates.
 pub fn now() -> Option<Timestamp> {
-    CLOCK.with_borrow(|world| world.as_ref().map(|world| world.wall()))
+    CLOCK.with_borrow(|world| world.as_ref().map(Shared::wall))
 }
 
 /// One run.
@@ -47,6 +54,7 @@ struct Run {
     story: Vec<String>,
     /// The invariant's number and what happened.
     broken: Option<String>,
+    /// How the latest rollout ended.
     phase: String,
     starts: u32,
 }
@@ -55,25 +63,105 @@ fn run(seed: u64, fault: Option<Fault>) -> Run {
     fault::with(fault, || {
         fastrand::seed(seed);
         let world = Shared::new(seed);
-        CLOCK.set(Some(world.clone()));
-        let mut starts = 0;
-        while starts < MOST_STARTS {
-            starts += 1;
-            match daemon::live(&world, starts) {
-                Ended::Crashed => world.note("the daemon dies".into()),
-                Ended::Over => break,
-            }
-        }
-        checks::at_the_end(&world, starts);
+        let processes = live(&world);
+        drop(processes);
         CLOCK.set(None);
-        let world = world.lock();
-        Run { story: world.story.clone(), broken: world.broken.clone(), phase: world.phase(), starts }
+        let mut world = world.lock();
+        let starts = world.lives.iter().map(|life| life.start).sum();
+        if world.broken.is_none() {
+            checks::ending::check(&mut world, starts);
+        }
+        let phase =
+            checks::latest(&world).map_or("not begun".into(), |saved| saved.state.phase.name().into());
+        Run { story: std::mem::take(&mut world.story), broken: world.broken.clone(), phase, starts }
     })
+}
+
+/// Whoever is furthest behind has the next turn.
+fn live(world: &Shared) -> Vec<Process> {
+    let daemons = world.lock().plan.daemons;
+    let mut processes: Vec<Process> = (0..daemons).map(|who| Process::new(world.of(who))).collect();
+    while !is_over(world) {
+        people::happen(world, &mut processes);
+        start_and_thaw(world, &mut processes);
+        match next(world) {
+            Some((who, until)) => {
+                CLOCK.set(Some(world.of(who)));
+                processes[who].run(until);
+            }
+            None => world.lock().clock += 100,
+        }
+    }
+    for (who, process) in processes.iter_mut().enumerate() {
+        CLOCK.set(Some(world.of(who)));
+        finish(world, who, process);
+    }
+    processes
+}
+
+/// A clean stop: what waits is written.
+fn finish(world: &Shared, who: usize, process: &mut Process) {
+    let until = {
+        let mut world = world.lock();
+        world.lives[who].stopping = true;
+        world.lives[who].local + 20_000
+    };
+    while process.runs() && world.lock().lives[who].local < until {
+        process.run(until);
+    }
+}
+
+fn start_and_thaw(world: &Shared, processes: &mut [Process]) {
+    let restores = {
+        let mut world = world.lock();
+        let all_dead = world.lives.iter().all(|life| !life.runs());
+        all_dead && std::mem::take(&mut world.kept.restores)
+    };
+    if restores {
+        checks::saving::restore(&mut world.lock());
+    }
+    for (who, process) in processes.iter_mut().enumerate() {
+        let (clock, starts_at, frozen, waits) = {
+            let world = world.lock();
+            let life = &world.lives[who];
+            (world.clock, life.starts_at, life.frozen_until, world.kept.restores)
+        };
+        CLOCK.set(Some(world.of(who)));
+        if !process.runs() && starts_at <= clock && !waits {
+            process.start();
+        } else if frozen.is_some_and(|until| until <= clock) {
+            process.thaw(clock);
+        }
+    }
+    CLOCK.set(None);
+}
+
+/// Whose turn it is, and until when.
+fn next(world: &Shared) -> Option<(usize, i64)> {
+    let mut world = world.lock();
+    let awake = world.lives.iter().enumerate().filter(|(_, life)| life.runs() && life.frozen_until.is_none());
+    let (who, local) = awake.map(|(who, life)| (who, life.local)).min_by_key(|(_, local)| *local)?;
+    let grain = world.plan.grain;
+    let turn = if world.lives.len() == 1 { 500 } else { 1 + world.chance.i64(0..grain) };
+    Some((who, local + turn))
+}
+
+/// Everything has ended and is settled, or it is far too late, or something is broken.
+fn is_over(world: &Shared) -> bool {
+    let world = world.lock();
+    let waits = |key: &String| key.starts_with("open/") || key.starts_with("pending/");
+    let settled = world.plan.happenings.is_empty()
+        && world.clock > AT_LEAST
+        && !world.kept.keys.keys().any(waits)
+        && world.router.flights.is_empty()
+        && world.mail.all_is_done()
+        && world.kept.keys.keys().any(|key| key.starts_with("state/"));
+    settled || world.broken.is_some() || world.clock > LIMIT
 }
 
 fn told(seed: u64, run: &Run) -> String {
     let broken = run.broken.clone().unwrap_or_default();
-    let again = format!("again: tests/simulate --seeds 1 --from {seed}");
+    let again = format!("again: tests/simulate --seeds 1 --from {seed} --story");
     format!("seed {seed}: {broken}\n  {}\n  {again}\n", run.story.join("\n  "))
 }
 
@@ -85,16 +173,22 @@ fn number(name: &str) -> Option<u64> {
 fn the_invariants_hold_on_every_seed() {
     let (seeds, from) = (number("SLUICE_SEEDS").unwrap_or(SEEDS), number("SLUICE_FROM").unwrap_or(0));
     let (mut ends, mut starts) = (std::collections::BTreeMap::<String, u64>::new(), 0);
+    let (goes_on, mut failed) = (std::env::var("SLUICE_GO_ON").is_ok(), 0);
     for seed in from..from.saturating_add(seeds) {
         let run = run(seed, None);
         if std::env::var("SLUICE_STORY").is_ok() {
             eprintln!("{}", told(seed, &run));
         }
-        assert!(run.broken.is_none(), "{}", told(seed, &run));
+        assert!(run.broken.is_none() || goes_on, "{}", told(seed, &run));
+        if let Some(why) = &run.broken {
+            eprintln!("seed {seed}: {why}");
+            failed += 1;
+        }
         *ends.entry(run.phase).or_default() += 1;
         starts += u64::from(run.starts);
     }
     eprintln!("{seeds} seeds from {from}, {starts} starts; ended {ends:?}");
+    assert_eq!(failed, 0, "seeds that break an invariant");
     if seeds >= SEEDS {
         for end in ["promoted", "reverted"] {
             assert!(ends.contains_key(end), "no run ended {end}: {ends:?}");
@@ -105,39 +199,26 @@ fn the_invariants_hold_on_every_seed() {
 
 #[test]
 fn the_same_seed_tells_the_same_story() {
-    for seed in [1, 7, 23] {
+    for seed in 0..12 {
         assert_eq!(run(seed, None), run(seed, None), "seed {seed}");
     }
 }
 
-/// Each fault is noticed within so many seeds, or the checks prove nothing.
-const MOST_SEEDS_A_FAULT: u64 = 250;
+/// Each fault is noticed within so many seeds from the one that is named, or the checks prove nothing.
+const MOST_SEEDS_A_FAULT: u64 = 30;
 
 #[test]
 fn every_deliberate_fault_is_found() {
-    let faults = [
-        Fault::ExecuteBeforeSave,
-        Fault::AcknowledgeBeforeSave,
-        Fault::NeverSave,
-        Fault::SaveOverAnothersState,
-        Fault::AbortWaitsForTheStore,
-        Fault::LoseWhatWaitsForTheStore,
-        Fault::SettleBeforeAllIsTold,
-        Fault::WriteOverALaterFence,
-        Fault::PublishUnderAFreshId,
-        Fault::ForgetWhatIsOutstanding,
-        Fault::KeepTheFormerEpoch,
-        Fault::IgnoreTheAbortMark,
-    ];
+    let anywhere = std::env::var("SLUICE_ANYWHERE").is_ok();
     let mut missed = Vec::new();
-    for fault in faults {
+    for (fault, first) in fault::ALL {
         let began = std::time::Instant::now();
-        let found =
-            (0..MOST_SEEDS_A_FAULT).find_map(|seed| run(seed, Some(fault)).broken.map(|why| (seed, why)));
+        let seeds = if anywhere { 0..1_000 } else { first..first + MOST_SEEDS_A_FAULT };
+        let found = seeds.clone().find_map(|seed| run(seed, Some(fault)).broken.map(|why| (seed, why)));
         match found {
             Some((seed, why)) => eprintln!("{fault:?}: seed {seed}, {:?}: {why}", began.elapsed()),
-            None => missed.push(fault),
+            None => missed.push((fault, seeds)),
         }
     }
-    assert!(missed.is_empty(), "not found within {MOST_SEEDS_A_FAULT} seeds: {missed:?}");
+    assert!(missed.is_empty(), "not found within these seeds: {missed:?}");
 }

@@ -1,18 +1,22 @@
-//! Target and workloads as the daemon meets them. A weight that was sent lands when it lands, whoever still waits for it.
+//! Target, workloads and on-call as a daemon meets them. A weight that was sent lands when it lands, whoever still waits
+//! for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt, unfold};
-use sluice_rollout::{Fence, RolloutId, Weight};
-use sluice_traffic::{AbortMark, AtStart, Observed, Sizes, Target, TargetError, Wanted, Workloads};
+use sluice_alerts::{Sink, SinkError};
+use sluice_rollout::{Fence, Role, RolloutId, Weight};
+use sluice_traffic::{AbortMark, AtStart, Observed, Size, Sizes, Target, TargetError, Wanted, Workloads};
+use sluice_wire::{alert::Alert, policy::Policy};
 
 use super::{
     calls::Lost,
     checks,
-    trouble::Trouble,
+    plan::Trouble,
     world::{Flight, Shared, World},
 };
+use crate::runtime::parts::Outside;
 
 fn unanswered(lost: Lost) -> TargetError {
     match lost {
@@ -27,12 +31,31 @@ impl Shared {
         called.map_err(unanswered)
     }
 
-    async fn size(&self, effect: impl FnOnce(&mut Sizes)) -> Result<(), TargetError> {
+    /// A change of one version's size, refused if a later fence stands there; what changes nothing raises no fence.
+    async fn size(
+        &self,
+        role: Role,
+        fence: Fence,
+        effect: impl FnOnce(Size) -> Size,
+    ) -> Result<(), TargetError> {
         self.target(|world| {
-            effect(&mut world.sizes);
-            world.sizes_version += 1;
+            let pods = &mut world.pods;
+            let (size, stands) = match role {
+                Role::Stable => (&mut pods.sizes.stable, &mut pods.stable_fence),
+                Role::Canary => (&mut pods.sizes.canary, &mut pods.canary_fence),
+            };
+            if let Some(found) = stands.filter(|found| *found > fence) {
+                return Err(TargetError::Fenced { found, ours: fence });
+            }
+            let after = effect(*size);
+            if after != *size {
+                (*size, *stands) = (after, Some(fence));
+                pods.version += 1;
+                checks::owning::sized(world, fence);
+            }
+            Ok(())
         })
-        .await
+        .await?
     }
 
     /// Waits until it is another than `seen`.
@@ -48,31 +71,53 @@ impl Shared {
     }
 }
 
+/// Every pod that is wanted is available.
+fn whole(replicas: u32) -> Size {
+    Size { wanted: replicas, available: replicas }
+}
+
 /// A higher fence refuses it; so does an abort's mark, what would open again.
 pub(super) fn land(world: &mut World, flight: Flight) {
     let Wanted { weight, fence, ref abort, ref rollout, .. } = flight.wanted;
-    let fenced = world.fence.filter(|found| *found > fence);
-    let marked = world.mark.is_some() && weight > world.weight;
+    let router = &world.router;
+    let fenced = router.fence.filter(|found| *found > fence);
+    let marked = router.mark.as_ref().is_some_and(|mark| mark.rollout == rollout.to_string());
     let answer = if let Some(found) = fenced {
         Err(TargetError::Fenced { found, ours: fence })
-    } else if marked {
+    } else if marked && weight > router.weight {
         Err(TargetError::Refused("an abort's mark stands there".into()))
     } else {
         checks::landing(world, &flight);
-        let stands = (world.weight, world.fence);
-        (world.weight, world.fence) = (weight, Some(fence));
-        if let Some(reason) = abort {
-            world.mark = Some(AbortMark { rollout: rollout.to_string(), reason: reason.clone() });
+        let router = &mut world.router;
+        let stands = (router.weight, router.fence);
+        (router.weight, router.fence) = (weight, Some(fence));
+        match abort {
+            Some(reason) => {
+                router.mark = Some(AbortMark { rollout: rollout.to_string(), reason: reason.clone() });
+            }
+            // Another rollout's write takes it away.
+            None if !marked => router.mark = None,
+            None => {}
         }
         if stands != (weight, Some(fence)) {
-            world.target_version += 1;
+            router.version += 1;
         }
-        world.latest_landing = world.latest_landing.max(flight.start);
         Ok(world.observed())
     };
     let said = if answer.is_ok() { "stands" } else { "refused" };
-    world.note(format!("weight {weight} with fence {fence} of start {} {said}", flight.start));
-    world.landed.insert(flight.number, answer);
+    let sender = flight.who.and_then(|who| super::plan::NAMES.get(who)).unwrap_or(&"?");
+    world.note(format!(
+        "weight {weight} of {rollout} with fence {fence} by {sender} ({}) {said}",
+        flight.start
+    ));
+    world.router.landed.insert(flight.number, answer);
+}
+
+#[async_trait]
+impl Outside for Shared {
+    async fn connect(&self, _: &Policy) -> Result<(Arc<dyn Target>, Arc<dyn Workloads>), TargetError> {
+        Ok((Arc::new(self.clone()), Arc::new(self.clone())))
+    }
 }
 
 #[async_trait]
@@ -99,9 +144,9 @@ impl Target for Shared {
                 checks::sent(world, wanted);
                 let slow = world.is(Trouble::TargetSlow);
                 let after = if slow { world.chance.i64(1_000..15_000) } else { world.chance.i64(1..60) };
-                let number = world.landed.len() as u64 + world.flights.len() as u64 + 1;
-                let lands = world.at() + after;
-                world.flights.push(Flight { number, lands, start: world.start, wanted: wanted.clone() });
+                let number = world.router.number();
+                let (lands, who, start) = (world.at() + after, world.who, world.start());
+                world.router.flights.push(Flight { number, lands, who, start, wanted: wanted.clone() });
                 (number, after)
             })
             .await?;
@@ -111,17 +156,17 @@ impl Target for Shared {
             return Err(TargetError::Timeout(Duration::from_secs(10)));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
-        let landed = self.lock().landed.get(&number).cloned();
+        let landed = self.lock().router.landed.get(&number).cloned();
         landed.unwrap_or(Err(TargetError::Timeout(Duration::from_secs(10))))
     }
 
     async fn release(&self, fence: Fence) -> Result<Observed, TargetError> {
         self.target(|world| {
-            if let Some(found) = world.fence.filter(|found| *found > fence) {
+            if let Some(found) = world.router.fence.filter(|found| *found > fence) {
                 return Err(TargetError::Fenced { found, ours: fence });
             }
-            (world.mark, world.fence) = (None, Some(fence));
-            world.target_version += 1;
+            (world.router.mark, world.router.fence) = (None, Some(fence));
+            world.router.version += 1;
             Ok(world.observed())
         })
         .await?
@@ -129,7 +174,7 @@ impl Target for Shared {
 
     fn watch(&self) -> BoxStream<'static, Result<Observed, TargetError>> {
         unfold((self.clone(), u64::MAX), |(world, seen)| async move {
-            let version = world.changed(seen, |world| world.target_version).await;
+            let version = world.changed(seen, |world| world.router.version).await;
             let observed = world.lock().observed();
             Some((Ok(observed), (world, version)))
         })
@@ -152,35 +197,40 @@ impl Workloads for Shared {
     }
 
     async fn observe(&self) -> Result<Sizes, TargetError> {
-        self.target(|world| world.sizes).await
+        self.target(|world| world.pods.sizes).await
     }
 
-    async fn take_over(&self, _: Fence) -> Result<(), TargetError> {
-        self.target(|_| ()).await
-    }
-
-    async fn raise_canary(&self, at_least: u32, _: Fence) -> Result<(), TargetError> {
-        self.size(|sizes| {
-            sizes.canary.wanted = sizes.canary.wanted.max(at_least);
-            sizes.canary.available = sizes.canary.wanted;
+    async fn take_over(&self, fence: Fence) -> Result<(), TargetError> {
+        self.target(|world| {
+            for stands in [&mut world.pods.stable_fence, &mut world.pods.canary_fence] {
+                if let Some(found) = stands.filter(|found| *found > fence) {
+                    return Err(TargetError::Fenced { found, ours: fence });
+                }
+                *stands = Some(fence);
+            }
+            Ok(())
         })
-        .await
+        .await?
     }
 
-    async fn hold_stable(&self, _: u32, _: Fence) -> Result<(), TargetError> {
-        self.size(|_| ()).await
+    async fn raise_canary(&self, at_least: u32, fence: Fence) -> Result<(), TargetError> {
+        self.size(Role::Canary, fence, |size| whole(size.wanted.max(at_least))).await
     }
 
-    async fn release_stable(&self, _: AtStart, _: Fence) -> Result<(), TargetError> {
-        self.size(|_| ()).await
+    async fn hold_stable(&self, floor: u32, fence: Fence) -> Result<(), TargetError> {
+        self.size(Role::Stable, fence, |size| whole(size.wanted.max(floor))).await
     }
 
-    async fn set_canary(&self, replicas: u32, _: Fence) -> Result<(), TargetError> {
-        self.size(|sizes| sizes.canary = sluice_traffic::Size { wanted: replicas, available: replicas }).await
+    async fn release_stable(&self, start: AtStart, fence: Fence) -> Result<(), TargetError> {
+        self.size(Role::Stable, fence, |size| whole(size.wanted.max(start.stable))).await
     }
 
-    async fn set_stable(&self, replicas: u32, _: Fence) -> Result<(), TargetError> {
-        self.size(|sizes| sizes.stable = sluice_traffic::Size { wanted: replicas, available: replicas }).await
+    async fn set_canary(&self, replicas: u32, fence: Fence) -> Result<(), TargetError> {
+        self.size(Role::Canary, fence, |_| whole(replicas)).await
+    }
+
+    async fn set_stable(&self, replicas: u32, fence: Fence) -> Result<(), TargetError> {
+        self.size(Role::Stable, fence, |_| whole(replicas)).await
     }
 
     async fn promote(&self, _: Fence) -> Result<(), TargetError> {
@@ -195,8 +245,8 @@ impl Workloads for Shared {
 
     fn watch(&self) -> BoxStream<'static, Result<Sizes, TargetError>> {
         unfold((self.clone(), u64::MAX), |(world, seen)| async move {
-            let version = world.changed(seen, |world| world.sizes_version).await;
-            let sizes = world.lock().sizes;
+            let version = world.changed(seen, |world| world.pods.version).await;
+            let sizes = world.lock().pods.sizes;
             Some((Ok(sizes), (world, version)))
         })
         .boxed()
@@ -204,5 +254,26 @@ impl Workloads for Shared {
 
     fn canary_endpoints(&self) -> Option<BoxStream<'static, Result<u32, TargetError>>> {
         None
+    }
+}
+
+#[async_trait]
+impl Sink for Shared {
+    fn name(&self) -> String {
+        "simulated on-call".to_owned()
+    }
+
+    fn repeat(&self) -> Option<Duration> {
+        None
+    }
+
+    async fn send(&self, alerts: &[Alert]) -> Result<(), SinkError> {
+        let called = self.call(Trouble::BusAway, Trouble::BusAnswersLost, |world| {
+            alerts.iter().for_each(|alert| checks::telling::alerted(world, alert));
+        });
+        called.await.map_err(|lost| match lost {
+            Lost::Before => SinkError::Passing { why: "simulated".into(), after: None },
+            Lost::After => SinkError::Unanswered { why: "simulated".into() },
+        })
     }
 }
