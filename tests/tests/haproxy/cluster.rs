@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use sluice_rig::{NatsCluster, wait};
 use sluice_rollout::Outcome;
 use sluice_tests::{Bus, Daemon, DaemonOptions, LIMIT, cli, story};
+use sluice_wire::view::RolloutView;
 use tokio::task::JoinHandle;
 
-use crate::house::until_weight;
 use crate::shop::Shop;
 
 const STREAMS: [&str; 5] =
@@ -27,7 +27,12 @@ fn a_node_is_killed_and_leaders_move_while_rollouts_run() -> Result<()> {
         let made = cli::sluice(&["init", "--replicas", "3", "--daemon", "rig", "--nats", &urls], &[]).await?;
         ensure!(made.code == 0 && made.stdout.contains("made stream KV_SLUICE_STATE"), "{made:?}");
         let (good, bad) = (Shop::open("cluster-good").await?, Shop::open("cluster-bad").await?);
-        let policies = vec![good.policy(), bad.policy()];
+        // The good one waits for a person before it leaves these steps, however slow the machine is.
+        let waiting = good.policy_with(|spec| {
+            spec["steps"] =
+                json!([{"weight": 5}, {"weight": 25, "pause": true}, {"weight": 50, "pause": true}]);
+        });
+        let policies = vec![waiting, bad.policy()];
         let daemon = Daemon::start(DaemonOptions::nats(&urls, policies)).await?;
         let bus = Arc::new(Bus::connect(&urls).await?);
         let pulse = Pulse::start(bus.clone());
@@ -35,14 +40,16 @@ fn a_node_is_killed_and_leaders_move_while_rollouts_run() -> Result<()> {
             bus.announce(&shop.rollout(), "v2").await?;
         }
 
-        until_weight(&daemon, &good, 25.0).await?;
+        waits_at(&daemon, &good, 25.0).await?;
         for stream in STREAMS {
             move_leader(&bus, stream).await?;
         }
-        until_weight(&daemon, &good, 50.0).await?;
+        go_on(&bus, &good, "25 %").await?;
+        waits_at(&daemon, &good, 50.0).await?;
         let leader = cluster.leader("KV_SLUICE_STATE", None).await?;
         cluster.kill(leader)?;
         bad.canary.behaviour.set_error_share(0.5);
+        go_on(&bus, &good, "50 %").await?;
 
         let ended = daemon.wait_for_end(&bad.rollout()).await?;
         ensure!(ended.outcome == Some(Outcome::Reverted), "{}", daemon.account(&bad.rollout()).await);
@@ -59,6 +66,19 @@ fn a_node_is_killed_and_leaders_move_while_rollouts_run() -> Result<()> {
         ensure!(replayed.code == 0, "{replayed:?}");
         Ok(())
     })
+}
+
+async fn waits_at(daemon: &Daemon, shop: &Shop, percent: f64) -> Result<()> {
+    let waits = |view: &RolloutView| view.phase == "paused" && view.weight.percent() == percent;
+    daemon.wait_for(&shop.rollout(), &format!("to wait at {percent} %"), waits).await.map(drop)
+}
+
+/// Stored until it has had its effect, whoever leads.
+async fn go_on(bus: &Bus, shop: &Shop, at: &str) -> Result<()> {
+    // Sent again after a lost answer, it is the same command.
+    let body = json!({"reason": "seen", "id": format!("go on from {at}")});
+    let sent = || async { bus.command("ann", &shop.rollout(), "resume", body.clone()).await.map(Some) };
+    wait::until("a stream to take a command", LIMIT, sent).await
 }
 
 /// Another node leads this stream from now on.

@@ -9,7 +9,7 @@ use sluice_rollout::{Outcome, Verdict};
 use sluice_tests::story;
 use sluice_wire::view::RolloutView;
 
-use crate::outages::{agrees, blind_and_over, long, open, promoted, short, waits_for, watched};
+use crate::outages::{agrees, long, open, promoted, short, waits_for, watched};
 
 #[test]
 fn behind_slow_links_a_release_takes_its_course() -> Result<()> {
@@ -39,18 +39,14 @@ fn on_half_open_links_every_call_ends_and_an_abort_waits_for_none() -> Result<()
         watched(&daemon, &rollout).await?;
 
         links.prometheus.harm(Harm::Silent).await?;
-        links.alertmanager.harm(Harm::Silent).await?;
         waits_for(&daemon, &rollout, "no answer within 2s").await?;
-        waits_for(&daemon, &rollout, "on-call, to be told: alertmanager").await?;
         let seen = daemon.view(&rollout).await?;
         ensure!(seen.weight.percent() == 10.0 && seen.verdict == Some(Verdict::SourceDown), "{seen:?}");
-        links.alertmanager.heal().await?;
-        world.wait_alert("blind").await?;
         links.prometheus.heal().await?;
         let judged = |view: &RolloutView| view.verdict != Some(Verdict::SourceDown);
         daemon.wait_for(&rollout, "to be judged again", judged).await?;
-        blind_and_over(&world).await?;
 
+        links.alertmanager.harm(Harm::Silent).await?;
         links.nats.harm(Harm::Silent).await?;
         links.api.harm(Harm::Silent).await?;
         let aborted = daemon.cli(&["abort", &rollout, "--reason", "the basket is empty"]).await?;
@@ -60,6 +56,9 @@ fn on_half_open_links_every_call_ends_and_an_abort_waits_for_none() -> Result<()
         // The store is still silent.
         world.wait_weights(&[0.0, 10.0, 0.0]).await?;
         waits_for(&daemon, &rollout, "the store, to save what was decided").await?;
+        waits_for(&daemon, &rollout, "on-call, to be told: alertmanager").await?;
+        links.alertmanager.heal().await?;
+        world.wait_alert("aborting").await?;
         links.nats.heal().await?;
 
         let ended = daemon.wait_for_end(&rollout).await?;

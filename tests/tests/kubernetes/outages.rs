@@ -50,7 +50,7 @@ pub async fn promoted(world: &World, daemon: &Daemon) -> Result<()> {
 
 /// On-call has heard that a rollout could not see, and last that it can again. (On a busy machine a canary's first scrapes may come
 /// so late that this has happened before, too.)
-pub async fn blind_and_over(world: &World) -> Result<()> {
+async fn blind_and_over(world: &World) -> Result<()> {
     let heard = || async {
         let told = world.notified("blind").await?;
         let over = told.len() > 1 && told.last().is_some_and(|last| last == "resolved");
