@@ -106,6 +106,85 @@ fn names_a_line(output: &Output, file: &str) -> bool {
     text.split(file).skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
+/// Rules of the cluster's own, in both forms in which the API server answers: 422, and 403 as a webhook would.
+fn rule(namespace: &str, reason: &str) -> String {
+    let name = format!("{namespace}-{}", reason.to_lowercase());
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name}, "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": ["gateway.networking.k8s.io"], "apiVersions": ["v1"],
+                "operations": ["UPDATE"], "resources": ["httproutes"]}]},
+            "validations": [{"expression": "request.userInfo.username != 'sluice'", "reason": reason,
+                "message": "routes are frozen until Monday"}]}},
+        {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector":
+                {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}}},
+    ]})
+    .to_string()
+}
+
+#[test]
+fn a_rule_of_the_cluster_that_refuses_the_write_is_told_in_its_own_words_and_nothing_is_opened() -> Result<()>
+{
+    story(async {
+        for reason in ["Invalid", "Forbidden"] {
+            let world = World::open("frozen-routes").await?;
+            world.apply(&rule(&world.namespace, reason)).await?;
+            // The API server takes a moment to hold to a new rule.
+            let args = ["patch", "httproute", "checkout", "--namespace", &world.namespace, "--type=merge"];
+            let probe =
+                [&args[..], &["--patch={\"metadata\":{\"labels\":{\"probe\":\"1\"}}}", "--dry-run=server"]]
+                    .concat();
+            sluice_rig::wait::until("the rule to hold", sluice_tests::LIMIT, || async {
+                Ok(world.kube.kubectl_as("sluice", &probe, None).await.is_err().then_some(()))
+            })
+            .await?;
+            let daemon = world.daemon(json!({})).await?;
+            let before = world.route().await?;
+            let rollout = world.rollout();
+            world.bus.announce(&rollout, "v2").await?;
+            let said = |line: &sluice_wire::record::HistoryLine| {
+                line.reason.contains("routes are frozen until Monday")
+            };
+            let line = daemon.wait_history(&rollout, "the rule's own words", said).await?;
+            ensure!(line.reason.contains("httproute") && line.reason.contains("kubectl"), "{}", line.reason);
+            ensure!(!line.reason.contains("rbac.yaml"), "rights are not what is missing: {}", line.reason);
+            ensure!(world.route().await? == before, "the route was written");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_canarys_service_that_is_not_there_is_refused_before_anything_is_done() -> Result<()> {
+    story(async {
+        let world = World::open("no-service").await?;
+        let daemon = world.daemon(json!({})).await?;
+        world.kubectl(&["delete", "service", "checkout-canary"]).await?;
+        let slices = [
+            "get",
+            "endpointslices",
+            "--selector=kubernetes.io/service-name=checkout-canary",
+            "--output=name",
+        ];
+        sluice_rig::wait::until("its slices to go", sluice_tests::LIMIT, || async {
+            Ok(world.kubectl(&slices).await?.trim().is_empty().then_some(()))
+        })
+        .await?;
+        let before = world.route().await?;
+        let refused = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
+        ensure!(refused.code == 1, "{refused:?}");
+        let service = format!("service {}/checkout-canary", world.namespace);
+        for word in [service.as_str(), "spec.target", "kubectl -n"] {
+            ensure!(refused.text().contains(word), "{word} is missing: {refused:?}");
+        }
+        ensure!(world.route().await? == before, "the route was written");
+        ensure!(daemon.views().await?.is_empty(), "it began");
+        Ok(())
+    })
+}
+
 #[test]
 fn a_weight_finer_than_the_target_can_keep_is_refused_with_the_finest_one() -> Result<()> {
     story(async {

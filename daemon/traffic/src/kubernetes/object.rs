@@ -310,6 +310,10 @@ pub(crate) fn api_fault(place: &Place, verb: &str, error: &kube::Error) -> Optio
             ))
         }
         404 => return None,
+        403 if by_admission(&words) => TargetError::Refused(format!(
+            "{verb} of {title}: {words}; its rule lets this daemon's write not through (see: kubectl get validatingwebhookconfigurations,validatingadmissionpolicies, and {})",
+            place.show()
+        )),
         403 => TargetError::Refused(format!(
             "{verb} of {title}: {words}; grant it (deploy/kubernetes/rbac.yaml), and ask: kubectl {} auth can-i {verb} {}",
             place.in_namespace(),
@@ -321,6 +325,11 @@ pub(crate) fn api_fault(place: &Place, verb: &str, error: &kube::Error) -> Optio
         }
         _ => TargetError::Unreachable(format!("the API server, to {verb} {title}: {} {words}", status.code)),
     })
+}
+
+/// Rights are enough, and somebody's rule is against it: the API server's own words for both kinds.
+fn by_admission(words: &str) -> bool {
+    words.contains("admission webhook") || words.contains("ValidatingAdmissionPolicy")
 }
 
 pub(crate) fn watch_fault(place: &Place, error: &watcher::Error) -> TargetError {

@@ -4,6 +4,7 @@
 //! says nothing (the canary has no traffic then). A target that names no Service of the cluster cannot tell.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::{StreamExt, stream::BoxStream};
 use kube::api::{Api, DynamicObject, ListParams};
@@ -26,9 +27,14 @@ const SLICE: KindName = KindName {
 /// By slice, the endpoints that are ready.
 type Slices = BTreeMap<String, BTreeSet<String>>;
 
+/// A Service that was just made has its slices after a moment.
+const MADE_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     api: Api<DynamicObject>,
+    slices: Object,
     place: Place,
 }
 
@@ -40,15 +46,39 @@ impl Endpoints {
     ) -> Result<Option<Endpoints>, TargetError> {
         let Some((namespace, service)) = service_of(target, namespace) else { return Ok(None) };
         let api = SLICE.api(clients.kube().await?, &namespace);
+        let slices = Object::connect(clients, &SLICE, &namespace, &service).await?;
         let place = Place { short: SLICE.short, kubectl: SLICE.kubectl, namespace, name: service };
-        Ok(Some(Endpoints { api, place }))
+        Ok(Some(Endpoints { api, slices, place }))
+    }
+
+    /// Refuses a Service that is not there, or not in this namespace. One that has a selector has a slice even without pods; of one
+    /// that has none, the canary would be taken for dead as soon as it had traffic.
+    pub async fn check(&self) -> Result<(), TargetError> {
+        let labels = ListParams::default().labels(&self.labels());
+        let there = async {
+            while self.slices.list(&labels).await?.is_empty() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(MADE_WITHIN, there).await.unwrap_or_else(|_| Err(self.no_service()))
+    }
+
+    fn no_service(&self) -> TargetError {
+        let Place { namespace, name, .. } = &self.place;
+        TargetError::NotAsNeeded(format!(
+            "service {namespace}/{name}, the canary's in spec.target, has no EndpointSlices: it does not exist in this namespace, or has no selector; make it, or name the right one (see: kubectl -n {namespace} get service,endpointslices)"
+        ))
+    }
+
+    fn labels(&self) -> String {
+        format!("kubernetes.io/service-name={}", self.place.name)
     }
 
     /// The number of ready endpoints, on every change. Endless.
     pub fn watch(&self) -> BoxStream<'static, Result<u32, TargetError>> {
-        let labels = format!("kubernetes.io/service-name={}", self.place.name);
         let place = self.place.clone();
-        let events = watch(self.api.clone(), Config::default().labels(&labels));
+        let events = watch(self.api.clone(), Config::default().labels(&self.labels()));
         let counts = events.scan(Known::default(), move |known, event| {
             std::future::ready(Some(match event {
                 Ok(event) => known.take(event).map(Ok),

@@ -151,6 +151,9 @@ impl Workloads for Versions {
         if let (Some(stable), Some(canary)) = (self.stable.deployment(), self.canary.deployment()) {
             stable.check_apart_from(canary)?;
         }
+        if let Some(endpoints) = &self.endpoints {
+            endpoints.check().await?;
+        }
         match self.promote {
             PromoteBy::CopyTemplate => self.both()?.0.check_copy().await,
             PromoteBy::External => self.both().map(drop),

@@ -302,6 +302,15 @@ async fn what_cannot_work_is_refused_when_the_policy_is_read() {
     let error = v.shop.workloads(&missing, &route()).await.check().await.unwrap_err().to_string();
     assert!(error.contains("nowhere does not exist") && error.contains("kubectl"), "{error}");
 
+    let mut elsewhere = route();
+    if let policy::Target::HttpRoute(route) = &mut elsewhere {
+        route.canary = "checkout-canray".into();
+    }
+    let error =
+        v.shop.workloads(&by(PromoteBy::Swap), &elsewhere).await.check().await.unwrap_err().to_string();
+    let named = error.contains("/checkout-canray") && error.contains("get service,endpointslices");
+    assert!(named && error.contains("spec.target"), "{error}");
+
     let blind = policy::Workloads { promote: PromoteBy::External, ..policy::Workloads::default() };
     let error = v.shop.workloads(&blind, &route()).await.check().await.unwrap_err().to_string();
     assert!(error.contains("workloads.stable"), "{error}");
@@ -340,7 +349,9 @@ async fn stateful_sets_are_scaled_and_waited_for() {
              spec: {{containers: [{{name: app, image: 'checkout:1'}}]}}}}}}}}"
         )
     };
-    shop.apply(&format!("{}\n---\n{}", set("blue", 2), set("green", 0))).await;
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: checkout-canary}, \
+        spec: {ports: [{port: 80}], selector: {app: green}}}";
+    shop.apply(&format!("{}\n---\n{}\n---\n{service}", set("blue", 2), set("green", 0))).await;
     let versions = |promote| policy::Workloads {
         stable: Workload::StatefulSet("blue".into()),
         canary: Workload::StatefulSet("green".into()),
