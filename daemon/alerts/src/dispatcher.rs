@@ -73,6 +73,14 @@ impl Dispatcher {
         }
     }
 
+    /// After a restart or a takeover: alerts that were about to be told, and may have been. Their end is told also if it
+    /// comes before they are told here.
+    pub fn doubt(&self, firing: &[Alert]) {
+        for outlet in &*self.outlets {
+            outlet.doubt(firing);
+        }
+    }
+
     /// Somebody else keeps this rollout's alerts from now on: here they are dropped, and nothing is said of them.
     pub fn forget(&self, rollout: &RolloutId) {
         for outlet in &*self.outlets {

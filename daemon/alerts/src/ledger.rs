@@ -158,17 +158,29 @@ impl Ledger {
 
     /// An alert that a former process has fired and that still stands: kept up, not told anew.
     pub fn restore(&mut self, alert: Alert, now: Instant) {
-        if self.entries.contains_key(&key(&alert)) {
-            return;
+        let repeat = self.rules.repeat;
+        if let Some(entry) = self.keep(alert, Known::Firing, now) {
+            entry.unsaid = false;
+            entry.due = repeat.map(|_| now);
+        }
+    }
+
+    /// An alert that a former process was about to fire, and may have fired: it is said (again), and its end in any case.
+    pub fn doubt(&mut self, alert: Alert, now: Instant) {
+        self.keep(alert, Known::Perhaps, now);
+    }
+
+    /// A former process's alert, for which nobody waits here; nothing where it is known already.
+    fn keep(&mut self, alert: Alert, known: Known, now: Instant) -> Option<&mut Entry> {
+        let key = key(&alert);
+        if self.entries.contains_key(&key) {
+            return None;
         }
         let (waiter, _) = oneshot::channel();
-        let key = key(&alert);
-        self.insert(key.clone(), alert, Known::Firing, waiter, now);
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.unsaid = false;
-            entry.due = self.rules.repeat.map(|_| now);
-            entry.waiting.clear();
-        }
+        self.insert(key.clone(), alert, known, waiter, now);
+        let entry = self.entries.get_mut(&key)?;
+        entry.waiting.clear();
+        Some(entry)
     }
 
     /// When there is something to do, if nothing comes in between.

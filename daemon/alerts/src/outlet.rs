@@ -92,9 +92,17 @@ impl Outlet {
     }
 
     pub fn restore(&self, alerts: &[Alert]) {
+        self.keep(alerts, Ledger::restore);
+    }
+
+    pub fn doubt(&self, alerts: &[Alert]) {
+        self.keep(alerts, Ledger::doubt);
+    }
+
+    fn keep(&self, alerts: &[Alert], keep: fn(&mut Ledger, Alert, Instant)) {
         let now = Instant::now();
         for alert in alerts.iter().filter(|alert| alert.is_firing()) {
-            self.desk.ledger().restore(alert.clone(), now);
+            keep(&mut self.desk.ledger(), alert.clone(), now);
         }
         self.desk.news.notify_one();
     }

@@ -428,6 +428,16 @@ async fn after_a_restart_alerts_are_kept_up_not_told_anew_and_resolved_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_an_alert_that_a_former_owner_may_have_told_is_told_though_its_beginning_was_not_here() {
+    let sink = Arc::new(Fake::new("slack"));
+    let dispatcher = dispatcher(&[&sink]);
+    dispatcher.doubt(&[alert("a")]);
+    unasked(dispatcher.fire(alert("a")));
+    assert_eq!(outcomes(dispatcher.resolve(alert("a"))).await, [Outcome::Told]);
+    assert_eq!(sink.lines(), ["a resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_stood_still_says_nothing_of_alerts_that_are_another_daemons_by_then() {
     let sink = Arc::new(Fake::new("alertmanager").repeating(60));
     let dispatcher = dispatcher(&[&sink]);

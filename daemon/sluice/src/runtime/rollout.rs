@@ -17,7 +17,7 @@ use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
 use sluice_rollout::{
-    Effect, Event, Lane, Numbered, Observation, Reason, RolloutId, State, Transition, step,
+    Effect, Event, Firing, Lane, Numbered, Observation, Reason, RolloutId, State, Transition, step,
 };
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
@@ -164,7 +164,9 @@ pub fn begin(beginning: Beginning) -> Handle {
         troubles,
     };
     parts.meters.phase(None, Some(saved.state.phase.name()));
-    edge.alerts.restore(&told_before(&edge, &saved.state));
+    let (told, doubtful) = alerts_of_before(&edge, &saved.state);
+    edge.alerts.restore(&told);
+    edge.alerts.doubt(&doubtful);
     let lanes = Lanes::start(&edge, &tasks, &stop, &aftermath);
     let hub = parts.sources.connect(&policy.spec.metrics).map(|source| parts.hubs.of(source));
     match hub {
@@ -215,14 +217,17 @@ fn taken(charter: &Charter, saved: &Saved) -> Taken {
     }
 }
 
-/// Alerts that are up and were told before this start: they are kept up, and nobody is told anew.
-fn told_before(edge: &Edge, state: &State) -> Vec<Alert> {
+/// The alerts that are up: those told before this start, which are kept up and not told anew; and those that are still to be
+/// told, which a former owner may have told without having it saved.
+fn alerts_of_before(edge: &Edge, state: &State) -> (Vec<Alert>, Vec<Alert>) {
     let untold = |kind| {
         state.outstanding.iter().any(|one| matches!(one.effect, Effect::Alert { kind: of, .. } if of == kind))
     };
-    let told = state.alerts.iter().filter(|firing| !untold(firing.kind));
-    told.map(|firing| alert_message(edge, firing.kind, AlertStatus::Firing, &firing.summary, firing.since))
-        .collect()
+    let message = |firing: &Firing| {
+        alert_message(edge, firing.kind, AlertStatus::Firing, &firing.summary, firing.since)
+    };
+    let (doubtful, told): (Vec<_>, Vec<_>) = state.alerts.iter().partition(|firing| untold(firing.kind));
+    (told.into_iter().map(message).collect(), doubtful.into_iter().map(message).collect())
 }
 
 impl Owner {
