@@ -70,6 +70,8 @@ fn replayed(world: &mut World, key: &str, batches: &[(u64, Bytes)]) {
     };
     match replay() {
         Ok(windows) => world.note(format!("{key}: {windows} windows came out the same")),
+        // An older copy of the store knows nothing of the attempt that the record's first sessions tell of; it is begun anew.
+        Err(Stop::Different(_)) if world.checks.restored => {}
         Err(stop) => world.broken(11, &format!("{key}: {stop}")),
     }
 }
