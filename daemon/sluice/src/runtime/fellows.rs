@@ -20,6 +20,8 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(2);
 pub const DEAD_AFTER: Duration = Duration::from_secs(6);
 /// Who has not looked for so long (it was frozen, or the store was away) knows of nobody's death.
 const BLINDED_BY: Duration = Duration::from_secs(4);
+/// Clusters that were heard of within this time are asked before something is refused.
+const LATELY: Duration = Duration::from_secs(60);
 /// Names that were not heard of for so long are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 
@@ -117,9 +119,12 @@ impl Fellows {
         self.living(now).max_by_key(|name| weight(name, policy)).unwrap_or(&self.own).to_owned()
     }
 
-    /// Clusters of which somebody lives, sorted; `None` is the one without a name.
+    /// Clusters that were heard of within the last minute, sorted; `None` is the one without a name. A daemon that restarts or
+    /// stammers reads its cluster's announcements when it is back: nobody refuses them in its place meanwhile.
     pub fn clusters(&self, now: Instant) -> BTreeSet<Option<&str>> {
-        self.living(now).map(|name| self.cluster_of(name)).collect()
+        let lately = |seen: &&Seen| seen.revision > 0 && now.duration_since(seen.since) < LATELY;
+        let others = self.seen.values().filter(lately).map(|seen| seen.cluster.as_deref());
+        others.chain([self.cluster.as_deref()]).collect()
     }
 
     fn cluster_of(&self, name: &str) -> Option<&str> {
@@ -272,6 +277,13 @@ mod tests {
                 fellows.chosen_of_all(&policy, start)
             );
         }
-        assert_eq!(fellows.clusters(start), [Some("north"), Some("south")].into());
+        let both = [Some("north"), Some("south")].into();
+        assert_eq!(fellows.clusters(start), both);
+        assert_eq!(
+            fellows.clusters(start + DEAD_AFTER * 2),
+            both,
+            "a cluster that is silent for a moment is one still"
+        );
+        assert_eq!(fellows.clusters(start + LATELY), [Some("north")].into());
     }
 }

@@ -130,6 +130,10 @@ impl ArgoRollout {
             Err(PatchFailure::Other(error)) => Err(error),
             Err(PatchFailure::Unprocessable(words)) => {
                 let fresh = self.object.get().await?;
+                // The controller writes its status many times a second while it moves: what it changed it may have changed back.
+                if fresh.metadata.resource_version != base.metadata.resource_version {
+                    return Ok(fresh);
+                }
                 after_refusal(self.place(), base, &fresh, operations, &words).map(|()| fresh)
             }
         }
