@@ -223,6 +223,15 @@ impl Daemon {
         announcement: &Announcement,
         why: String,
     ) -> StartError {
+        if self.parts.alone {
+            return StartError::Refused(why);
+        }
+        // A cluster whose first daemon has just come may not have been seen yet.
+        if let Err(error) = self.look_at_the_others().await {
+            return StartError::Passing(format!(
+                "{why}; whether another cluster has it cannot be seen: {error}"
+            ));
+        }
         let own = self.parts.cluster.as_deref();
         let others = self.company.other_clusters(own);
         if others.is_empty() {

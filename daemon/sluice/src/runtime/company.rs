@@ -190,7 +190,7 @@ impl Daemon {
         Ok(())
     }
 
-    async fn look_at_the_others(&self) -> Result<(), StoreError> {
+    pub(super) async fn look_at_the_others(&self) -> Result<(), StoreError> {
         let beats = self.parts.ledger.beats().await?;
         self.company.fellows().look(&beats, Instant::now());
         Ok(())
