@@ -53,7 +53,7 @@ mod simulated {
         (Fault::AcknowledgeBeforeSave, 0),
         (Fault::NeverSave, 0),
         (Fault::SaveOverAnothersState, 80),
-        (Fault::AbortWaitsForTheStore, 60),
+        (Fault::AbortWaitsForTheStore, 100),
         (Fault::LoseWhatWaitsForTheStore, 0),
         (Fault::SettleBeforeAllIsTold, 0),
         (Fault::PublishUnderAFreshId, 15),
