@@ -94,6 +94,21 @@ pub struct Taken {
     pub state: State,
 }
 
+impl Taken {
+    /// Where a session of this build begins.
+    pub fn of(charter: &Charter, owner: Owner, state: State, at: Timestamp) -> Taken {
+        Taken {
+            at,
+            sluice: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: sluice_rollout::VERSION,
+            analysis: sluice_analyzers::VERSION,
+            owner,
+            charter: sum_of_charter(charter),
+            state,
+        }
+    }
+}
+
 /// The baseline was measured, and the plan frozen from it and the policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Planned {

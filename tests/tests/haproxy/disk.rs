@@ -67,6 +67,8 @@ fn on_a_full_disk_a_bad_canary_is_aborted_and_the_record_agrees_afterwards() -> 
         let shut = || async { Ok((path(&shop.weights).last() == Some(&0.0)).then_some(())) };
         wait::until("HAProxy to give the canary nothing", LIMIT, shut).await?;
         let shut = |view: &RolloutView| view.weight.is_zero();
+        // HAProxy hears of it first; the view follows.
+        daemon.wait_for(&shop.rollout(), "to say that it is shut", shut).await?;
         daemon.stays(&shop.rollout(), "shut", away(), shut).await?;
 
         daemon.empty_disk()?;

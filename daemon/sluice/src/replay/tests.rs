@@ -75,20 +75,10 @@ impl Scribe {
     /// A session begins.
     fn take(&mut self) {
         (self.n, self.before) = (0, Sum::new());
-        self.write(Entry::Taken(Box::new(Taken {
-            at: Timestamp::from_millis(self.now),
-            sluice: "test".into(),
-            machine: sluice_rollout::VERSION,
-            analysis: sluice_analyzers::VERSION,
-            owner: Owner {
-                daemon: "a".into(),
-                incarnation: "1".into(),
-                epoch: self.state.epoch,
-                cluster: None,
-            },
-            charter: sum_of_charter(&self.charter),
-            state: self.state.clone(),
-        })));
+        let owner =
+            Owner { daemon: "a".into(), incarnation: "1".into(), epoch: self.state.epoch, cluster: None };
+        let at = Timestamp::from_millis(self.now);
+        self.write(Entry::Taken(Box::new(Taken::of(&self.charter, owner, self.state.clone(), at))));
     }
 
     fn plan(&mut self) {

@@ -22,7 +22,7 @@ use sluice_rollout::{
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
     alert::{Alert, AlertStatus},
-    decisions::{Taken, sum_of_charter},
+    decisions::Taken,
     message::Answer,
     policy::Policy,
     record::{Charter, Saved},
@@ -146,7 +146,8 @@ pub fn begin(beginning: Beginning) -> Handle {
     let troubles = Troubles::none();
     let first_view = views::view(&charter, &policy, &saved, &Value::Null, ("", &troubles));
     let (view, views) = watch::channel(first_view);
-    let recorder = parts.records.session(&charter.id, taken(&charter, &saved));
+    let taken = Taken::of(&charter, saved.owner.clone(), saved.state.clone(), now());
+    let recorder = parts.records.session(&charter.id, taken);
     let edge = Edge {
         id: charter.id.clone(),
         charter: charter.clone(),
@@ -202,19 +203,6 @@ pub fn begin(beginning: Beginning) -> Handle {
     tasks.spawn(owner.live(first, inbox, ended));
     tasks.close();
     Handle { id: charter.id.clone(), post, view: views, policy, stop, aftermath, tasks }
-}
-
-/// Where a session of the decision record begins.
-fn taken(charter: &Charter, saved: &Saved) -> Taken {
-    Taken {
-        at: now(),
-        sluice: env!("CARGO_PKG_VERSION").to_owned(),
-        machine: sluice_rollout::VERSION,
-        analysis: sluice_analyzers::VERSION,
-        owner: saved.owner.clone(),
-        charter: sum_of_charter(charter),
-        state: saved.state.clone(),
-    }
 }
 
 /// The alerts that are up: those told before this start, which are kept up and not told anew; and those that are still to be

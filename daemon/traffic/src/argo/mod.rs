@@ -186,8 +186,7 @@ impl Target for ArgoRollout {
     }
 
     fn key(&self) -> String {
-        let place = self.place();
-        format!("{}/{}/{}", place.short, place.namespace, place.name)
+        self.place().key()
     }
 
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError> {

@@ -3,13 +3,13 @@
 use json_patch::PatchOperation;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
-use sluice_rollout::{RolloutId, Weight};
+use sluice_rollout::Weight;
 use sluice_wire::policy::PlainRoute;
 
 use super::rollout::Rollout;
 use super::steering::{Next, next, observed};
 use super::{ROLLOUT, fitness};
-use crate::kubernetes::object::Place;
+use crate::kubernetes::{object::Place, tests::wanted};
 use crate::{TargetError, Wanted};
 
 const V1: &str = "aaa";
@@ -57,16 +57,6 @@ fn at(index: u32, weight: u32, more: Value) -> Value {
     }
     json_patch::merge(&mut status, &more);
     object(canary_strategy(), status)
-}
-
-fn wanted(percent: f64, fence: &str) -> Wanted {
-    Wanted {
-        rollout: RolloutId::new("shop", "checkout", "v2").unwrap(),
-        weight: Weight::from_percent(percent).unwrap(),
-        fence: fence.parse().unwrap(),
-        abort: None,
-        rising: percent > 0.0,
-    }
 }
 
 fn aborted(fence: &str) -> Wanted {

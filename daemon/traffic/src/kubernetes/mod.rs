@@ -29,7 +29,7 @@ mod text;
 pub(crate) mod weighted;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -142,8 +142,7 @@ impl<K: Kind> Target for KubeTarget<K> {
     }
 
     fn key(&self) -> String {
-        let place = self.place();
-        format!("{}/{}/{}", place.short, place.namespace, place.name)
+        self.place().key()
     }
 
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError> {

@@ -91,6 +91,11 @@ impl Place {
         format!("{} {}/{}", self.short, self.namespace, self.name)
     }
 
+    /// `httproute/shop/checkout`, as a target's key.
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.short, self.namespace, self.name)
+    }
+
     /// The line that shows the object.
     pub fn show(&self) -> String {
         format!("kubectl -n {} get {} {} -o yaml", self.namespace, self.kubectl, self.name)

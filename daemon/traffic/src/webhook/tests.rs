@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Json, Router, routing};
 use serde_json::{Value, json};
 use sluice_outbound::Outbound;
-use sluice_rollout::RolloutId;
 use sluice_wire::units::Span;
 
 use super::*;
+use crate::kubernetes::tests::wanted;
 
 /// What the receiver has, and what it was asked.
 #[derive(Clone, Default)]
@@ -69,16 +69,6 @@ fn target_of(config: &policy::Webhook) -> Result<Webhook, TargetError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outbound = Outbound::default().with_secrets(vec![std::env::temp_dir()]);
     connect(config, &Clients::new(None).unwrap().with_outbound(&outbound).unwrap())
-}
-
-fn wanted(percent: f64, fence: &str) -> Wanted {
-    Wanted {
-        rollout: RolloutId::new("shop", "checkout", "v2").unwrap(),
-        weight: Weight::from_percent(percent).unwrap(),
-        fence: fence.parse().unwrap(),
-        abort: None,
-        rising: percent > 0.0,
-    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use sluice_rollout::{
     Baseline as Measured, Effect, EffectId, Event, Fence, Policy as Machine, ReadBack, Role, RolloutId,
     State, Timestamp, step,
 };
-use sluice_wire::decisions::{Decided, Entry, Head, Judged, Line, Planned, Sum, Taken, sum, sum_of_charter};
+use sluice_wire::decisions::{Decided, Entry, Head, Judged, Line, Planned, Sum, Taken, sum};
 use sluice_wire::policy::Policy;
 use sluice_wire::record::{Charter, Owner};
 
@@ -77,20 +77,10 @@ impl Scribe {
     }
 
     fn take(&mut self) {
-        self.write(&Entry::Taken(Box::new(Taken {
-            at: self.charter.announced,
-            sluice: "0.1.0".into(),
-            machine: sluice_rollout::VERSION,
-            analysis: sluice_analyzers::VERSION,
-            owner: Owner {
-                daemon: "a".into(),
-                incarnation: "1".into(),
-                epoch: self.state.epoch,
-                cluster: None,
-            },
-            charter: sum_of_charter(&self.charter),
-            state: self.state.clone(),
-        })));
+        let owner =
+            Owner { daemon: "a".into(), incarnation: "1".into(), epoch: self.state.epoch, cluster: None };
+        let taken = Taken::of(&self.charter, owner, self.state.clone(), self.charter.announced);
+        self.write(&Entry::Taken(Box::new(taken)));
     }
 
     fn freeze(&mut self) {
