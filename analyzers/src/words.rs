@@ -52,6 +52,30 @@ impl Finding {
         text
     }
 
+    /// Whether a step waits for this metric's decision.
+    pub fn is_open(&self) -> bool {
+        let judged = self.missing.is_none() && self.classification.is_none() && !self.culprit;
+        judged && self.gates && self.log_advance < self.advance_bar
+    }
+
+    /// What the decision would take that is not the nearer one; `words` tells of that: "to abort: never, if this goes on".
+    /// None where only one decision is open, or none.
+    pub fn other_way(&self) -> Option<String> {
+        if !self.is_open() || matches!(self.needed, None | Some(0)) {
+            return None;
+        }
+        let (what, other) = if self.needed == self.needed_to_abort {
+            ("to advance", self.needed_to_advance)
+        } else {
+            ("to abort", self.needed_to_abort)
+        };
+        let Some(other) = other else { return Some(format!("{what}: never, if this goes on")) };
+        let minutes =
+            self.needed.zip(self.minutes).map(|(needed, minutes)| minutes / needed as f64 * other as f64);
+        let time = minutes.map(|minutes| format!(" ({})", span(minutes))).unwrap_or_default();
+        Some(format!("{what}: about {}{time}", more(other)))
+    }
+
     fn gauge_words(&self, mut text: String, class: Class) -> String {
         text.push_str(match class {
             Class::Pass => "no difference that counts",

@@ -65,10 +65,16 @@ pub enum Reason {
     SourceDown {
         words: String,
     },
+    /// `words`: how far the analysis was.
     StepDeadline {
         step: usize,
+        #[serde(default)]
+        words: String,
     },
-    BakeOverdue,
+    BakeOverdue {
+        #[serde(default)]
+        words: String,
+    },
     BakePassed {
         words: String,
     },
@@ -152,6 +158,11 @@ pub enum Reason {
     },
 }
 
+/// Words after a colon, or nothing where there are none.
+fn because(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(": {words}") }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -179,10 +190,12 @@ impl fmt::Display for Reason {
             Reason::Undecided { words } => write!(f, "undecided: {words}"),
             Reason::NoData { words } => write!(f, "no data: {words}"),
             Reason::SourceDown { words } => write!(f, "metrics source down: {words}"),
-            Reason::StepDeadline { step } => {
-                write!(f, "step {} was not decided before its deadline", step + 1)
+            Reason::StepDeadline { step, words } => {
+                write!(f, "step {} was not decided before its deadline{}", step + 1, because(words))
             }
-            Reason::BakeOverdue => write!(f, "the bake did not come to its end in time"),
+            Reason::BakeOverdue { words } => {
+                write!(f, "the bake did not come to its end in time{}", because(words))
+            }
             Reason::BakePassed { words } => write!(f, "bake passed: {words}"),
             Reason::AwaitsPerson => write!(f, "the step passed and waits for a person, as the policy says"),
             Reason::CanaryVanished => write!(f, "the canary has no ready endpoint while it has traffic"),

@@ -202,7 +202,11 @@ fn read(text: &str) -> Result<WindowLine, String> {
     let line = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
         // Faults of the line as a whole have no field.
-        if field == "." { plain(error.inner()) } else { format!("{field}: {}", plain(error.inner())) }
+        if matches!(field.as_str(), "." | "?") {
+            plain(error.inner())
+        } else {
+            format!("{field}: {}", plain(error.inner()))
+        }
     })?;
     reader.end().map_err(|error| format!("{}: one window of one pod a line", plain(&error)))?;
     Ok(line)
@@ -214,6 +218,9 @@ fn plain(error: &serde_json::Error) -> String {
     let cut = text.rfind(" at line ").unwrap_or(text.len());
     let remedy = match &text[..cut] {
         said if said.contains("expected u64") => "; a count is a whole number from 0 up",
+        said if said.starts_with("EOF while parsing") => {
+            "; the line is cut off: leave it out, or wait for its end"
+        }
         said if said.contains("expected u32") => "; a step is a whole number, 0 for history",
         _ => "",
     };

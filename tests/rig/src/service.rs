@@ -49,6 +49,7 @@ struct Settings {
     error_share_of_posts: Option<f64>,
     queue_length: Option<f64>,
     native_schema: Option<i32>,
+    open_telemetry: bool,
     error_code: StatusCode,
     latency: Duration,
     slow: (f64, Duration),
@@ -63,6 +64,7 @@ impl Behaviour {
             error_share_of_posts: None,
             queue_length: None,
             native_schema: None,
+            open_telemetry: false,
             error_code: StatusCode::INTERNAL_SERVER_ERROR,
             latency: Duration::ZERO,
             slow: (0.0, Duration::ZERO),
@@ -89,6 +91,11 @@ impl Behaviour {
     /// Shows the latencies as a native histogram of this schema (-4 to 8) to whoever asks for protobuf, and no classic one.
     pub fn set_native_schema(&self, schema: i32) {
         self.lock().native_schema = Some(schema);
+    }
+
+    /// With native histograms: shows one histogram by the names of OpenTelemetry's HTTP conventions, and no counter.
+    pub fn use_open_telemetry(&self) {
+        self.lock().open_telemetry = true;
     }
 
     /// The status of errors; 500 until set.
@@ -281,23 +288,31 @@ impl Pod {
 }
 
 impl Pod {
-    fn protobuf(&self, schema: i32) -> Vec<u8> {
+    fn protobuf(&self, schema: i32, open_telemetry: bool) -> Vec<u8> {
         let all = self.lock();
-        let labels =
-            |(code, method): &(u16, String)| vec![("code", code.to_string()), ("method", method.clone())];
-        let counters = all.iter().map(|(key, series)| protobuf::Series {
-            labels: labels(key),
-            value: protobuf::Value::Counter(series.count),
-        });
+        let (histogram, code_label, method_label) = if open_telemetry {
+            ("http_server_request_duration_seconds", "http_response_status_code", "http_request_method")
+        } else {
+            ("http_request_duration_seconds", "code", "method")
+        };
+        let labels = |(code, method): &(u16, String)| {
+            vec![(code_label, code.to_string()), (method_label, method.clone())]
+        };
         let merged: Vec<_> =
             all.iter().map(|(key, series)| (key, series.seconds, series.at(schema))).collect();
         let natives = merged.iter().map(|(key, sum, counts)| {
             let value = protobuf::Value::Native { schema, sum: *sum, counts };
             protobuf::Series { labels: labels(key), value }
         });
-        let counters = protobuf::family("http_requests_total", &counters.collect::<Vec<_>>());
-        let natives = protobuf::family("http_request_duration_seconds", &natives.collect::<Vec<_>>());
-        [counters, natives].concat()
+        let natives = protobuf::family(histogram, &natives.collect::<Vec<_>>());
+        if open_telemetry {
+            return natives;
+        }
+        let counters = all.iter().map(|(key, series)| protobuf::Series {
+            labels: labels(key),
+            value: protobuf::Value::Counter(series.count),
+        });
+        [protobuf::family("http_requests_total", &counters.collect::<Vec<_>>()), natives].concat()
     }
 }
 
@@ -330,14 +345,13 @@ async fn answer(State(pod): State<Arc<Pod>>, method: Method) -> Response {
 
 async fn metrics(State(pod): State<Arc<Pod>>, headers: HeaderMap) -> Response {
     let accepts = headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let native_schema =
-        pod.behaviour.lock().native_schema.filter(|_| accepts.contains("vnd.google.protobuf"));
-    if let Some(schema) = native_schema {
-        return ([("content-type", protobuf::CONTENT_TYPE)], pod.protobuf(schema)).into_response();
+    let settings = pod.behaviour.lock().clone();
+    if let Some(schema) = settings.native_schema.filter(|_| accepts.contains("vnd.google.protobuf")) {
+        let shown = pod.protobuf(schema, settings.open_telemetry);
+        return ([("content-type", protobuf::CONTENT_TYPE)], shown).into_response();
     }
     let text = pod.exposition();
-    let exposition = pod.behaviour.lock().exposition;
-    let text = match exposition {
+    let text = match settings.exposition {
         Exposition::Whole => text,
         Exposition::CutInHalf => text[..text.len() / 2].trim_end_matches('\n').to_owned(),
         Exposition::Unavailable => return StatusCode::SERVICE_UNAVAILABLE.into_response(),

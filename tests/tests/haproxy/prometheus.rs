@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sluice_rig::prometheus::Target;
 use sluice_rig::{Load, Prometheus, PrometheusOptions};
@@ -10,11 +10,15 @@ use sluice_rollout::Outcome;
 use sluice_tests::{LIMIT, Output, PolicyText, story};
 use sluice_wire::view::RolloutView;
 
-use crate::house::{announce, run, start_and_wait, until_weight};
+use crate::house::{announce, kinds, run, start_and_wait, told, until_weight};
 use crate::shop::Shop;
 
 /// Both versions of these shops, told apart by `app`.
 async fn prometheus_of(shops: &[&Shop]) -> Result<Prometheus> {
+    prometheus_with(PrometheusOptions::default(), shops).await
+}
+
+async fn prometheus_with(options: PrometheusOptions, shops: &[&Shop]) -> Result<Prometheus> {
     let pods = shops.iter().flat_map(|shop| {
         let pod = |service: &sluice_rig::Service, arm: &str| {
             let app = format!("{}-{arm}", shop.name);
@@ -25,7 +29,7 @@ async fn prometheus_of(shops: &[&Shop]) -> Result<Prometheus> {
     let targets: Vec<Target> = pods.collect();
     let count = targets.len();
     let scrape_interval = Duration::from_millis(250);
-    let options = PrometheusOptions { scrape_interval, targets, ..PrometheusOptions::default() };
+    let options = PrometheusOptions { scrape_interval, targets, ..options };
     let prometheus = Prometheus::start(options).await?;
     prometheus.wait_until_up(count, LIMIT).await?;
     Ok(prometheus)
@@ -124,6 +128,44 @@ fn a_rollout_is_judged_by_a_gauge_and_one_that_is_missing_holds_and_never_aborts
         daemon.stays(&blind.rollout(), "at 5 % for want of its gauge", Duration::from_secs(3), holds).await?;
         let told: Output = daemon.cli(&["explain", &blind.rollout()]).await?;
         ensure!(told.stdout.contains("queue: no readings of both versions"), "{}", told.stdout);
+        Ok(())
+    })
+}
+
+#[test]
+fn native_histograms_show_a_slow_canary_and_those_of_open_telemetry_a_failing_one() -> Result<()> {
+    story(async {
+        let (slow, failing) = (Shop::open("native-slow").await?, Shop::open("otel-failing").await?);
+        for shop in [&slow, &failing] {
+            // The two versions may have been built with different libraries.
+            shop.stable.behaviour.set_native_schema(3);
+            shop.canary.behaviour.set_native_schema(5);
+        }
+        slow.canary.behaviour.set_latency(Duration::from_millis(80));
+        for version in [&failing.stable, &failing.canary] {
+            version.behaviour.use_open_telemetry();
+        }
+        failing.canary.behaviour.set_error_share(0.5);
+        let options = PrometheusOptions { native_histograms: true, ..PrometheusOptions::default() };
+        let prometheus = prometheus_with(options, &[&slow, &failing]).await?;
+        let preset = |spec: &mut Value| spec["metrics"]["prometheus"]["preset"] = "openTelemetry".into();
+        let policies = vec![through(&prometheus, &slow, |_| ()), through(&prometheus, &failing, preset)];
+        let daemon = run(policies).await?;
+
+        let (slowly, badly) =
+            tokio::try_join!(start_and_wait(&daemon, &slow, "v2"), start_and_wait(&daemon, &failing, "v2"))?;
+
+        for (shop, ended, metric) in [(&slow, slowly, "latency: "), (&failing, badly, "errors: ")] {
+            ensure!(ended.code == 1, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
+            let reason = daemon.view(&shop.rollout()).await?.reason;
+            ensure!(reason.starts_with(metric), "{reason}");
+            // Whoever listens to events has the evidence in words, too.
+            let events = told(&daemon, shop, "v2").await?;
+            let aborting = kinds(&events).iter().position(|kind| kind == "aborting");
+            let evidence = &events[aborting.context("no aborting")?]["data"]["details"]["evidence"];
+            let mut words = evidence["findings"].as_array().into_iter().flatten().map(|one| &one["words"]);
+            ensure!(words.any(|words| words.as_str() == Some(&reason)), "{reason}: {evidence}");
+        }
         Ok(())
     })
 }

@@ -203,7 +203,7 @@ impl Draft<'_> {
             return Reason::Stale { what: "the deadline of a step that was left".into() };
         };
         let blind = matches!(watch.verdict, None | Some(Verdict::NoData | Verdict::SourceDown));
-        let reason = Reason::StepDeadline { step };
+        let reason = Reason::StepDeadline { step, words: watch.words.clone() };
         match self.policy.limits.on_deadline {
             OnDeadline::Abort if !blind => self.abort(reason),
             OnDeadline::Pause => {
@@ -223,8 +223,11 @@ impl Draft<'_> {
     }
 
     pub(super) fn bake_overdue(&mut self) -> Reason {
-        match self.state.phase {
-            Phase::Baking { .. } => self.needs_attention(Reason::BakeOverdue),
+        match &self.state.phase {
+            Phase::Baking { watch } => {
+                let words = watch.words.clone();
+                self.needs_attention(Reason::BakeOverdue { words })
+            }
             _ => Reason::Stale { what: "the deadline of a bake that is over".into() },
         }
     }

@@ -6,7 +6,7 @@ use sluice_wire::view::RolloutView;
 
 use crate::cli::{Exit, ExplainArgs, Global};
 use crate::client::Client;
-use crate::picture::{report, span, wrapped};
+use crate::picture::{late, report, span, wrapped};
 use crate::runtime::clock::now;
 
 use super::{Failure, Screen, history, replay};
@@ -96,34 +96,14 @@ fn minutes_left(view: &RolloutView) -> Option<f64> {
     Some(left_ms.max(0) as f64 / 60_000.0)
 }
 
-/// What each decision still takes, if what was seen goes on, and whether there is time for it.
+/// What the finding's own words leave out: what the other decision would take, and whether there is time for either.
 fn forecast(finding: &Finding, minutes_left: Option<f64>) -> Option<String> {
-    let counts_requests = finding.classification.is_none() && finding.metric != "restarts";
-    if finding.missing.is_some() || !counts_requests || finding.culprit {
-        return None;
+    let (mut said, late) = (finding.other_way(), late(finding, minutes_left));
+    if let (Some(said), Some(late)) = (&mut said, &late) {
+        said.push_str("; ");
+        said.push_str(late);
     }
-    let per_minute = finding.needed.zip(finding.minutes).map(|(needed, minutes)| needed as f64 / minutes);
-    let per_minute = per_minute.filter(|per_minute| per_minute.is_finite() && *per_minute > 0.0);
-    let way = |what: &str, needed: Option<u64>| match (needed, per_minute) {
-        (Some(0), _) => format!("{what}: reached"),
-        (Some(needed), Some(per_minute)) => {
-            format!(
-                "{what}: about {needed} more canary requests ({})",
-                span(needed as f64 / per_minute * 60.0)
-            )
-        }
-        (Some(needed), None) => format!("{what}: about {needed} more canary requests"),
-        (None, _) => format!("{what}: never, if this goes on"),
-    };
-    let mut text = way("to abort", finding.needed_to_abort);
-    if finding.gates {
-        text = format!("{text}; {}", way("to advance", finding.needed_to_advance));
-    }
-    let in_time = |minutes_left: f64| finding.minutes.is_some_and(|minutes| minutes <= minutes_left);
-    if let Some(left) = minutes_left.filter(|left| finding.gates && !in_time(*left)) {
-        text = format!("{text}; the deadline is in {}: not decided before it", span(left * 60.0));
-    }
-    Some(text)
+    said.or(late)
 }
 
 fn clock_words(seconds: f64) -> String {

@@ -84,6 +84,8 @@ pub(super) fn doubts(policy: &Policy, plan: &Plan, traffic: &Traffic, rows: &[St
 const FEWEST_REQUESTS: f64 = 20.0;
 /// A canary that may fail so many more of its requests is as good as not judged.
 const MOST_TOLERANCE: f64 = 0.5;
+/// Nobody would write a smaller `risk.badRequests`.
+const LEAST_BUDGET: f64 = 0.01;
 
 /// A step that a healthy canary leaves without having been seen.
 fn idle(plan: &Plan, traffic: &Traffic, row: &StepOutlook) -> Option<Doubt> {
@@ -97,12 +99,14 @@ fn idle(plan: &Plan, traffic: &Traffic, row: &StepOutlook) -> Option<Doubt> {
         };
         let next = plan.risk.bad_requests / plan.risk.within_s / tolerance;
         let most = next * plan.risk.within_s * 0.1;
+        let remedy = if most < LEAST_BUDGET {
+            "no budget fits so few requests: fewer and larger steps".to_owned()
+        } else {
+            format!("at most {} would leave 10 points", number(most))
+        };
         let why = format!(
-            "{at} a canary that fails {fails} passes: risk.badRequests ({} within {} s) is more than there is at stake; \
-             at most {} would leave 10 points",
-            plan.risk.bad_requests,
-            plan.risk.within_s,
-            number(most)
+            "{at} a canary that fails {fails} passes: risk.badRequests ({} within {} s) is more than there is at stake; {remedy}",
+            plan.risk.bad_requests, plan.risk.within_s,
         );
         return Some(Doubt { step, why });
     }

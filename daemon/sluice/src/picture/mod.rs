@@ -19,6 +19,7 @@ pub use board::{Board, report};
 pub use line::{clean, wrapped};
 pub use live::Live;
 pub(crate) use live::{colour_wanted, terminal_size};
+pub(crate) use panel::late;
 pub use words::{clock, span, step, view_line, weight};
 
 use sluice_wire::view::RolloutView;

@@ -101,11 +101,24 @@ fn watched(view: &RolloutView) -> Option<Line> {
 /// Every metric: how much of the bar for an abort, and of the one for advancing, is reached.
 fn evidence(view: &RolloutView) -> Vec<Line> {
     let Some(report) = report(view) else { return Vec::new() };
+    let left = view.deadline.map(|deadline| deadline.since(view.changed).as_secs_f64() / 60.0);
     report
         .findings
         .iter()
-        .flat_map(|finding| [bars(finding), labelled("", Tone::Plain).and(Tone::Faint, said(finding))])
+        .flat_map(|finding| {
+            let late = late(finding, left).map(|text| labelled("", Tone::Wary).and(Tone::Wary, text));
+            let said = labelled("", Tone::Plain).and(Tone::Faint, said(finding));
+            [bars(finding), said].into_iter().chain(late)
+        })
         .collect()
+}
+
+/// Of a metric that the step waits for and that its deadline, so many minutes away, will not see decided.
+pub(crate) fn late(finding: &Finding, minutes_left: Option<f64>) -> Option<String> {
+    let left = minutes_left.filter(|_| finding.is_open())?;
+    let in_time = |minutes: f64| minutes <= left;
+    (finding.needed != Some(0) && !finding.minutes.is_some_and(in_time))
+        .then(|| format!("the deadline is in {}: not decided before it", span(left * 60.0)))
 }
 
 /// Where the source's clock is not ours.

@@ -221,7 +221,7 @@ impl Observer {
         let judged = Judged { step, window, event: event.clone(), evidence: Sum::new() };
         self.edge.recorder.judged(judged, &kept.plan, &kept.evidence);
         if let Some(report) = report {
-            self.report.send_replace(self.with_clock(&report));
+            self.report.send_replace(self.told(&report));
         }
         self.tell(verdict, event).await;
     }
@@ -248,18 +248,20 @@ impl Observer {
     fn tell_report(&self) {
         if let Some(kept) = &self.kept {
             let report = analyzers::report(&kept.plan, &kept.evidence);
-            self.report.send_replace(self.with_clock(&report));
+            self.report.send_replace(self.told(&report));
         }
     }
 
-    /// The report as people and programs get it, with what is known of the source's clock.
-    fn with_clock(&self, report: &Report) -> Value {
+    /// The report as people and programs get it: every finding in words, too, and what is known of the source's clock.
+    fn told(&self, report: &Report) -> Value {
         let mut value = serde_json::to_value(report).unwrap_or_default();
+        let findings = value["findings"].as_array_mut().into_iter().flatten();
+        for (told, finding) in findings.zip(&report.findings) {
+            told["words"] = finding.words().into();
+        }
         let seconds = self.hub.source().clock().ahead_ms as f64 / 1000.0;
-        if let Value::Object(fields) = &mut value
-            && seconds != 0.0
-        {
-            fields.insert("clockOffsetSeconds".to_owned(), seconds.into());
+        if seconds != 0.0 {
+            value["clockOffsetSeconds"] = seconds.into();
         }
         value
     }

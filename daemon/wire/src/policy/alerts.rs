@@ -27,7 +27,7 @@ pub struct Alertmanager {
     /// File with a bearer token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<String>,
-    /// Labels added to every alert, e.g. `{team: shop}`. `severity` may be replaced here; Sluice's other labels may not.
+    /// Labels added to every alert, such as `{team: shop}`. `severity` may be replaced here; Sluice's other labels may not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// How often a firing alert is posted again: 1s to 1h. Without news Alertmanager forgets it after four times this.

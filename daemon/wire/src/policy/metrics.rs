@@ -39,7 +39,7 @@ pub struct Prometheus {
     /// `[]` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strata: Option<Vec<String>>,
-    /// Extra request headers, e.g. `X-Scope-OrgID`. Not for secrets: see `tokenFile`.
+    /// Extra request headers, such as `X-Scope-OrgID`. Not for secrets: see `tokenFile`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     /// File with a bearer token, read again for every query.

@@ -143,7 +143,7 @@ pub struct ServiceFlip {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Selector labels of the two versions, e.g. `{app: blue}` and `{app: green}`. Other labels of the selector stay.
+    /// Selector labels of the two versions, such as `{app: blue}` and `{app: green}`. Other labels of the selector stay.
     pub stable: BTreeMap<String, String>,
     pub canary: BTreeMap<String, String>,
 }

@@ -99,7 +99,7 @@ fn the_first_window_is_as_long_as_the_second_and_gaps_count() {
 fn bad_lines_are_named() {
     let good = line(100, 1, "canary", 10, 1);
     let bad = [
-        ("{", "EOF"),
+        ("{", "the line is cut off"),
         (r#"{"at":101,"step":1,"arm":"canary","pod":"a","requests":-3}"#, "-3"),
         (r#"{"at":101,"step":1,"arm":"canary","pod":"a","requests":3,"errors":4}"#, "4 errors of 3"),
         (r#"{"at":101,"step":1,"arm":"blue","pod":"a","requests":3}"#, "blue"),
