@@ -1,8 +1,9 @@
 //! NATS as a team and a person use it: releases announced, commands through both doors, and all that Sluice tells.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use async_nats::{HeaderMap, Message};
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -13,6 +14,9 @@ use sluice_wire::subject;
 use tokio::task::JoinHandle;
 
 use crate::LIMIT;
+
+/// The streams of what is announced and commanded.
+const INTO: [&str; 2] = ["SLUICE_EVENTS", "SLUICE_OVERRIDES"];
 
 /// A client that has listened to everything Sluice tells since it was connected.
 #[derive(Debug)]
@@ -114,6 +118,42 @@ impl Bus {
             self.client.request(to.clone(), body.to_string().into()).await.with_context(|| to.clone())?;
         serde_json::from_slice(&answer.payload)
             .with_context(|| format!("{to} was answered {}", String::from_utf8_lossy(&answer.payload)))
+    }
+
+    /// Messages of both doors that the server has handed out or has yet to hand out, and that nobody has acknowledged.
+    pub async fn unacknowledged(&self) -> Result<u64> {
+        let mut waiting = 0;
+        for stream in INTO {
+            for consumer in self.consumers(stream).await? {
+                waiting += consumer["num_pending"].as_u64().context("num_pending")?;
+                waiting += consumer["num_ack_pending"].as_u64().context("num_ack_pending")?;
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// What a daemon that died had in hand, the server hands out again after this. To be asked once the daemon has its consumers.
+    pub async fn hand_out_again_after(&self, wait: Duration) -> Result<()> {
+        for stream in INTO {
+            for mut consumer in self.consumers(stream).await? {
+                consumer["config"]["ack_wait"] = json!(u64::try_from(wait.as_nanos())?);
+                let name = consumer["name"].as_str().context("a consumer's name")?;
+                let wanted = json!({"stream_name": stream, "config": consumer["config"]});
+                let answer = self.ask(&format!("CONSUMER.DURABLE.CREATE.{stream}.{name}"), wanted).await?;
+                ensure!(answer["error"].is_null(), "{answer}");
+            }
+        }
+        Ok(())
+    }
+
+    async fn consumers(&self, stream: &str) -> Result<Vec<Value>> {
+        let answer = self.ask(&format!("CONSUMER.LIST.{stream}"), json!({"offset": 0})).await?;
+        answer["consumers"].as_array().cloned().with_context(|| format!("no consumers: {answer}"))
+    }
+
+    async fn ask(&self, what: &str, body: Value) -> Result<Value> {
+        let answer = self.client.request(format!("$JS.API.{what}"), body.to_string().into()).await?;
+        Ok(serde_json::from_slice(&answer.payload)?)
     }
 
     /// Everything heard so far, in order.

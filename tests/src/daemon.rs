@@ -49,6 +49,8 @@ pub struct DaemonOptions {
     pub log: String,
     /// More arguments of `sluice run`, verbatim.
     pub more: Vec<String>,
+    /// More variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
     /// A disk of so many kilobytes for the embedded bus, which can be filled. It is gone with the process.
     pub disk_kilobytes: Option<u32>,
 }
@@ -62,6 +64,7 @@ impl Default for DaemonOptions {
             name: "rig".to_owned(),
             log: "info".to_owned(),
             more: Vec::new(),
+            environment: Vec::new(),
             disk_kilobytes: None,
         }
     }
@@ -314,6 +317,7 @@ async fn recipe(options: &DaemonOptions, folder: &Folder, port: &Port) -> Result
         .env("NO_COLOR", "1")
         .args(["run", "--policies", "policies", "--listen", &listen, "--daemon", &options.name])
         .args(options.more.clone());
+    let recipe = options.environment.iter().fold(recipe, |recipe, (name, value)| recipe.env(name, value));
     let recipe = match &options.bus {
         BusChoice::Embedded => recipe.args(["--data", "data"]),
         BusChoice::Nats(url) => recipe.args(["--nats", url]),

@@ -4,6 +4,7 @@
 //! story                     a test: runs on one runtime for the whole binary, a bounded number at once
 //!   ├─ daemon               `sluice run` as a process: stop, kill, start again, its HTTP API, its command line
 //!   ├─ bus                  NATS as a team and a person use it: announce, both doors, what Sluice tells
+//!   ├─ deaths                a daemon that dies at the boundaries of its order, or at random instants, and is started again
 //!   ├─ outage                servers that are away for a while
 //!   ├─ world                a shop in Kubernetes: Deployments, Services, a route, pods with real counters, users
 //!   ├─ split                requests as both versions counted them, held against the weights
@@ -19,6 +20,7 @@ pub mod binary;
 pub mod bus;
 pub mod cli;
 pub mod daemon;
+pub mod deaths;
 mod disk;
 pub mod outage;
 pub mod policy;
@@ -29,6 +31,7 @@ pub mod world;
 pub use bus::Bus;
 pub use cli::Output;
 pub use daemon::{BusChoice, Daemon, DaemonOptions};
+pub use deaths::Deaths;
 pub use policy::PolicyText;
 pub use story::story;
 pub use world::World;

@@ -96,15 +96,21 @@ pub struct Server {
 impl Server {
     /// Starts what was stopped or killed, with the same arguments, folder and ports, and waits until it is ready.
     pub async fn start_again(&mut self) -> Result<()> {
-        if self.is_running() {
-            bail!("{} is running already", self.recipe.name);
-        }
-        *self.slot() = Some(self.recipe.spawn()?);
+        self.revive()?;
         let ready = self.wait_until_ready().await;
         if ready.is_err() {
             self.kill();
         }
         ready
+    }
+
+    /// The same without waiting: as an init system does, which knows only that it has ended.
+    pub fn revive(&mut self) -> Result<()> {
+        if self.is_running() {
+            bail!("{} is running already", self.recipe.name);
+        }
+        *self.slot() = Some(self.recipe.spawn()?);
+        Ok(())
     }
 
     /// Asks the server until it says that it is ready.

@@ -29,7 +29,7 @@ use sluice_rig::{Fleet, Kube, Load, Nats, NatsOptions, Prometheus};
 
 use sluice_wire::message::Told;
 
-use crate::{Bus, Daemon, DaemonOptions, LIMIT, PolicyText, policy};
+use crate::{Bus, Daemon, DaemonOptions, Deaths, LIMIT, PolicyText, policy};
 
 pub use links::Links;
 pub use objects::{annotations, owners_part};
@@ -213,6 +213,13 @@ impl World {
     /// One of several daemons on this shop's NATS, under a name of its own.
     pub async fn daemon_named(&self, name: &str, policies: Vec<PolicyText>) -> Result<Daemon> {
         Daemon::start(self.daemon_options(name, policies)?).await
+    }
+
+    /// A daemon on this shop's NATS with the usual policy, changed by `spec`, that dies as `deaths` says.
+    pub async fn mortal(&self, deaths: &Deaths, spec: Value) -> Result<Daemon> {
+        let name = format!("{}-daemon", self.namespace);
+        let options = self.daemon_options(&name, vec![self.policy(spec)])?;
+        Daemon::start(DaemonOptions { environment: deaths.environment(), ..options }).await
     }
 
     fn daemon_options(&self, name: &str, policies: Vec<PolicyText>) -> Result<DaemonOptions> {

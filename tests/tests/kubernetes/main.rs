@@ -6,6 +6,7 @@
 mod again;
 mod argo;
 mod backends;
+mod boundaries;
 mod clusters;
 mod daemons;
 mod good;

@@ -17,6 +17,7 @@ use sluice_wire::{
 use super::{
     Daemon,
     announce::{StartError, started},
+    boundary::{self, Boundary},
     clock::now,
     command::next_attempt,
     company::nudge,
@@ -53,6 +54,7 @@ impl Daemon {
                 edges.target.name()
             )));
         }
+        boundary::met(Boundary::TargetClaimed, "");
         self.stop_aftermath(&charter.id).await;
         let ledger = &self.parts.ledger;
         let attempts = ledger.attempts(charter.id.namespace(), charter.id.name()).await?;
@@ -81,9 +83,13 @@ impl Daemon {
             untold: Vec::new(),
         };
         ledger.create_charter(&charter).await?;
+        boundary::met(Boundary::CharterSaved, "");
         ledger.open(&charter.id, &saved.owner.daemon).await?;
+        boundary::met(Boundary::OpenNoted, "");
         let revision = ledger.save(&saved, 0).await?;
+        boundary::met(Boundary::StateCreated, "");
         ledger.make_current(&charter.id, epoch).await?;
+        boundary::met(Boundary::MadeCurrent, "");
         let id = charter.id.clone();
         if here {
             let standing = Standing::found_at_start(Some(observed.canary), None, now());

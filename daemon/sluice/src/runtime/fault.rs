@@ -1,5 +1,6 @@
 //! Deliberate faults in the runtime's order, for the simulation to find: who cannot find them proves nothing. Outside of
-//! this crate's own tests the answer is a constant no; a shipped binary has none of them.
+//! this crate's own tests the answer is a constant no; a shipped binary has none of them. (A build with debug assertions has the
+//! one that `$SLUICE_FAULT` names, so that stories on real servers can be held against it.)
 
 /// One thing done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +25,16 @@ pub enum Fault {
     AcknowledgeUnread,
 }
 
-#[cfg(not(test))]
+#[cfg(all(not(test), not(debug_assertions)))]
 pub const fn has(_: Fault) -> bool {
     false
+}
+
+#[cfg(all(not(test), debug_assertions))]
+pub fn has(fault: Fault) -> bool {
+    static NAMED: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("SLUICE_FAULT").ok());
+    NAMED.as_ref().is_some_and(|named| *named == format!("{fault:?}"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,12 @@ use std::{
 use sluice_wire::record::HistoryLine;
 use tokio::sync::mpsc;
 
-use super::{backoff::Backoff, ledger::Ledger, meters::Meters};
+use super::{
+    backoff::Backoff,
+    boundary::{self, Boundary},
+    ledger::Ledger,
+    meters::Meters,
+};
 
 const QUEUE: usize = 4_096;
 /// A line that the store refuses is given up after so many attempts: the history is told, not decided upon. A store that
@@ -45,6 +50,7 @@ impl Historian {
         tokio::spawn(async move {
             while let Some(entry) = inbox.recv().await {
                 write(&ledger, &counting, &entry.line).await;
+                boundary::met(Boundary::HistoryAppended, "");
                 entry.over.fetch_add(1, Ordering::Release);
             }
         });

@@ -5,6 +5,7 @@ mod announce;
 mod authority;
 mod backoff;
 mod begin;
+mod boundary;
 pub mod clock;
 mod cluster;
 mod command;

@@ -25,7 +25,7 @@ use sluice_wire::{
     decisions::Taken,
     message::Answer,
     policy::Policy,
-    record::{Charter, Saved},
+    record::{Charter, Saved, event_name},
     view::RolloutView,
 };
 use tokio::sync::{oneshot, watch};
@@ -34,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::remembering::line;
 use super::{
     backoff::Backoff,
+    boundary::{self, Boundary},
     clock::now,
     edge::{Edge, Snapshot},
     fault::{self, Fault},
@@ -293,7 +294,9 @@ impl Owner {
         if aborts {
             self.snapshot.send_replace(Snapshot::of(&transition.state));
             self.lanes.outrun(&transition.effects);
+            boundary::met(Boundary::Outrun, "");
         }
+        boundary::met(Boundary::Stepped, event_name(&event));
         if fault::has(Fault::ExecuteBeforeSave) {
             self.lanes.execute(transition.effects.clone());
         }
@@ -308,7 +311,10 @@ impl Owner {
                 false => self.save_unless_aborted(inbox, &before, &transition.state, line.as_ref()).await,
             };
             match save {
-                Ok(()) => saved = true,
+                Ok(()) => {
+                    saved = true;
+                    boundary::met(Boundary::Saved, event_name(&event));
+                }
                 Err(StoreError::Conflict { .. }) if fault::has(Fault::ActWithoutOwning) => {}
                 Err(StoreError::Conflict { key }) => {
                     return Err(Leave::Disowned(format!("{key} was saved by another owner")));
@@ -386,6 +392,7 @@ impl Owner {
         let answer = views::answer(&self.saved.state, &self.machine, answered, reason);
         // Whoever asked may have gone; the answer is kept in the state.
         let _ = reply.send(answer);
+        boundary::met(Boundary::Acknowledged, "");
     }
 
     fn show_snapshot(&self, before: &State) {
@@ -412,10 +419,12 @@ impl Owner {
     async fn settle(&mut self) {
         let mut backoff = Backoff::new(STORE_AGAIN, LONGEST_PAUSE);
         self.pen.told().await;
+        boundary::met(Boundary::HistoryTold, "");
         while let Err(error) = self.parts.ledger.settle(&self.id).await {
             tracing::warn!(rollout = %self.id, %error, "settled, but its keys could not be deleted yet");
             tokio::time::sleep(backoff.next()).await;
         }
+        boundary::met(Boundary::KeysDeleted, "");
     }
 }
 

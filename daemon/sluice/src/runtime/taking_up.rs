@@ -12,6 +12,7 @@ use super::{
     Daemon,
     announce::{StartError, parse},
     begin::Edges,
+    boundary::{self, Boundary},
     clock::now,
     fault::{self, Fault},
     ledger::Open,
@@ -100,6 +101,7 @@ impl Daemon {
             Err(StoreError::Conflict { .. }) => return Ok(false),
             saved => saved?,
         };
+        boundary::met(Boundary::TakenUp, "");
         if anothers {
             // What the former owner has under way must not come through any more, wherever it writes.
             // Below every effect of this owner: what is outstanding has numbers of its own.

@@ -14,7 +14,10 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::telling::{message as alert_message, notice_name, published};
-use super::edge::Edge;
+use super::{
+    boundary::{self, Boundary},
+    edge::Edge,
+};
 
 /// More than a rollout can have outstanding.
 const QUEUE: usize = 256;
@@ -110,6 +113,7 @@ async fn run(mut inbox: mpsc::Receiver<Numbered>, perform: impl Fn(Numbered) -> 
         if running.is_none()
             && let Some(next) = waiting.pop_front()
         {
+            boundary::met_by(Boundary::EffectBegins, &next.effect);
             running = Some((next.effect.clone(), perform(next)));
         }
         tokio::select! {

@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::runtime::{
     backoff::Backoff,
+    boundary::{self, Boundary},
     clock::now,
     edge::Edge,
     fault::{self, Fault},
@@ -26,6 +27,7 @@ pub(super) async fn perform(edge: Edge, job: Numbered) {
         Effect::ReleaseTraffic => release(&edge, job.id, &job.effect).await,
         Effect::WatchDrain { limit } => {
             let end = drained(&edge, *limit).await;
+            boundary::met_by(Boundary::EffectPerformed, &job.effect);
             edge.post.event(Event::Drained(end)).await;
         }
         other => tracing::error!(effect = other.name(), "not of the target lane"),
@@ -45,6 +47,7 @@ async fn set(edge: &Edge, id: EffectId, weight: Weight, abort: Option<String>, e
         let began = Instant::now();
         match edge.target.apply(&wanted).await {
             Ok(observed) => {
+                boundary::met_by(Boundary::EffectPerformed, effect);
                 edge.standing.send_modify(|standing| standing.found(observed.canary, now()));
                 edge.parts.meters.written(began.elapsed().as_secs_f64());
                 edge.post.urgent(Event::TrafficObserved(read(&observed, true))).await;
@@ -88,6 +91,7 @@ async fn release(edge: &Edge, id: EffectId, effect: &Effect) {
     loop {
         match edge.target.release(edge.fence(id)).await {
             Ok(_) => {
+                boundary::met_by(Boundary::EffectPerformed, effect);
                 edge.troubles.over(Silent::Target);
                 return edge.post.event(Event::EffectDone { id }).await;
             }

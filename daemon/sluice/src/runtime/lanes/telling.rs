@@ -15,6 +15,7 @@ use sluice_wire::{
 
 use crate::runtime::{
     backoff::Backoff,
+    boundary::{self, Boundary},
     clock::now,
     edge::Edge,
     fault::{self, Fault},
@@ -37,6 +38,7 @@ pub(super) async fn publish(edge: Edge, job: Numbered) {
         edge.failed(&job.effect, Silent::Bus, &error.to_string());
         tokio::time::sleep(backoff.next()).await;
     }
+    boundary::met_by(Boundary::EffectPerformed, &job.effect);
     edge.troubles.over(Silent::Bus);
     edge.post.event(Event::EffectDone { id: job.id }).await;
 }
@@ -109,13 +111,14 @@ pub(super) async fn alert(edge: Edge, job: Numbered) {
         _ => return,
     };
     // The dispatcher goes on trying by itself; a dead sink must not keep the next alert waiting.
-    let id = job.id;
+    let Numbered { id, effect } = job;
     tokio::spawn(async move {
         for delivery in told(&edge, receipt).await {
             if let sluice_alerts::Outcome::Refused { why } = delivery.outcome {
                 tracing::error!(rollout = %edge.id, sink = delivery.sink, why, "an alert was refused");
             }
         }
+        boundary::met_by(Boundary::EffectPerformed, &effect);
         edge.post.event(Event::EffectDone { id }).await;
     });
 }

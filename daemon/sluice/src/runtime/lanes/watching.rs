@@ -7,7 +7,12 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::QUEUE;
-use crate::runtime::{clock::now, edge::Edge, gates};
+use crate::runtime::{
+    boundary::{self, Boundary},
+    clock::now,
+    edge::Edge,
+    gates,
+};
 
 pub(super) fn start(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) -> mpsc::Sender<Numbered> {
     let (sender, mut inbox) = mpsc::channel::<Numbered>(QUEUE);
@@ -38,6 +43,7 @@ impl Drop for Task {
 
 impl Pending {
     fn take(&mut self, edge: &Edge, job: Numbered) {
+        boundary::met_by(Boundary::EffectBegins, &job.effect);
         match job.effect {
             Effect::WakeAt { timer, at } => {
                 self.timers.insert(timer, Task(tokio::spawn(wake(edge.clone(), job.id, timer, at))));
@@ -46,6 +52,7 @@ impl Pending {
                 let edge = edge.clone();
                 self.gate = Some(Task(tokio::spawn(async move {
                     if let Some(answer) = gates::ask(&edge, &gate).await {
+                        boundary::met(Boundary::EffectPerformed, "ask-gate");
                         edge.post.event(Event::GateAnswered { gate, answer }).await;
                     }
                 })));

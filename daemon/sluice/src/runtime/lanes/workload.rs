@@ -8,7 +8,12 @@ use sluice_traffic::{AtStart, Sizes, TargetError};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::runtime::{backoff::Backoff, edge::Edge, troubles::Silent};
+use crate::runtime::{
+    backoff::Backoff,
+    boundary::{self, Boundary},
+    edge::Edge,
+    troubles::Silent,
+};
 
 /// How long a canary under traffic may be without a ready endpoint.
 const GRACE: Duration = Duration::from_secs(2);
@@ -101,6 +106,7 @@ async fn tried<T, R: Future<Output = Result<T, TargetError>>>(
     loop {
         match attempt().await {
             Ok(done) => {
+                boundary::met_by(Boundary::EffectPerformed, &job.effect);
                 edge.troubles.over(Silent::Workload);
                 return Some(done);
             }

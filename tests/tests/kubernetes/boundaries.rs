@@ -1,0 +1,310 @@
+//! The daemon dies, as by a power cut, at every boundary of its order, and at random instants; an init system starts it again
+//! each time. Afterwards everything is counted: each effect came about once, no weight was ever above its step's, one end was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::TryStreamExt;
+use serde_json::{Value, json};
+use sluice_rollout::{Outcome, Weight};
+use sluice_tests::world::IMAGE;
+use sluice_tests::{Daemon, Deaths, LIMIT, World, story};
+use sluice_wire::cloudevent::CloudEvent;
+use sluice_wire::message::Told;
+
+/// What every rollout crosses, and one story with all of its boundaries is enough for.
+const BEGINNING: [&str; 13] = [
+    "message-read announcement",
+    "target-claimed",
+    "charter-saved",
+    "open-noted",
+    "state-created",
+    "message-answered announcement",
+    "message-acknowledged announcement",
+    "stepped requested",
+    "saved requested",
+    "effect-begins scale-workload",
+    "effect-performed scale-workload",
+    "effect-begins scale-workload stable",
+    "effect-performed scale-workload stable",
+];
+
+#[test]
+fn a_good_release_is_promoted_though_the_daemon_dies_at_every_boundary() -> Result<()> {
+    story(async {
+        let world = World::open("dies-good").await?;
+        let _load = world.load().await?;
+        let deaths = Deaths::everywhere_but(&[])?;
+        let mut daemon = mortal(&world, &deaths, json!({})).await?;
+        world.bus.announce(&world.rollout(), "v2").await?;
+        let died = daemon.outlive_deaths(&world.bus).await?;
+        told(&deaths, died)?;
+
+        promoted_once(&world, &daemon).await?;
+        ensure!(died == deaths.met()?.len(), "{died} deaths, {:?}", deaths.met()?);
+        // The next stories come to these: who dies before it is the latest attempt is taken up, and what only an abort or a person does.
+        missed(&deaths, &["acknowledged", "made-current", "outrun"])?;
+        effects(
+            &deaths,
+            &[
+                "set-traffic",
+                "release-traffic",
+                "scale-workload",
+                "scale-workload stable",
+                "scale-workload zero",
+            ],
+        )?;
+        effects(&deaths, &["promote-workload", "publish", "publish finished"])
+    })
+}
+
+#[test]
+fn a_bad_release_is_put_back_though_the_daemon_dies_at_every_boundary() -> Result<()> {
+    story(async {
+        let world = World::open("dies-bad").await?;
+        world.behaviour("v2").set_error_share(0.3);
+        let _load = world.load().await?;
+        let deaths = Deaths::everywhere_but(&BEGINNING)?;
+        let mut daemon = mortal(&world, &deaths, json!({})).await?;
+        world.bus.announce(&world.rollout(), "v2").await?;
+        let died = daemon.outlive_deaths(&world.bus).await?;
+        told(&deaths, died)?;
+
+        put_back_once(&world, &daemon).await?;
+        ensure!(deaths.met()?.contains("outrun"), "{:?}", deaths.met()?);
+        effects(&deaths, &["set-traffic abort", "watch-drain", "alert", "resolve-alert", "publish finished"])
+    })
+}
+
+#[test]
+fn a_person_who_aborts_is_obeyed_though_the_daemon_dies_at_every_boundary() -> Result<()> {
+    story(async {
+        let deaths = Deaths::everywhere_but(&BEGINNING)?;
+        let (world, daemon) = aborted_by_a_person("dies-asked", &deaths).await?;
+        put_back_once(&world, &daemon).await?;
+        let met = deaths.met()?;
+        for place in ["message-read command", "message-answered command", "message-acknowledged command"] {
+            ensure!(met.contains(place), "{place} was not died at: {met:?}");
+        }
+        for place in ["made-current", "saved override", "acknowledged", "outrun"] {
+            ensure!(met.contains(place), "{place} was not died at: {met:?}");
+        }
+        let paused = ids(&world)?.remove("paused").unwrap_or_default();
+        ensure!(paused.len() == 1, "it was paused {} times", paused.len());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_daemon_that_forgets_what_is_outstanding_when_it_dies_is_found_out() -> Result<()> {
+    story(async {
+        let deaths = Deaths::at("effect-begins publish finished", Some("ForgetWhatIsOutstanding"))?;
+        let (world, daemon) = aborted_by_a_person("forgets", &deaths).await?;
+        ensure!(deaths.met()?.len() == 1, "it did not die: {:?}", deaths.met()?);
+        let Err(found) = ended_once(&world, &daemon, Outcome::Reverted).await else {
+            bail!("what it forgot was not found")
+        };
+        ensure!(format!("{found:#}").contains("told of the end 0 times"), "{found:#}");
+        Ok(())
+    })
+}
+
+/// Deaths of the random story.
+const RANDOM: u64 = 12;
+/// The longest life between two of them: from before the daemon is ready until well after it.
+const LONGEST_LIFE_MS: u64 = 2_000;
+
+#[test]
+fn a_good_release_is_promoted_though_the_daemon_dies_at_random_instants() -> Result<()> {
+    story(async {
+        let seed = seed()?;
+        let world = World::open("dies-random").await?;
+        let _load = world.load().await?;
+        let mut daemon = world.daemon(patient(json!({}))).await?;
+        world.bus.hand_out_again_after(AGAIN).await?;
+        world.bus.announce(&world.rollout(), "v2").await?;
+        let mut random = seed;
+        for _ in 0..RANDOM {
+            // The instant is the subject.
+            tokio::time::sleep(Duration::from_millis(next(&mut random) % LONGEST_LIFE_MS)).await;
+            daemon.kill9();
+            daemon.revived()?;
+        }
+        daemon.outlive_deaths(&world.bus).await?;
+        promoted_once(&world, &daemon).await.with_context(|| format!("SLUICE_DEATHS_SEED={seed}"))
+    })
+}
+
+/// Spans that many restarts do not use up, and alerts that stay up over some of them.
+fn patient(spec: Value) -> Value {
+    let mut patient =
+        json!({"limits": {"prepare": "5m", "shift": "5m", "promote": "5m", "troubleAfter": "5m"}});
+    sluice_tests::policy::merge(&mut patient, spec);
+    patient
+}
+
+/// A message that its daemon had in hand when it died comes again after this.
+const AGAIN: Duration = Duration::from_secs(2);
+
+async fn mortal(world: &World, deaths: &Deaths, spec: Value) -> Result<Daemon> {
+    let daemon = world.mortal(deaths, patient(spec)).await?;
+    world.bus.hand_out_again_after(AGAIN).await?;
+    Ok(daemon)
+}
+
+/// A rollout that stands at 10 %, until a person pauses and then aborts it by stored commands.
+async fn aborted_by_a_person(label: &str, deaths: &Deaths) -> Result<(World, Daemon)> {
+    let world = World::open(label).await?;
+    let long = json!({"steps": [{"weight": 10, "min": "10m", "max": "1h"}, {"weight": 50}]});
+    let mut daemon = mortal(&world, deaths, long).await?;
+    world.bus.announce(&world.rollout(), "v2").await?;
+    daemon.outlive_until(|| world.weights().last() == Some(&10.0)).await?;
+    world.bus.command("ann", &world.rollout(), "pause", json!({"reason": "looking"})).await?;
+    daemon.outlive_until(|| is_told(&world, "paused")).await?;
+    world.bus.command("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?;
+    let died = daemon.outlive_deaths(&world.bus).await?;
+    told(deaths, died)?;
+    Ok((world, daemon))
+}
+
+fn is_told(world: &World, kind: &str) -> bool {
+    world.bus.kinds(&world.rollout()).is_ok_and(|kinds| kinds.iter().any(|told| told == kind))
+}
+
+async fn promoted_once(world: &World, daemon: &Daemon) -> Result<()> {
+    world.wait_weights(&[0.0, 10.0, 25.0, 50.0, 90.0, 0.0]).await?;
+    ended_once(world, daemon, Outcome::Promoted).await?;
+    let told = ids(world)?;
+    for (kind, times) in [("step-reached", 3), ("step-passed", 3), ("baking", 1), ("promoting", 1)] {
+        let ids = told.get(kind).map_or(0, BTreeSet::len);
+        ensure!(ids == times, "{kind} was told {ids} times: {told:?}");
+    }
+    world.wait_field("deployment/checkout", IMAGE, json!("registry.example/checkout:v2")).await?;
+    world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await?;
+    ensure!(world.notified("aborting").await?.is_empty(), "on-call was told of an abort");
+    Ok(())
+}
+
+async fn put_back_once(world: &World, daemon: &Daemon) -> Result<()> {
+    let weights = world.wait_shut().await?;
+    let rises = |from: usize| weights[from..].windows(2).any(|pair| pair[1] > pair[0]);
+    let top = weights.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1));
+    ensure!(!rises(top.map_or(0, |(place, _)| place)), "it rose after it had been taken down: {weights:?}");
+    ended_once(world, daemon, Outcome::Reverted).await?;
+    world.wait_notified("aborting", &["firing", "resolved"]).await?;
+    world.wait_quiet().await?;
+    world.wait_put_back().await
+}
+
+/// What holds of every rollout, however often its daemon died.
+async fn ended_once(world: &World, daemon: &Daemon, outcome: Outcome) -> Result<()> {
+    let view = daemon.view(&world.rollout()).await?;
+    ensure!(view.outcome == Some(outcome), "{view:?}\n{}", daemon.account(&world.rollout()).await);
+    let told = ids(world)?;
+    let ends = told.get("finished").map_or(0, BTreeSet::len);
+    ensure!(ends == 1, "told of the end {ends} times: {told:?}");
+    ensure!(told.get("started").map_or(0, BTreeSet::len) == 1, "begun more than once: {told:?}");
+    let (kept, all) = (kept(world).await?, told.values().flatten().count());
+    let once: BTreeSet<&String> = kept.iter().collect();
+    ensure!(once.len() == kept.len() && kept.len() == all, "the stream keeps {kept:?} of {told:?}");
+    ensure!(world.bus.dead().is_empty(), "dead letters: {:?}", world.bus.dead());
+    never_above_its_step(world, daemon).await?;
+    // A command that came again has a line of its own, and no revision.
+    let lines = daemon.history(&world.rollout()).await?;
+    let transitions = lines.iter().filter(|line| line.accepted.is_none());
+    let revisions: Vec<u64> = transitions.map(|line| line.revision).collect();
+    let mut sorted = revisions.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    ensure!(revisions == sorted, "the history has lines twice, or out of order: {revisions:?}");
+    Ok(())
+}
+
+/// The ids of all events that were heard of the rollout, by kind: one that came twice is one.
+fn ids(world: &World) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut ids = BTreeMap::<String, BTreeSet<String>>::new();
+    for heard in world.bus.heard() {
+        if let Some((_, kind)) =
+            heard.subject.rsplit_once('.').filter(|_| heard.subject.starts_with("sluice.out."))
+        {
+            ids.entry(kind.to_owned()).or_default().insert(heard.event()?.id);
+        }
+    }
+    Ok(ids)
+}
+
+/// The ids of all events that the stream keeps.
+async fn kept(world: &World) -> Result<Vec<String>> {
+    let jetstream = async_nats::jetstream::new(world.bus.client().clone());
+    let mut stream = jetstream.get_stream("SLUICE_OUT").await?;
+    let count = stream.info().await?.state.messages;
+    let config = async_nats::jetstream::consumer::pull::Config::default();
+    let consumer = stream.create_consumer(config).await?;
+    let limit = usize::try_from(count)?;
+    let messages = consumer.fetch().max_messages(limit).expires(LIMIT).messages().await?;
+    let bodies: Vec<_> = messages.try_collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    bodies.iter().map(|message| Ok(CloudEvent::read(&[], &message.payload)?.id)).collect()
+}
+
+/// Invariant 1: what the API server's watch told was never above what had been decided by then, which the events say.
+async fn never_above_its_step(world: &World, daemon: &Daemon) -> Result<()> {
+    let lines = daemon.history(&world.rollout()).await?;
+    let decided: BTreeSet<u64> = lines.iter().map(|line| (100.0 * line.weight).round() as u64).collect();
+    let reached: Vec<Told> = world.bus.told(&world.rollout(), "step-reached")?;
+    let most = reached.iter().map(|told| told.weight).max().unwrap_or(Weight::ZERO);
+    for weight in world.weights() {
+        ensure!(
+            weight == 0.0 || decided.contains(&((100.0 * weight).round() as u64)),
+            "{weight} % was written, and never decided: {decided:?}; the highest step told of is {most}"
+        );
+    }
+    Ok(())
+}
+
+/// Every kind of boundary that the program knows was died at, but for these.
+fn missed(deaths: &Deaths, elsewhere: &[&str]) -> Result<()> {
+    let met = deaths.met()?;
+    let is_met = |kind: &String| met.iter().any(|place| place.split(' ').next() == Some(kind));
+    let missed: Vec<String> = deaths.known()?.into_iter().filter(|kind| !is_met(kind)).collect();
+    ensure!(missed == elsewhere, "not died at: {missed:?}, and that is expected of {elsewhere:?}");
+    Ok(())
+}
+
+/// These effects' beginning and coming about were died at.
+fn effects(deaths: &Deaths, wanted: &[&str]) -> Result<()> {
+    let met = deaths.met()?;
+    for effect in wanted {
+        for boundary in ["effect-begins", "effect-performed"] {
+            let place = format!("{boundary} {effect}");
+            ensure!(met.contains(&place), "{place} was not died at: {met:?}");
+        }
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "figures for whoever asks for them; the test runner keeps them otherwise"
+)]
+fn told(deaths: &Deaths, died: usize) -> Result<()> {
+    println!("{died} deaths, at {:?}", deaths.met()?);
+    Ok(())
+}
+
+/// `$SLUICE_DEATHS_SEED`, or one of this run, which a failure prints.
+fn seed() -> Result<u64> {
+    match std::env::var("SLUICE_DEATHS_SEED") {
+        Ok(text) => text.parse().with_context(|| format!("SLUICE_DEATHS_SEED is no number: {text:?}")),
+        Err(_) => Ok(u64::from(std::process::id()) << 32
+            | u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.subsec_nanos())),
+    }
+}
+
+/// Splitmix64 (Steele, Lea and Flood, 2014).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
