@@ -13,6 +13,8 @@ use sluice_outbound::{Client, Outbound};
 use tokio::sync::OnceCell;
 
 use crate::TargetError;
+use crate::turns::Turns;
+use crate::watches::Watches;
 
 /// One attempt against the API server.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -28,6 +30,8 @@ pub struct Clients {
     kube: Arc<OnceCell<kube::Client>>,
     http: Client,
     attempt: Duration,
+    watches: Arc<Watches>,
+    turns: Arc<Turns>,
 }
 
 impl std::fmt::Debug for Clients {
@@ -49,6 +53,8 @@ impl Clients {
             kube: Arc::default(),
             http: http(&Outbound::default())?,
             attempt: ATTEMPT,
+            watches: Arc::default(),
+            turns: Arc::default(),
         })
     }
 
@@ -60,6 +66,14 @@ impl Clients {
     /// How long one attempt against the API server may take (2 s if not set).
     pub fn with_attempt(self, attempt: Duration) -> Clients {
         Clients { attempt, ..self }
+    }
+
+    pub(crate) fn watches(&self) -> Arc<Watches> {
+        self.watches.clone()
+    }
+
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        self.turns.clone()
     }
 
     pub(crate) fn attempt(&self) -> Duration {

@@ -24,6 +24,8 @@ pub mod openshift;
 mod poll;
 mod share;
 mod target;
+mod turns;
+mod watches;
 mod webhook;
 mod workload;
 

@@ -144,6 +144,7 @@ impl Fleet {
         Ok(vec![
             ("standing: processor", format!("{cores:.2} cores")),
             ("standing: memory (resident)", format!("{:.0} MB", process::memory(&self.bench.daemon)?)),
+            ("standing: connections open", process::sockets(&self.bench.daemon)?.to_string()),
             ("standing: queries a second", format!("{asked:.1}")),
             ("standing: writes to the API server", format!("{writes} in {wall:.0} s")),
         ])

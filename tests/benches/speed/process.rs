@@ -20,7 +20,18 @@ pub fn memory(daemon: &Daemon) -> Result<f64> {
     Ok(kilobytes / 1024.0)
 }
 
+/// Connections that are open now, its own door's included.
+pub fn sockets(daemon: &Daemon) -> Result<usize> {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", pid(daemon)?))?;
+    // One that is closed meanwhile has no link any more.
+    let links = open.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+    Ok(links.filter(|link| link.to_string_lossy().starts_with("socket:")).count())
+}
+
+fn pid(daemon: &Daemon) -> Result<u32> {
+    daemon.server.pid().context("the daemon does not run")
+}
+
 fn read(daemon: &Daemon, page: &str) -> Result<String> {
-    let pid = daemon.server.pid().context("the daemon does not run")?;
-    Ok(std::fs::read_to_string(format!("/proc/{pid}/{page}"))?)
+    Ok(std::fs::read_to_string(format!("/proc/{}/{page}", pid(daemon)?))?)
 }

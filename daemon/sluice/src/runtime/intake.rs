@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::{
     Daemon, PolicyName,
     announce::{StartError, answer_bytes},
+    boundary::{self, Boundary},
     company::nudge,
     fault::{self, Fault},
     whose::Part,
@@ -38,6 +39,8 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Commands that are worked on at once; more wait on the bus.
 const MOST_AT_ONCE: usize = 256;
+/// The same of announcements, most of whose time is waiting for the store and the API server.
+const MOST_ANNOUNCED_AT_ONCE: usize = 64;
 
 /// Subscribes to both feeds. Overrides never wait behind events.
 pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
@@ -47,7 +50,7 @@ pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
         daemon.clone().tasks.spawn(async move {
             let most = match feed {
                 Feed::Overrides => MOST_AT_ONCE,
-                Feed::Events => 16,
+                Feed::Events => MOST_ANNOUNCED_AT_ONCE,
             };
             let work = deliveries.for_each_concurrent(most, |delivery| take(daemon.clone(), feed, delivery));
             stop.run_until_cancelled(work).await;
@@ -67,7 +70,9 @@ async fn take(daemon: Arc<Daemon>, feed: Feed, delivery: Delivery) {
     match taken {
         Taken::Answered(body) => {
             answer(&delivery, body).await;
+            boundary::met(Boundary::MessageAnswered, kind(feed));
             acknowledge(&delivery).await;
+            boundary::met(Boundary::MessageAcknowledged, kind(feed));
         }
         Taken::Dead(reason) => {
             bury(&daemon, &delivery, &reason).await;
@@ -84,6 +89,13 @@ async fn take(daemon: Arc<Daemon>, feed: Feed, delivery: Delivery) {
                 tracing::warn!(%error, "could not be given back; it comes again by itself");
             }
         }
+    }
+}
+
+const fn kind(feed: Feed) -> &'static str {
+    match feed {
+        Feed::Events => "announcement",
+        Feed::Overrides => "command",
     }
 }
 
@@ -108,6 +120,7 @@ async fn announce(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Ok(event) => event,
         Err(error) => return Taken::Dead(error.to_string()),
     };
+    boundary::met(Boundary::MessageRead, kind(Feed::Events));
     match daemon.announced(&namespace, &name, event, delivery.sequence).await {
         Ok(answer) if answer.accepted => Taken::Answered(answer_bytes(&answer)),
         Ok(answer) => Taken::Dead(answer.message),
@@ -156,6 +169,7 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         }
         Part::StandIn(answer) => return Taken::Answered(answer),
     }
+    boundary::met(Boundary::MessageRead, kind(Feed::Overrides));
     let taken = act(daemon, (&user, &place.0, &place.1, &action), (&key, command), delivery).await;
     if !matches!(taken, Taken::Kept | Taken::Later(_)) {
         forget(daemon, &place, delivery);

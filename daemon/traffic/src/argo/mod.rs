@@ -35,6 +35,7 @@ use crate::kubernetes::marks::{ABORT, Marks, ORIGINAL, WANTED};
 use crate::kubernetes::names;
 use crate::kubernetes::object::{ATTEMPTS, Change, KindName, Object, PatchFailure, Place};
 use crate::kubernetes::patch::{add, path, test};
+use crate::watches::Keep;
 use crate::workload::{Revisions, template_of_replica_set};
 use crate::{Clients, Observed, Target, TargetError, Unfit, Wanted};
 
@@ -56,7 +57,7 @@ const CARRIED_OUT: Duration = Duration::from_secs(10);
 /// How long a changed template may take to be seen by the controller before a release of it is sent away for now.
 const NOTICED: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ArgoRollout {
     object: Object,
     revisions: Revisions,
@@ -204,6 +205,8 @@ impl Target for ArgoRollout {
     }
 
     async fn apply(&self, wanted: &Wanted) -> Result<Observed, TargetError> {
+        let closing = || ArgoRollout { object: self.object.closing(), ..self.clone() };
+        let this = if wanted.rising { self.clone() } else { closing() };
         let deadline = Instant::now() + CARRIED_OUT;
         let mut states = self.object.watch();
         let mut waits_for = None;
@@ -213,7 +216,7 @@ impl Target for ArgoRollout {
             if waits_for.is_some() && Marks::of(&object).fence < Some(wanted.fence) {
                 continue;
             }
-            match self.steer(object, wanted).await? {
+            match this.steer(object, wanted).await? {
                 Ok(observed) => return Ok(observed),
                 Err(what) => waits_for = Some(what),
             }
@@ -231,7 +234,7 @@ impl Target for ArgoRollout {
     /// The controller writes its status often; only what is news to us is told.
     fn watch(&self) -> BoxStream<'static, Result<Observed, TargetError>> {
         let object = self.object.clone();
-        let states = self.object.watch().map(move |state| {
+        let states = self.object.follow(Keep::Whole).map(move |state| {
             let state = state?.ok_or_else(|| object.missing())?;
             Ok(steering::observed(&Rollout::of(&object.place, &state)?, &state))
         });

@@ -40,6 +40,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 use sluice_rollout::{Fence, Weight};
 
+use crate::watches::Keep;
 use crate::{Observed, Target, TargetError, Wanted};
 use decide::{Decision, after_refusal, decide, releasing};
 use marks::Marks;
@@ -107,30 +108,36 @@ impl<K: Kind> KubeTarget<K> {
     }
 
     async fn read(&self) -> Result<Arc<DynamicObject>, TargetError> {
-        Ok(self.remember(self.object.get().await?))
+        self.read_in(&self.object).await
+    }
+
+    /// `object`: ours, in the turn that its calls take.
+    async fn read_in(&self, object: &Object) -> Result<Arc<DynamicObject>, TargetError> {
+        Ok(self.remember(object.get().await?))
     }
 
     /// One PATCH. After a 422: `Ok(Err(fresh))` when the object had changed, so that the decision has to be made anew.
     async fn write(
         &self,
+        object: &Object,
         base: &DynamicObject,
         operations: Vec<PatchOperation>,
     ) -> Result<Result<Arc<DynamicObject>, Arc<DynamicObject>>, TargetError> {
-        match self.object.patch(operations.clone()).await {
+        match object.patch(operations.clone()).await {
             Ok(after) => Ok(Ok(self.remember(after))),
             Err(PatchFailure::Other(error)) => Err(error),
             Err(PatchFailure::Unprocessable(words)) => {
-                let fresh = self.read().await?;
+                let fresh = self.read_in(object).await?;
                 after_refusal(self.place(), base, &fresh, &operations, &words).map(|()| Err(fresh))
             }
         }
     }
 
     /// What was last seen, or a read if the fence there is already ours or later: then only the object itself can tell.
-    async fn base(&self, fence: Fence) -> Result<Arc<DynamicObject>, TargetError> {
+    async fn base(&self, object: &Object, fence: Fence) -> Result<Arc<DynamicObject>, TargetError> {
         match self.last_seen() {
             Some(seen) if Marks::of(&seen).fence.is_none_or(|found| found < fence) => Ok(seen),
-            Some(_) | None => self.read().await,
+            Some(_) | None => self.read_in(object).await,
         }
     }
 }
@@ -158,13 +165,14 @@ impl<K: Kind> Target for KubeTarget<K> {
     }
 
     async fn apply(&self, wanted: &Wanted) -> Result<Observed, TargetError> {
-        let mut base = self.base(wanted.fence).await?;
+        let object = if wanted.rising { self.object.clone() } else { self.object.closing() };
+        let mut base = self.base(&object, wanted.fence).await?;
         for _ in 0..ATTEMPTS {
             let operations = match decide(&self.kind, self.place(), &base, wanted)? {
                 Decision::Stands(observed) => return Ok(observed),
                 Decision::Write(operations) => operations,
             };
-            match self.write(&base, operations).await? {
+            match self.write(&object, &base, operations).await? {
                 Ok(after) => return self.observed(&after),
                 // The fence first: who is fenced off must not be told to try again.
                 Err(fresh) if wanted.rising => {
@@ -185,7 +193,7 @@ impl<K: Kind> Target for KubeTarget<K> {
 
     fn watch(&self) -> BoxStream<'static, Result<Observed, TargetError>> {
         let (kind, object) = (self.kind.clone(), self.object.clone());
-        let states = self.object.watch().map(move |state| match state? {
+        let states = self.object.follow(Keep::Whole).map(move |state| match state? {
             Some(state) => observed(&kind, &object.place, &state),
             None => Err(object.missing()),
         });

@@ -2,10 +2,11 @@
 //!
 //! It knows no kind: what is in the object, and what a patch means, stands with the target or workload. It never retries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use futures::{Stream, StreamExt, stream::BoxStream};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use json_patch::PatchOperation;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -14,6 +15,8 @@ use sluice_rollout::Fence;
 use super::decide::after_refusal;
 use super::marks::{FENCE, Marks, annotate, guards};
 use crate::error::chain;
+use crate::turns::{Turn, Turns};
+use crate::watches::{Found, Keep, Watches};
 use crate::{Clients, TargetError};
 
 /// The name under which our writes stand in `managedFields`.
@@ -23,7 +26,10 @@ pub(crate) const FIELD_MANAGER: &str = "sluice";
 pub(crate) const ATTEMPTS: usize = 5;
 
 /// The server ends a watch after this long and it is resumed; kube notices a dead one 5 s later.
-const WATCH_SECONDS: u32 = 30;
+pub(crate) const WATCH_SECONDS: u32 = 30;
+
+/// After errors a watch begins anew within this.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A kind as the API server and `kubectl` name it.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +119,9 @@ pub(crate) struct Object {
     api: Api<DynamicObject>,
     pub place: Place,
     limit: Duration,
+    watches: Arc<Watches>,
+    turns: Arc<Turns>,
+    turn: Turn,
 }
 
 /// What is to be written: operations on the object, and our annotations (`None` takes one away).
@@ -157,7 +166,19 @@ impl Object {
             namespace: namespace.into(),
             name: name.into(),
         };
-        Ok(Object { api: kind.api(clients.kube().await?, namespace), place, limit: clients.attempt() })
+        Ok(Object {
+            api: kind.api(clients.kube().await?, namespace),
+            place,
+            limit: clients.attempt(),
+            watches: clients.watches(),
+            turns: clients.turns(),
+            turn: Turn::Usual,
+        })
+    }
+
+    /// The same object, whose calls wait for no others but those that take traffic away, too.
+    pub fn closing(&self) -> Object {
+        Object { turn: Turn::Closing, ..self.clone() }
     }
 
     /// Another object of the same kind and namespace.
@@ -258,7 +279,40 @@ impl Object {
         Err(TargetError::Changed(self.place.title()))
     }
 
-    /// The object on every change; `None` when it is gone. Errors while it cannot be seen. Endless.
+    /// Everything that concerns this name, from the watch that is shared with all others of this kind and namespace.
+    pub fn concerning(&self, keep: Keep) -> BoxStream<'static, Result<Found, Arc<watcher::Error>>> {
+        self.watches.listen(&self.api, keep, &self.place.name)
+    }
+
+    /// As [`Object::watch`], from the watch that is shared with all others of this kind and namespace: what it tells first may be
+    /// some moments old, and of states that follow each other quickly only the last is told. Where only this object may be
+    /// watched, it is watched alone.
+    pub fn follow(&self, keep: Keep) -> BoxStream<'static, Result<Option<DynamicObject>, TargetError>> {
+        let object = self.clone();
+        let states = stream::unfold(Followed::Shared(self.concerning(keep)), move |mut followed| {
+            let object = object.clone();
+            async move {
+                let state = match &mut followed {
+                    Followed::Alone(states) => states.next().await?,
+                    Followed::Shared(states) => match states.next().await? {
+                        Ok(mut found) => Ok(found.remove(&object.place.name).map(Arc::unwrap_or_clone)),
+                        Err(error) if is_forbidden(&error) => {
+                            let mut alone = object.watch();
+                            let first = alone.next().await?;
+                            followed = Followed::Alone(alone);
+                            first
+                        }
+                        Err(error) => Err(object.watch_fault(&error)),
+                    },
+                };
+                Some((state, followed))
+            }
+        });
+        states.boxed()
+    }
+
+    /// The object on every change, in a watch of its own that begins now; `None` when it is gone. Errors while it cannot be seen.
+    /// Endless.
     pub fn watch(&self) -> BoxStream<'static, Result<Option<DynamicObject>, TargetError>> {
         let fields = format!("metadata.name={}", self.place.name);
         let object = self.clone();
@@ -271,7 +325,9 @@ impl Object {
         states.filter_map(std::future::ready).boxed()
     }
 
+    /// The limit is the call's own: its turn comes when others' calls have ended, each within its limit.
     async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, TargetError> {
+        let _turn = self.turns.wait(self.turn).await;
         tokio::time::timeout(self.limit, call).await.map_err(|_| TargetError::Timeout(self.limit))
     }
 
@@ -352,12 +408,36 @@ pub(crate) fn watch(
     api: Api<DynamicObject>,
     config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Send {
-    let backoff = ExponentialBuilder::default()
+    let backoff = watcher::ExponentialBackoff::from(pauses());
+    watcher(api, config.timeout(WATCH_SECONDS)).backoff(backoff)
+}
+
+/// Pauses of a watch after errors.
+pub(crate) fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(5))
+        .with_max_delay(LONGEST_PAUSE)
         .with_jitter()
-        .without_max_times();
-    watcher(api, config.timeout(WATCH_SECONDS)).backoff(watcher::ExponentialBackoff::from(backoff))
+        .without_max_times()
+}
+
+/// Where the news of an object come from.
+enum Followed {
+    Shared(BoxStream<'static, Result<Found, Arc<watcher::Error>>>),
+    Alone(BoxStream<'static, Result<Option<DynamicObject>, TargetError>>),
+}
+
+/// Rights that name the object (`resourceNames`) let nobody see the others.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 403,
+        watcher::Error::WatchError(status) => status.code == 403,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => false,
+    }
 }
 
 type Seen = watcher::Result<Option<DynamicObject>>;

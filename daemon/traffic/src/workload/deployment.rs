@@ -20,6 +20,7 @@ use super::revision::Revisions;
 use crate::kubernetes::marks::{FENCE, annotation};
 use crate::kubernetes::object::{Change, Object};
 use crate::kubernetes::patch::{add, path, test};
+use crate::watches::Keep;
 use crate::{AtStart, Clients, Size, TargetError};
 
 /// Sizes at the start of a rollout, as JSON. On stable, or on the canary where stable is no Deployment.
@@ -165,7 +166,7 @@ impl Deployment {
         let object = self.object.clone();
         let states = self
             .object
-            .watch()
+            .follow(Keep::Sizes)
             .map(move |state| state?.map(|state| size(&state, role)).ok_or_else(|| object.missing()));
         states.boxed()
     }

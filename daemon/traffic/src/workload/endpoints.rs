@@ -3,16 +3,17 @@
 //! For a flip that is the Service itself: once it selects the canary its endpoints are the canary's, and before that the number
 //! says nothing (the canary has no traffic then). A target that names no Service of the cluster cannot tell.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream::BoxStream};
-use kube::api::{Api, DynamicObject, ListParams};
-use kube::runtime::watcher::{Config, Event};
+use kube::api::{DynamicObject, ListParams};
 use serde_json::Value;
 use sluice_wire::policy;
 
-use crate::kubernetes::object::{KindName, Object, Place, watch, watch_fault};
+use crate::kubernetes::object::{KindName, Object, Place, watch_fault};
+use crate::watches::Keep;
 use crate::{Clients, TargetError};
 
 const SLICE: KindName = KindName {
@@ -24,18 +25,13 @@ const SLICE: KindName = KindName {
     short: "endpointslices of service",
 };
 
-/// By slice, the endpoints that are ready.
-type Slices = BTreeMap<String, BTreeSet<String>>;
-
 /// A Service that was just made has its slices after a moment.
 const MADE_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(crate) struct Endpoints {
-    api: Api<DynamicObject>,
     slices: Object,
-    place: Place,
 }
 
 impl Endpoints {
@@ -45,10 +41,7 @@ impl Endpoints {
         clients: &Clients,
     ) -> Result<Option<Endpoints>, TargetError> {
         let Some((namespace, service)) = service_of(target, namespace) else { return Ok(None) };
-        let api = SLICE.api(clients.kube().await?, &namespace);
-        let slices = Object::connect(clients, &SLICE, &namespace, &service).await?;
-        let place = Place { short: SLICE.short, kubectl: SLICE.kubectl, namespace, name: service };
-        Ok(Some(Endpoints { api, slices, place }))
+        Ok(Some(Endpoints { slices: Object::connect(clients, &SLICE, &namespace, &service).await? }))
     }
 
     /// Refuses a Service that is not there, or not in this namespace. One that has a selector has a slice even without pods; of one
@@ -65,29 +58,25 @@ impl Endpoints {
     }
 
     fn no_service(&self) -> TargetError {
-        let Place { namespace, name, .. } = &self.place;
+        let Place { namespace, name, .. } = &self.slices.place;
         TargetError::NotAsNeeded(format!(
             "service {namespace}/{name}, the canary's in spec.target, has no EndpointSlices: it does not exist in this namespace, or has no selector; make it, or name the right one (see: kubectl -n {namespace} get service,endpointslices)"
         ))
     }
 
     fn labels(&self) -> String {
-        format!("kubernetes.io/service-name={}", self.place.name)
+        format!("kubernetes.io/service-name={}", self.slices.place.name)
     }
 
     /// The number of ready endpoints, on every change. Endless.
     pub fn watch(&self) -> BoxStream<'static, Result<u32, TargetError>> {
-        let place = self.place.clone();
-        let events = watch(self.api.clone(), Config::default().labels(&self.labels()));
-        let counts = events.scan(Known::default(), move |known, event| {
-            std::future::ready(Some(match event {
-                Ok(event) => known.take(event).map(Ok),
-                Err(error) => {
-                    // Whoever listens knows nothing now: the same number is news again.
-                    known.last = None;
-                    Some(Err(watch_fault(&place, &error)))
-                }
-            }))
+        let place = self.slices.place.clone();
+        let counts = self.slices.concerning(Keep::Endpoints).scan(None, move |last, slices| {
+            let count = slices.map(|slices| count(slices.values().map(Arc::as_ref)));
+            // After an error whoever listens knows nothing: the same number is news again.
+            let before = std::mem::replace(last, count.as_ref().ok().copied());
+            let is_news = before.is_none() || before != *last;
+            std::future::ready(Some(is_news.then(|| count.map_err(|error| watch_fault(&place, &error)))))
         });
         counts.filter_map(std::future::ready).boxed()
     }
@@ -102,8 +91,7 @@ pub(crate) async fn ready_endpoints(
     let slices = Object::connect(clients, &SLICE, namespace, service).await?;
     let labels = format!("kubernetes.io/service-name={service}");
     let all = slices.list(&ListParams::default().labels(&labels)).await?;
-    let ready: BTreeSet<String> = all.iter().flat_map(ready).collect();
-    Ok(u32::try_from(ready.len()).unwrap_or(u32::MAX))
+    Ok(count(all.iter()))
 }
 
 /// Namespace and name of the Service that carries the canary's traffic.
@@ -125,43 +113,10 @@ fn service_of_host(host: &str, namespace: &str) -> Option<(String, String)> {
     }
 }
 
-/// What the watch has shown so far.
-#[derive(Debug, Default)]
-struct Known {
-    slices: Slices,
-    /// A listing that is still coming.
-    listing: Slices,
-    last: Option<u32>,
-}
-
-impl Known {
-    /// The new number, if it is another one.
-    fn take(&mut self, event: Event<DynamicObject>) -> Option<u32> {
-        match event {
-            Event::Init => {
-                self.listing.clear();
-                return None;
-            }
-            Event::InitApply(slice) => {
-                self.listing.insert(name(&slice), ready(&slice));
-                return None;
-            }
-            Event::InitDone => self.slices = std::mem::take(&mut self.listing),
-            Event::Apply(slice) => {
-                self.slices.insert(name(&slice), ready(&slice));
-            }
-            Event::Delete(slice) => {
-                self.slices.remove(&name(&slice));
-            }
-        }
-        let all: BTreeSet<&String> = self.slices.values().flatten().collect();
-        let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
-        (self.last.replace(count) != Some(count)).then_some(count)
-    }
-}
-
-fn name(slice: &DynamicObject) -> String {
-    slice.metadata.name.clone().unwrap_or_default()
+/// Ready endpoints of all of a Service's slices.
+fn count<'a>(slices: impl Iterator<Item = &'a DynamicObject>) -> u32 {
+    let ready: BTreeSet<String> = slices.flat_map(ready).collect();
+    u32::try_from(ready.len()).unwrap_or(u32::MAX)
 }
 
 /// Pods (or addresses, where no pod is named) that are ready; a pod with IPv4 and IPv6 stands in two slices and counts once.
@@ -189,18 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_counted_once_over_all_slices_and_each_number_is_told_once() {
-        let mut known = Known::default();
+    fn pods_are_counted_once_over_all_slices() {
         let v4 = slice("v4", &[("a", Some(true)), ("b", None), ("c", Some(false))]);
         let v6 = slice("v6", &[("a", Some(true)), ("b", Some(true))]);
-        assert_eq!(known.take(Event::Init), None);
-        assert_eq!(known.take(Event::InitApply(v4.clone())), None);
-        assert_eq!(known.take(Event::InitApply(v6.clone())), None);
-        assert_eq!(known.take(Event::InitDone), Some(2));
-        assert_eq!(known.take(Event::Delete(v6)), None, "the same pods stand in the other slice");
-        assert_eq!(known.take(Event::Apply(slice("v4", &[]))), Some(0));
-        assert_eq!(known.take(Event::Init), None);
-        assert_eq!(known.take(Event::InitDone), None, "a new listing that says the same is no news");
+        assert_eq!(count([&v4, &v6].into_iter()), 2);
+        assert_eq!(count([&v4].into_iter()), 2, "whether it is ready is unknown: it is");
+        assert_eq!(count([&slice("v4", &[])].into_iter()), 0);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const REPLICA_SET: KindName = KindName {
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// All ReplicaSets of a namespace.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Revisions(Object);
 
 impl Revisions {

@@ -12,4 +12,5 @@ mod routers;
 mod selector;
 mod shop;
 mod virtualservice;
+mod watches;
 mod workloads;
