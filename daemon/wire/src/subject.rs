@@ -13,6 +13,9 @@ pub const DEAD: &str = "sluice.dead";
 /// In place of a namespace or rollout: all of them.
 pub const ALL: &str = "_all";
 
+/// In place of a person's name: a daemon, which passes a person's command on or tells the others something.
+pub const DAEMON: &str = "_daemon";
+
 /// What a subject says before its body is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {

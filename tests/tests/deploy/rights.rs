@@ -12,13 +12,13 @@ use sluice_tests::{Daemon, DaemonOptions, World, story};
 use crate::text;
 
 /// One NATS server with the users of `permissions.conf`, whose shop is this namespace.
-struct Gate {
-    nats: Nats,
-    password: Folder,
+pub struct Gate {
+    pub nats: Nats,
+    pub password: Folder,
 }
 
 impl Gate {
-    async fn open(release: Release, namespace: &str) -> Result<Gate> {
+    pub async fn open(release: Release, namespace: &str) -> Result<Gate> {
         let users = ["SLUICE_ADMIN", "SLUICE", "ANN", "CI_SHOP"]
             .map(|user| format!("{user}_PASSWORD: pw\n"))
             .concat();
@@ -34,6 +34,16 @@ impl Gate {
         Ok(Gate { nats, password })
     }
 
+    async fn daemon(&self, world: &World, name: &str) -> Result<Daemon> {
+        Daemon::start(DaemonOptions {
+            kubeconfig: Some(world.kube.kubeconfig("sluice")),
+            more: self.options("sluice"),
+            name: name.to_owned(),
+            ..DaemonOptions::nats(&self.nats.url(), vec![world.policy(json!({"bake": {"for": "30s"}}))])
+        })
+        .await
+    }
+
     /// As the comments in `permissions.conf` say.
     fn options(&self, user: &str) -> Vec<String> {
         let file = self.password.path().join("pw").display().to_string();
@@ -43,7 +53,7 @@ impl Gate {
             .to_vec()
     }
 
-    async fn as_user(&self, user: &str, args: &[&str]) -> Result<Output> {
+    pub async fn as_user(&self, user: &str, args: &[&str]) -> Result<Output> {
         let own = self.options(user);
         let own: Vec<&str> = own.iter().map(String::as_str).collect();
         let url = self.nats.url();
@@ -85,12 +95,8 @@ async fn carried_through(release: Release) -> Result<()> {
 
     let made = gate.as_user("sluice-admin", &["init"]).await?;
     ensure!(made.code == 0 && made.stdout.contains("SLUICE_EVENTS"), "{made:?}");
-    let daemon = Daemon::start(DaemonOptions {
-        kubeconfig: Some(world.kube.kubeconfig("sluice")),
-        more: gate.options("sluice"),
-        ..DaemonOptions::nats(&gate.nats.url(), vec![world.policy(json!({"bake": {"for": "30s"}}))])
-    })
-    .await?;
+    let daemon = gate.daemon(&world, "left").await?;
+    let other = gate.daemon(&world, "right").await?;
 
     // CI announces, and a person takes over and lets go again.
     let started = gate.as_user("ci-shop", &["start", &rollout, "--version", "v2"]).await?;
@@ -98,10 +104,13 @@ async fn carried_through(release: Release) -> Result<()> {
     let paused = gate.as_user("ann", &["pause", &rollout, "--reason", "to look"]).await?;
     ensure!(paused.code == 0, "{paused:?}\n{}", daemon.log());
     not_theirs(&gate, &rollout).await?;
-    let resumed = gate.as_user("ann", &["resume", &rollout]).await?;
+    // Over HTTP at the daemon that is not its owner: it is passed on below the daemons' own subject, kept and at once.
+    let view = daemon.view(&rollout).await?;
+    let elsewhere = if view.owner.as_deref() == Some("left") { &other } else { &daemon };
+    let resumed = elsewhere.cli(&["resume", "--all", "--namespace", &world.namespace]).await?;
     ensure!(resumed.code == 0, "{resumed:?}");
     daemon.wait_for(&rollout, "to bake", |view| view.phase == "baking").await?;
-    let promoted = gate.as_user("ann", &["promote", &rollout]).await?;
+    let promoted = elsewhere.cli(&["promote", &rollout]).await?;
     ensure!(promoted.code == 0, "{promoted:?}");
     let end = daemon.wait_for_end(&rollout).await?;
     ensure!(end.phase == "promoted", "{}", daemon.account(&rollout).await);
@@ -109,10 +118,13 @@ async fn carried_through(release: Release) -> Result<()> {
     // CI sees how it came out, and what a broken message comes to.
     let history = gate.as_user("ci-shop", &["history", &rollout]).await?;
     ensure!(history.code == 0 && history.stdout.contains("ann"), "{history:?}");
+    let passed_on = history.stdout.matches("tester, through another daemon").count();
+    ensure!(passed_on == 2, "who commanded, and by which way: {history:?}");
     let wrong = format!("{}/no-such-policy", world.namespace);
     let refused = gate.as_user("ci-shop", &["start", &wrong]).await?;
     ensure!(refused.code == 1 && refused.text().contains("no policy"), "{refused:?}");
-    nothing_was_denied(&daemon)
+    nothing_was_denied(&daemon)?;
+    nothing_was_denied(&other)
 }
 
 /// What lies beyond is refused by the server itself.

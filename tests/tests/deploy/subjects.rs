@@ -37,9 +37,12 @@ const TABLE: [(&str, &[&str]); 4] = [
             "+sluice.dead",
             "+sluice.reply.ann.1",
             "+<sluice.request.>",
-            // Commands that came in by HTTP go on to the rollout's owner, another daemon, in the person's name.
-            "+sluice.override.ann.shop.checkout.abort",
-            "+sluice.request.ann.shop.checkout.abort",
+            // Commands that came in by HTTP go on to the rollout's owner, another daemon, on the person's behalf.
+            "+sluice.override._daemon.shop.checkout.abort",
+            "+sluice.request._daemon.shop.checkout.abort",
+            // Whoever has stolen its credential speaks on no person's subject.
+            "-sluice.override.ann.shop.checkout.abort",
+            "-sluice.request.ann.shop.checkout.abort",
             // It announces no release, and takes nothing away.
             "-sluice.event.shop.checkout.announced",
             "-$JS.API.STREAM.CREATE.SLUICE_EVENTS",
@@ -58,6 +61,8 @@ const TABLE: [(&str, &[&str]); 4] = [
             "+<sluice.reply.ann.>",
             "-sluice.override.bob.shop.checkout.abort",
             "-sluice.request.bob.shop.checkout.status",
+            "-sluice.override._daemon.shop.checkout.abort",
+            "-sluice.request._daemon.shop.checkout.abort",
             "-sluice.event.shop.checkout.announced",
             "-sluice.out.shop.checkout.finished",
             "-sluice.reply.bob.1",

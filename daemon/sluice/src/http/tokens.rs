@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use sluice_wire::subject::DAEMON;
 use subtle::{Choice, ConstantTimeEq};
 
 const MOST_BYTES: u64 = 256 * 1024;
@@ -31,7 +32,7 @@ fn search(text: &str, token: &str) -> Result<Option<String>, String> {
         }
         let (user, known) = entry(line).ok_or_else(|| {
             format!(
-                "line {}: write `user token`, the token at least {LEAST_LENGTH} characters long",
+                "line {}: write `user token`, the token at least {LEAST_LENGTH} characters long, the user not {DAEMON}",
                 number + 1
             )
         })?;
@@ -47,7 +48,7 @@ fn entry(line: &str) -> Option<(&str, &str)> {
     let (user, token) = line.split_once(char::is_whitespace)?;
     let token = token.trim();
     let fine = token.len() >= LEAST_LENGTH && !token.contains(char::is_whitespace);
-    fine.then_some((user, token))
+    (fine && user != DAEMON).then_some((user, token))
 }
 
 #[cfg(test)]
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_wrong_line_is_named_without_its_secret() {
-        for bad in ["ann", "ann short", "ann 0123456789abcdef extra"] {
+        for bad in ["ann", "ann short", "ann 0123456789abcdef extra", "_daemon 0123456789abcdef"] {
             let error = search(&format!("ci fedcba9876543210\n{bad}"), "x").unwrap_err();
             assert!(error.starts_with("line 2") && !error.contains("0123456789abcdef"), "{error}");
         }

@@ -17,6 +17,7 @@ use super::{
     announce::started,
     authority::{self, Nonce, Turn},
     clock::now,
+    passing_on::Who,
     roll::Entry,
     rollout::Handle,
 };
@@ -28,7 +29,7 @@ impl Daemon {
     #[expect(clippy::too_many_arguments, reason = "the parts of a subject, the body and where it came from")]
     pub(super) async fn obey(
         &self,
-        user: &str,
+        who: Who<'_>,
         namespace: &str,
         name: &str,
         action: &str,
@@ -36,6 +37,7 @@ impl Daemon {
         command: Command,
         sent: Option<Timestamp>,
     ) -> Answer {
+        let user = who.user;
         let asked = match command.action(action) {
             Ok(asked) => asked,
             Err(error) => return Answer::refused(error.to_string()),
@@ -49,8 +51,11 @@ impl Daemon {
                 return Answer::refused(format!("refused: {why}"));
             }
         };
-        let actor =
-            command.actor.clone().map_or_else(|| user.to_owned(), |actor| format!("{actor} (by {user})"));
+        let by = if who.passed_on { format!("{user}, through another daemon") } else { user.to_owned() };
+        let actor = match &command.actor {
+            Some(actor) => format!("{actor} (by {by})"),
+            None => by,
+        };
         let key = format!("{user} {key}");
         let wish = Wish { user: user.to_owned(), actor, key, action: asked, command, sent, nonce };
         if namespace == ALL || name == ALL {

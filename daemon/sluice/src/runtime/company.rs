@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use sluice_bus::{BusError, StoreError, StoreRevision};
 use sluice_rollout::RolloutId;
-use sluice_wire::subject::{ALL, REQUEST, person};
+use sluice_wire::subject::{ALL, DAEMON, REQUEST, person};
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior},
@@ -215,7 +215,7 @@ impl Daemon {
 
     /// Tells the other daemons to look, without waiting for long: what they would miss they find by themselves.
     pub(super) async fn tell_fellows(&self, namespace: &str, name: &str, word: &str) {
-        let subject = person(REQUEST, &self.parts.daemon, namespace, name, word);
+        let subject = person(REQUEST, DAEMON, namespace, name, word);
         match self.parts.doors.request(&subject, &[], Bytes::new(), NUDGE_WITHIN).await {
             Ok(_) | Err(BusError::NoResponders { .. } | BusError::Timeout(_)) => {}
             Err(error) => tracing::debug!(%error, word, "the other daemons were not told"),
@@ -224,8 +224,8 @@ impl Daemon {
 
     /// The same about one rollout, with nobody waiting for it.
     pub(super) fn nudge_later(&self, id: &RolloutId, word: &'static str) {
-        let (doors, daemon) = (self.parts.doors.clone(), self.parts.daemon.clone());
-        let subject = person(REQUEST, &daemon, id.namespace(), id.name(), word);
+        let doors = self.parts.doors.clone();
+        let subject = person(REQUEST, DAEMON, id.namespace(), id.name(), word);
         self.tasks.spawn(async move {
             if let Err(error) = doors.request(&subject, &[], Bytes::new(), NUDGE_WITHIN).await {
                 tracing::debug!(%error, word, "the other daemons were not told");
@@ -235,7 +235,7 @@ impl Daemon {
 
     /// Whether a daemon of another cluster has this policy.
     pub(super) async fn is_known_elsewhere(&self, namespace: &str, name: &str) -> bool {
-        let subject = person(REQUEST, &self.parts.daemon, namespace, name, nudge::KNOWS);
+        let subject = person(REQUEST, DAEMON, namespace, name, nudge::KNOWS);
         self.parts.doors.request(&subject, &[], Bytes::new(), NUDGE_WITHIN).await.is_ok()
     }
 

@@ -1,5 +1,5 @@
 //! Rollouts that run at another daemon, as the doors here show them: read from their records, without the live evidence.
-//! Commands that come in here by HTTP are passed on to the owner over the bus, in the person's name.
+//! Commands that come in here by HTTP are passed on to the owner over the bus, on the person's behalf.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -8,12 +8,13 @@ use futures::StreamExt;
 use sluice_rollout::RolloutId;
 use sluice_wire::{
     message::{Answer, Command},
-    subject::{ALL, OVERRIDE, REQUEST, person},
+    subject::{ALL, OVERRIDE, REQUEST},
     view::RolloutView,
 };
 
 use super::{
     Daemon,
+    passing_on::{Who, on_behalf_of},
     roll::Entry,
     whose::{Whose, silent},
 };
@@ -86,13 +87,13 @@ impl Daemon {
         match self.whose(namespace, name).await {
             Ok(Whose::Mine) => {
                 self.is_in_hand_by_now(namespace, name).await;
-                self.obey(user, namespace, name, action, &key, command, None).await
+                self.obey(Who::itself(user), namespace, name, action, &key, command, None).await
             }
             Ok(Whose::Nobodys(owner)) => Answer::refused(silent(&owner)),
             Ok(Whose::Anothers(owner)) => {
-                let subject = person(REQUEST, user, namespace, name, action);
+                let (subject, headers) = on_behalf_of(user, REQUEST, (namespace, name, action), &key);
                 let body = serde_json::to_vec(&named(command, &key)).unwrap_or_default();
-                match self.parts.doors.request(&subject, &[], Bytes::from(body), ANSWER_WITHIN).await {
+                match self.parts.doors.request(&subject, &headers, Bytes::from(body), ANSWER_WITHIN).await {
                     Ok(answer) => serde_json::from_slice(&answer).unwrap_or_else(|error| {
                         Answer::refused(format!("daemon {owner} answered strangely: {error}"))
                     }),
@@ -113,12 +114,11 @@ impl Daemon {
         key: String,
         command: Command,
     ) -> Answer {
-        let subject = person(OVERRIDE, user, namespace, name, action);
+        let (subject, headers) = on_behalf_of(user, OVERRIDE, (namespace, name, action), &key);
         let told = named(command.clone(), &key);
         let body = Bytes::from(serde_json::to_vec(&told).unwrap_or_default());
-        let headers = [(sluice_bus::MESSAGE_ID.to_owned(), key.clone())];
         let stored = self.parts.doors.publish_event(&subject, &headers, body).await;
-        let answer = self.obey(user, namespace, name, action, &key, command, None).await;
+        let answer = self.obey(Who::itself(user), namespace, name, action, &key, command, None).await;
         let message = match stored {
             Ok(_) => {
                 format!("{} at daemon {}; the other daemons are told", answer.message, self.parts.daemon)

@@ -11,7 +11,7 @@ use sluice_rollout::Timestamp;
 use sluice_wire::{
     cloudevent::CloudEvent,
     message::{Answer, Command},
-    subject::{self, Subject},
+    subject::{self, DAEMON, Subject},
     view::RolloutView,
 };
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use super::{
     boundary::{self, Boundary},
     company::nudge,
     fault::{self, Fault},
+    passing_on::{Who, person},
     whose::Part,
 };
 use crate::control::Control;
@@ -139,7 +140,7 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Ok(Subject::Event { .. }) => return Taken::Dead("an event on the overrides' subject".into()),
         Err(error) => return Taken::Dead(error.to_string()),
     };
-    if delivery.sequence.is_none() && nudge::is_one(&action) {
+    if delivery.sequence.is_none() && user == DAEMON && nudge::is_one(&action) {
         let done = daemon.nudged(&namespace, &name, &action).await;
         return if done { Taken::Answered(Bytes::from_static(b"{}")) } else { Taken::Anothers };
     }
@@ -153,6 +154,11 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Ok(read) => read,
         Err(reason) => return Taken::Dead(reason),
     };
+    let (user, passed_on) = match person(&user, &delivery.headers) {
+        Ok(person) => person,
+        Err(reason) => return Taken::Dead(reason),
+    };
+    let who = Who { user: &user, passed_on };
     if let Err(error) = command.action(&action) {
         return Taken::Dead(error.to_string());
     }
@@ -170,7 +176,7 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Part::StandIn(answer) => return Taken::Answered(answer),
     }
     boundary::met(Boundary::MessageRead, kind(Feed::Overrides));
-    let taken = act(daemon, (&user, &place.0, &place.1, &action), (&key, command), delivery).await;
+    let taken = act(daemon, (who, &place.0, &place.1, &action), (&key, command), delivery).await;
     if !matches!(taken, Taken::Kept | Taken::Later(_)) {
         forget(daemon, &place, delivery);
     }
@@ -201,7 +207,7 @@ fn forget(daemon: &Daemon, place: &PolicyName, delivery: &Delivery) {
 /// Carried out here.
 async fn act(
     daemon: &Daemon,
-    (user, namespace, name, action): (&str, &str, &str, &str),
+    (who, namespace, name, action): (Who<'_>, &str, &str, &str),
     (key, command): (&str, Command),
     delivery: &Delivery,
 ) -> Taken {
@@ -211,7 +217,7 @@ async fn act(
     if let Some(first) = first {
         return Taken::Answered(first);
     }
-    let obeyed = daemon.obey(user, namespace, name, action, key, command, sent(delivery));
+    let obeyed = daemon.obey(who, namespace, name, action, key, command, sent(delivery));
     match tokio::time::timeout(ANSWER_WITHIN, obeyed).await {
         Ok(answer) if to_all => obeyed_by_all(daemon, delivery, answer_bytes(&answer)).await,
         Ok(answer) => Taken::Answered(answer_bytes(&answer)),

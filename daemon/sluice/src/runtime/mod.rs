@@ -27,6 +27,7 @@ mod observer;
 #[cfg(test)]
 mod older;
 mod parts;
+mod passing_on;
 mod policies;
 mod post;
 mod recorder;

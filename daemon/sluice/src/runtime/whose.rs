@@ -5,16 +5,22 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sluice_bus::{Delivery, MESSAGE_ID, StoreError};
+use sluice_bus::{Delivery, Headers, StoreError};
 use sluice_rollout::Timestamp;
 use sluice_wire::{
     message::Answer,
     record::Saved,
-    subject::{ALL, OVERRIDE, REQUEST},
+    subject::{ALL, OVERRIDE, Subject},
     view::RolloutView,
 };
 
-use super::{Daemon, announce::answer_bytes, clock::now, intake::answered_before};
+use super::{
+    Daemon,
+    announce::answer_bytes,
+    clock::now,
+    intake::answered_before,
+    passing_on::{on_behalf_of, person},
+};
 use crate::control::{Control, ControlError};
 
 /// A request's owner has so long before another daemon answers in its place.
@@ -151,12 +157,10 @@ impl Daemon {
     /// An abort is kept on the bus, under its own id, for whoever takes the rollout over. Anything else would come as a
     /// surprise later.
     async fn answer_for(&self, owner: &str, delivery: &Delivery) -> Answer {
-        let stored = delivery.subject.replacen(REQUEST, OVERRIDE, 1);
-        if !stored.ends_with(".abort") {
+        let Some((stored, headers)) = as_a_stored_abort(delivery) else {
             return Answer::refused(silent(owner));
-        }
-        let id = [(MESSAGE_ID.to_owned(), delivery.message_id.clone())];
-        match self.parts.doors.publish_event(&stored, &id, delivery.body.clone()).await {
+        };
+        match self.parts.doors.publish_event(&stored, &headers, delivery.body.clone()).await {
             Ok(_) => Answer {
                 accepted: true,
                 ..Answer::refused(format!(
@@ -198,6 +202,17 @@ impl Daemon {
         }
         self.rollout(namespace, name, attempt).await
     }
+}
+
+/// Where an abort that was asked for at once is kept on the person's behalf, with the headers that say so.
+fn as_a_stored_abort(delivery: &Delivery) -> Option<(String, Headers)> {
+    let Ok(Subject::Override { user, namespace, rollout, action, .. }) = Subject::parse(&delivery.subject)
+    else {
+        return None;
+    };
+    let (user, _) = person(&user, &delivery.headers).ok()?;
+    let place = (&*namespace, &*rollout, &*action);
+    (action == "abort").then(|| on_behalf_of(&user, OVERRIDE, place, &delivery.message_id))
 }
 
 pub fn silent(owner: &str) -> String {
