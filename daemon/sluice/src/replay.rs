@@ -112,7 +112,8 @@ impl Replay {
             return Ok(());
         }
         let entry = line.entry();
-        self.chain(line, matches!(entry, Ok(Entry::Taken(_))))?;
+        // Where a session's own beginning found no room, the loss is what it begins with.
+        self.chain(line, matches!(entry, Ok(Entry::Taken(_) | Entry::Lost(_))))?;
         let place = Place::Line { session: self.report.sessions, n: line.n };
         let entry =
             entry.map_err(|error| Difference::at(place, format!("the entry cannot be read: {error}")))?;

@@ -345,6 +345,26 @@ fn what_was_lost_in_a_crash_or_a_full_queue_is_said() {
 }
 
 #[test]
+fn a_session_whose_beginning_was_lost_is_no_other_record() {
+    let mut scribe = Scribe::new();
+    scribe.begin();
+    (scribe.n, scribe.before) = (0, Sum::new());
+    scribe.write(Entry::Lost(Lost {
+        entries: 1,
+        why: "where the session of epoch 2 began found no room".into(),
+    }));
+    scribe.tell(Event::CanaryVanished);
+    let state = scribe.state.clone();
+    scribe.write(Entry::Synced(Box::new(Synced::State(Box::new(state)))));
+    scribe.read_back();
+    let (came, report) = replay(&scribe.text());
+    let report = report.unwrap();
+    assert_eq!((came, report.sessions, report.unchecked), (Came::Incomplete, 2, 1), "{report:#?}");
+    assert!(report.gaps.iter().any(|gap| gap.what.contains("1 entries are missing")), "{report:#?}");
+    assert_eq!(report.phase.as_deref(), Some(scribe.state.phase.name()));
+}
+
+#[test]
 fn a_batch_that_was_written_twice_counts_once() {
     let scribe = bad_at_50();
     let mut lines = scribe.lines.clone();
