@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod cluster_rights;
 pub mod commands;
 pub mod control;
 pub mod demo;

@@ -116,6 +116,17 @@ fn a_wrong_policy_changes_nothing_and_one_that_is_gone_holds_nothing_up() -> Res
         apply(&world, &changed(&right, "target", abroad)).await?;
         let told = judged(&world, 3, "False").await?;
         ensure!(told.contains("objects of its own namespace"), "{told}");
+        // Who may write policies is not therefore somebody who may run images or read secrets.
+        let job = json!([{"name": "smoke", "job": {"image": "registry.example/tests:1"}}]);
+        apply(&world, &changed(&right, "gates", job)).await?;
+        let told = judged(&world, 4, "False").await?;
+        ensure!(
+            told.contains("spec.gates[0].job: ") && told.contains("--cluster-policies-may jobs"),
+            "{told}"
+        );
+        apply(&world, &changed(&right, "alerts", json!([{"slack": {"urlFile": "bank/slack-url"}}]))).await?;
+        let told = judged(&world, 5, "False").await?;
+        ensure!(told.contains("spec.alerts[0].slack.urlFile: bank/slack-url is a secret"), "{told}");
         let rollout = world.rollout();
         world.bus.announce(&rollout, "v2").await?;
         daemon.wait_for(&rollout, "to stand at 10 %", |view| view.phase == "observing").await?;

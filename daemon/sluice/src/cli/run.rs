@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use sluice_wire::policy::cluster_name;
 
 use super::{Global, NatsAccess};
+use crate::cluster_rights::Grant;
 
 /// The folder of policies that nobody named.
 const POLICIES: &str = "policies";
@@ -32,6 +33,10 @@ pub struct RunArgs {
         default_missing_value = "*"
     )]
     pub policies_from_cluster: Option<Vec<String>>,
+    /// What policies in the cluster may use of this daemon beyond the objects of their own namespace, separated by commas;
+    /// nothing if left out. Policies in files may all of it.
+    #[arg(long, env = "SLUICE_CLUSTER_POLICIES_MAY", value_enum, value_name = "WHAT", value_delimiter = ',')]
+    pub cluster_policies_may: Vec<Grant>,
     /// Where messages and state are kept; `nats` as soon as --nats is given.
     #[arg(long, env = "SLUICE_BUS", value_enum)]
     pub bus: Option<BusKind>,
@@ -100,6 +105,8 @@ pub struct RunOptions {
     pub policies: Vec<PathBuf>,
     /// Namespaces whose policies in the cluster are served; an empty list: all.
     pub cluster_policies: Option<Vec<String>>,
+    /// What those may use of this daemon.
+    pub cluster_policies_may: Vec<Grant>,
     pub bus: BusChoice,
     pub listen: SocketAddr,
     pub http_tokens: Option<PathBuf>,
@@ -132,6 +139,7 @@ impl Default for RunOptions {
         RunOptions {
             policies: Vec::new(),
             cluster_policies: None,
+            cluster_policies_may: Vec::new(),
             bus: BusChoice::Embedded { data: None },
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http_tokens: None,
@@ -167,6 +175,7 @@ impl RunArgs {
         Ok(RunOptions {
             policies,
             cluster_policies,
+            cluster_policies_may: self.cluster_policies_may,
             bus,
             listen: self.listen,
             http_tokens: self.http_tokens,

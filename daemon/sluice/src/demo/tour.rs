@@ -126,6 +126,7 @@ impl Tour {
             cluster: None,
             policies: Vec::new(),
             cluster_policies: None,
+            cluster_rights: crate::cluster_rights::Rights::default(),
             alone: true,
             kubeconfig: None,
             kube_context: None,

@@ -76,7 +76,10 @@ use self::{
     meters::Meters, parts::Parts, policies::PolicyBook, recorder::Records, roll::Roll, rollout::Handle,
     troubles::Troubles,
 };
-use crate::control::{Control, ControlError};
+use crate::{
+    cluster_rights::Rights,
+    control::{Control, ControlError},
+};
 
 /// Changes that a slow reader may lag behind.
 const CHANGES: usize = 1_024;
@@ -111,6 +114,8 @@ pub struct Setup {
     pub policies: Vec<PathBuf>,
     /// Namespaces whose policies in the cluster are served; an empty list: all.
     pub cluster_policies: Option<Vec<String>>,
+    /// What those may use of this daemon.
+    pub cluster_rights: Rights,
     pub kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig in place of its current one.
     pub kube_context: Option<String>,
@@ -185,7 +190,8 @@ impl Daemon {
             cluster: setup.cluster,
         };
         let listings = in_cluster.as_ref().map_or(0, ClusterPolicies::listings);
-        let book = PolicyBook::new(setup.policies).awaiting(listings, parts.cluster.clone());
+        let book =
+            PolicyBook::new(setup.policies).awaiting(listings, parts.cluster.clone(), setup.cluster_rights);
         Daemon::awake(parts, book, Authority::new(setup.signers), in_cluster).await
     }
 

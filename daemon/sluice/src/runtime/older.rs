@@ -80,6 +80,7 @@ async fn older_and_newer_records<B: Bus + Store + Doors + 'static>(bus: Arc<B>) 
         alone: true,
         policies: Vec::new(),
         cluster_policies: None,
+        cluster_rights: crate::cluster_rights::Rights::default(),
         kubeconfig: None,
         kube_context: None,
         signers: None,

@@ -13,7 +13,7 @@ use sluice_traffic::cluster::{PolicyNews, PolicyObject};
 use sluice_wire::policy::{Condition, Policy, TriggerOn};
 
 use super::{Daemon, cluster::book::ClusterBook};
-use crate::policy_files;
+use crate::{cluster_rights::Rights, policy_files};
 
 /// How often the policy folder is looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
@@ -50,8 +50,8 @@ impl PolicyBook {
     }
 
     /// With the policies in the cluster, which come in so many listings.
-    pub fn awaiting(self, listings: usize, cluster: Option<String>) -> PolicyBook {
-        PolicyBook { cluster: Mutex::new(ClusterBook::awaiting(listings, cluster)), ..self }
+    pub fn awaiting(self, listings: usize, cluster: Option<String>, rights: Rights) -> PolicyBook {
+        PolicyBook { cluster: Mutex::new(ClusterBook::awaiting(listings, cluster, rights)), ..self }
     }
 
     /// Of policies that stand in no file.

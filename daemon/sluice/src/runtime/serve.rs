@@ -12,6 +12,7 @@ use super::{Daemon, Setup, clock::now};
 use crate::{
     cli::{BusChoice, RunOptions},
     client::nats_config,
+    cluster_rights::Rights,
     http,
 };
 
@@ -47,6 +48,10 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
         cluster: options.cluster.clone(),
         policies: options.policies.clone(),
         cluster_policies: options.cluster_policies.clone(),
+        cluster_rights: Rights {
+            granted: options.cluster_policies_may.clone(),
+            secrets: options.secrets.clone(),
+        },
         alone: matches!(options.bus, BusChoice::Embedded { .. }),
         kubeconfig: options.kubeconfig.clone(),
         kube_context: options.kube_context.clone(),

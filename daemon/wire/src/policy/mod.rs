@@ -12,6 +12,7 @@ mod gates;
 mod metrics;
 mod resolve;
 mod scalars;
+mod secrets;
 mod shown;
 mod status;
 mod target;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sluice_analyzers::outlook::{Questions, outlook};
-use sluice_wire::policy::{AlertSink, Metrics, Policy, Preset, PromoteBy, Target, Workload};
+use sluice_wire::policy::{Metrics, Policy, Preset, PromoteBy, Workload};
 use sluice_wire::units::Percent;
 
 use crate::cli::SECRETS;
@@ -14,9 +14,10 @@ const ERROR_SHARE: f64 = 0.01;
 
 /// Fields and what is doubtful about them.
 pub(super) fn of(policy: &Policy) -> Vec<(String, String)> {
-    let rules = [metrics, workloads, telling, baking, secrets];
+    let rules = [metrics, workloads, telling, baking];
     let mut doubts: Vec<_> =
         rules.iter().flat_map(|rule| rule(policy)).map(|(field, why)| (field.to_owned(), why)).collect();
+    doubts.extend(secrets(policy));
     doubts.extend(undecidable(policy));
     doubts
 }
@@ -79,27 +80,10 @@ fn baking(policy: &Policy) -> Doubts {
 }
 
 /// The daemon may have other folders; what is named without one is right in any.
-fn secrets(policy: &Policy) -> Doubts {
-    let spec = &policy.spec;
-    let mut files = Vec::new();
-    if let Metrics::Prometheus(source) = &spec.metrics {
-        files.extend(source.token_file.as_ref().map(|file| ("spec.metrics.prometheus.tokenFile", file)));
-    }
-    if let Target::Webhook(webhook) = &spec.target {
-        files.extend(webhook.token_file.as_ref().map(|file| ("spec.target.webhook.tokenFile", file)));
-    }
-    for sink in &spec.alerts {
-        let file = match sink {
-            AlertSink::Alertmanager(alertmanager) => alertmanager.token_file.as_ref(),
-            AlertSink::Slack(slack) => Some(&slack.url_file),
-            AlertSink::Webhook(webhook) => webhook.token_file.as_ref(),
-        };
-        files.extend(file.map(|file| ("spec.alerts", file)));
-    }
+fn secrets(policy: &Policy) -> Vec<(String, String)> {
     let elsewhere = |file: &str| file.starts_with('/') && !Path::new(file).starts_with(SECRETS);
+    let files = policy.secret_files().into_iter().filter(|(_, file)| elsewhere(file));
     files
-        .into_iter()
-        .filter(|(_, file)| elsewhere(file))
         .map(|(field, file)| (field, format!(
             "{file} is read only by a daemon whose --secrets is a folder above it ({SECRETS} if nobody says otherwise): name the file below that folder, without the folder"
         )))

@@ -2,7 +2,7 @@
 //!
 //! A policy that is wrong changes nothing: the generation before it stays in force, and the object's status says why. One
 //! that names objects of another namespace is wrong here, though not in a file: who may write policies in one namespace
-//! must not reach into another by this daemon's rights.
+//! must not reach into another by this daemon's rights. What else of the daemon they may use says [`Rights`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use std::{
 use sluice_traffic::cluster::{PolicyNews, PolicyObject};
 use sluice_wire::policy::{Condition, Policy};
 
-use crate::policy_files;
+use crate::{cluster_rights::Rights, policy_files};
 
 /// Whether the generation is in force.
 pub const ACCEPTED: &str = "Accepted";
@@ -25,6 +25,7 @@ pub struct ClusterBook {
     entries: BTreeMap<Name, Entry>,
     /// The one that they stand in, where several share the bus.
     cluster: Option<String>,
+    rights: Rights,
     /// Namespaces whose first listing has not come yet.
     awaited: usize,
     listed: BTreeSet<Option<String>>,
@@ -44,8 +45,8 @@ pub struct Entry {
 
 impl ClusterBook {
     /// Announcements wait until so many namespaces have been listed.
-    pub fn awaiting(listings: usize, cluster: Option<String>) -> ClusterBook {
-        ClusterBook { awaited: listings, cluster, ..ClusterBook::default() }
+    pub fn awaiting(listings: usize, cluster: Option<String>, rights: Rights) -> ClusterBook {
+        ClusterBook { awaited: listings, cluster, rights, ..ClusterBook::default() }
     }
 
     pub fn is_complete(&self) -> bool {
@@ -100,7 +101,10 @@ impl ClusterBook {
         let known = self.entries.remove(&name).filter(|known| known.object.uid == object.uid);
         let entry = match known {
             Some(known) if known.object.document == object.document => Entry { object, ..known },
-            known => judged(object, known.and_then(|known| known.in_force), self.cluster.as_deref()),
+            known => {
+                let policy = read(&object, self.cluster.as_deref(), &self.rights);
+                judged(object, policy, known.and_then(|known| known.in_force))
+            }
         };
         self.entries.insert(name, entry);
     }
@@ -162,9 +166,9 @@ fn name_of(object: &PolicyObject) -> Name {
     (object.namespace.clone(), object.name.clone())
 }
 
-fn judged(object: PolicyObject, former: Option<(Arc<Policy>, i64)>, cluster: Option<&str>) -> Entry {
+fn judged(object: PolicyObject, policy: Result<Policy, String>, former: Option<(Arc<Policy>, i64)>) -> Entry {
     let name = format!("{}/{}", object.namespace, object.name);
-    match read(&object, cluster) {
+    match policy {
         Ok(policy) => {
             tracing::info!(policy = name, generation = object.generation, "read from the cluster");
             let in_force = Some((Arc::new(policy), object.generation));
@@ -183,7 +187,7 @@ fn judged(object: PolicyObject, former: Option<(Arc<Policy>, i64)>, cluster: Opt
 }
 
 /// Field and remedy of all that is wrong.
-fn read(object: &PolicyObject, cluster: Option<&str>) -> Result<Policy, String> {
+fn read(object: &PolicyObject, cluster: Option<&str>, rights: &Rights) -> Result<Policy, String> {
     let faults = |faults: Vec<(Option<String>, String)>| {
         let lines = faults.into_iter().map(|(field, why)| match field {
             Some(field) => format!("{field}: {why}"),
@@ -197,6 +201,7 @@ fn read(object: &PolicyObject, cluster: Option<&str>) -> Result<Policy, String> 
     let mut wrong = policy_files::wrong(&policy);
     wrong.extend(beyond_its_namespace(&policy));
     wrong.extend(beyond_its_cluster(&policy, cluster));
+    wrong.extend(rights.beyond(&policy));
     if wrong.is_empty() {
         return Ok(policy);
     }
@@ -254,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_wrong_policy_changes_nothing_and_its_status_says_why() {
-        let mut book = ClusterBook::awaiting(1, None);
+        let mut book = ClusterBook::awaiting(1, None, Rights::default());
         assert!(!book.is_complete());
         book.take(PolicyNews::Listed { namespace: None, objects: vec![object(1, spec(5.0))] });
         assert!(book.is_complete() && first_step(&book) == Some(5.0));

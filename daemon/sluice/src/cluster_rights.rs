@@ -1,0 +1,173 @@
+//! What a policy in the cluster may use of this daemon beyond the objects of its own namespace. Whoever may write policies there
+//! is not, for that reason alone, somebody who may run images with the daemon's rights, read its secrets, or command what
+//! listens on its host: the operator says so. Plain bookkeeping: no IO.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use sluice_wire::policy::{Gate, GateKind, Policy, Target};
+
+use crate::policy_files::Wrong;
+
+/// What the operator grants, by the word of `--cluster-policies-may`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Grant {
+    /// Gates with a `job`: they run an image in the policy's namespace, with any of its service accounts.
+    Jobs,
+    /// Any file below --secrets. Otherwise those in the folder of the policy's own namespace there.
+    Secrets,
+    /// HAProxy's runtime socket, as this daemon's host has it.
+    Haproxy,
+}
+
+/// All that policies in the cluster are granted.
+#[derive(Debug, Clone, Default)]
+pub struct Rights {
+    pub granted: Vec<Grant>,
+    /// Folders of `--secrets`.
+    pub secrets: Vec<PathBuf>,
+}
+
+impl Rights {
+    /// Fields of what this policy uses and may not, with the remedy.
+    pub fn beyond(&self, policy: &Policy) -> Vec<Wrong> {
+        let has = |grant| self.granted.contains(&grant);
+        let mut beyond = Vec::new();
+        if !has(Grant::Jobs) {
+            beyond.extend(jobs(policy));
+        }
+        if !has(Grant::Secrets) {
+            beyond.extend(self.secrets_of_others(policy));
+        }
+        if !has(Grant::Haproxy) {
+            beyond.extend(haproxy(policy));
+        }
+        beyond
+    }
+
+    fn secrets_of_others(&self, policy: &Policy) -> Vec<Wrong> {
+        let namespace = &policy.metadata.namespace;
+        let own = |file: &str| {
+            let path = Path::new(file);
+            // Below which folder an absolute one stands says the folder's own check; here only what comes after it counts.
+            let below = self.secrets.iter().find_map(|folder| path.strip_prefix(folder).ok()).unwrap_or(path);
+            below.starts_with(namespace) && !file.split('/').any(|part| part == "..")
+        };
+        let others = policy.secret_files().into_iter().filter(|(_, file)| !own(file));
+        let why = |file: &str| {
+            format!(
+                "{file} is a secret that policies in the cluster may not name here: put it into the folder {namespace} below the daemon's --secrets and write {namespace}/{}, put the policy into a file of the daemon, or start the daemon with --cluster-policies-may secrets",
+                Path::new(file).file_name().unwrap_or_default().to_string_lossy()
+            )
+        };
+        others.map(|(field, file)| (field, why(file))).collect()
+    }
+}
+
+fn jobs(policy: &Policy) -> Option<Wrong> {
+    let (field, gate) = first_job(policy)?;
+    let why = format!(
+        "gate {} runs a Job, which policies in the cluster may not have here: put the policy into a file of the daemon, or start the daemon with --cluster-policies-may jobs",
+        gate.name
+    );
+    Some((field, why))
+}
+
+fn first_job(policy: &Policy) -> Option<(String, &Gate)> {
+    let spec = &policy.spec;
+    let of_steps =
+        spec.steps.iter().enumerate().map(|(place, step)| (format!("steps[{place}].gates"), &step.gates));
+    let lists = [("gates".to_owned(), &spec.gates), ("promoteGates".to_owned(), &spec.promote_gates)];
+    lists.into_iter().chain(of_steps).find_map(|(list, gates)| {
+        let place = gates.iter().position(|gate| matches!(gate.kind, GateKind::Job(_)))?;
+        Some((format!("spec.{list}[{place}].job"), gates.get(place)?))
+    })
+}
+
+fn haproxy(policy: &Policy) -> Option<Wrong> {
+    let Target::Haproxy(_) = policy.spec.target else { return None };
+    let why = "HAProxy's socket is the daemon's host's, which policies in the cluster may not command here: put the policy into a file of the daemon, or start the daemon with --cluster-policies-may haproxy";
+    Some(("spec.target.haproxy.socket".to_owned(), why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn policy(change: &Value) -> Policy {
+        let mut spec = json!({
+            "target": {"httpRoute": {"name": "checkout", "stable": "checkout", "canary": "checkout-canary"}},
+            "metrics": {"prometheus": {"url": "http://prometheus:9090"}}, "steps": [{"weight": 5}]});
+        for (field, value) in change.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        let document = json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutPolicy",
+            "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec});
+        Policy::from_json("policy", &document).unwrap()
+    }
+
+    fn beyond(granted: &[Grant], change: &Value) -> Vec<String> {
+        let secrets = vec![PathBuf::from("/etc/sluice/secrets")];
+        let rights = Rights { granted: granted.to_vec(), secrets };
+        rights.beyond(&policy(change)).into_iter().map(|(field, why)| format!("{field}: {why}")).collect()
+    }
+
+    #[test]
+    fn nothing_is_granted_by_itself_and_each_word_grants_its_own() {
+        let job = json!({"gates": [{"name": "smoke", "job": {"image": "tests:1"}}]});
+        let socket = json!({"target": {"haproxy":
+            {"socket": "/run/haproxy/admin.sock", "backend": "shop", "stable": ["v1"], "canary": ["v2"]}}});
+        let secret = json!({"metrics": {"prometheus": {"url": "http://prometheus:9090", "tokenFile": "prometheus"}},
+            "alerts": [{"slack": {"urlFile": "slack-url"}}]});
+        let every = [
+            (Grant::Jobs, job, "spec.gates[0].job: gate smoke runs a Job", "jobs", 1),
+            (Grant::Haproxy, socket, "spec.target.haproxy.socket: ", "haproxy", 1),
+            (
+                Grant::Secrets,
+                secret,
+                "spec.metrics.prometheus.tokenFile: prometheus is a secret",
+                "secrets",
+                2,
+            ),
+        ];
+        for (grant, change, begin, word, lines) in &every {
+            let told = beyond(&[], change);
+            assert_eq!(told.len(), *lines, "{told:#?}");
+            assert!(told[0].starts_with(begin), "{told:#?}");
+            assert!(
+                told.iter().all(|told| told.ends_with(&format!("--cluster-policies-may {word}"))),
+                "{told:#?}"
+            );
+            assert_eq!(beyond(&[*grant], change), [""; 0]);
+            for (other, ..) in every.iter().filter(|(other, ..)| other != grant) {
+                assert_eq!(beyond(&[*other], change).len(), *lines, "{other:?} is something else");
+            }
+        }
+        assert_eq!(beyond(&[], &json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn the_secrets_of_its_own_namespace_are_its_own() {
+        let named = |file: &str| json!({"alerts": [{"slack": {"urlFile": file}}]});
+        for own in ["shop/slack-url", "/etc/sluice/secrets/shop/slack-url"] {
+            assert_eq!(beyond(&[], &named(own)), [""; 0], "{own}");
+        }
+        for others in [
+            "slack-url",
+            "bank/slack-url",
+            "shopping/slack-url",
+            "shop/../bank/slack-url",
+            "/etc/sluice/secrets/bank/slack-url",
+            "/etc/sluice/secrets/slack-url",
+            "/shop/slack-url",
+        ] {
+            let told = beyond(&[], &named(others));
+            assert!(
+                told[0].starts_with("spec.alerts[0].slack.urlFile: ") && told[0].contains("shop/slack-url"),
+                "{told:#?}"
+            );
+        }
+    }
+}
