@@ -99,7 +99,10 @@ impl Dispatcher {
     }
 
     fn say(&self, alert: &Alert) -> Receipt {
-        Receipt::new(self.outlets.iter().map(|outlet| outlet.say(alert)).collect())
+        let told = self.outlets.iter().filter(|outlet| outlet.has_told(alert));
+        let told: Vec<String> = told.map(|outlet| outlet.receiver()).collect();
+        let parts = self.outlets.iter().map(|outlet| outlet.say(alert, told.contains(&outlet.receiver())));
+        Receipt::new(parts.collect())
     }
 }
 

@@ -6,24 +6,26 @@
 //!            fire                 delivered                    resolve             delivered
 //!  (absent) ──────> firing, due ───────────> firing, kept up ─────────> resolved ───────────> (ended)
 //!                        │ resolve before any delivery                   due
-//!                        └──────────────────> (ended), nothing is sent
+//!                        └──────────────────> (ended), nothing is sent; but where the sink took nothing then: missed, due
 //! ```
 //!
 //! - The end of an alert waits until it has been up for as long as the sink needs to tell somebody. The end of an abort
 //!   waits until the abort has been told at all: that it is over within a second is no reason to keep it from on-call.
+//! - What was up and is over while the sink took nothing is told once it does, in one message with both times. Of such news
+//!   the latest are kept.
 //! - A later word about an alert takes the place of the former one; there is no queue of words to work off.
 //! - The number of entries is bounded; what finds no room is counted.
 //! - What failed is due again after a growing, jittered delay, for as long as it takes. A failed batch is halved, so that
 //!   one alert that a sink chokes on does not hold up the others for ever.
 
 mod entry;
+mod outgoing;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use sluice_rollout::{AlertKind, RolloutId};
 use sluice_wire::alert::Alert;
 use tokio::{sync::oneshot, time::Instant};
@@ -33,8 +35,8 @@ use crate::{SinkError, receipt::Outcome};
 
 /// How many ended alerts are remembered, so that a repeated resolve is not sent again.
 const MOST_ENDED: usize = 1024;
-/// A doubling delay reaches its maximum within so many attempts.
-const DOUBLINGS: u32 = 7;
+/// How many alerts are remembered that were over before a sink was back.
+const MOST_MISSED: usize = 256;
 
 /// What does not change while a sink lives.
 #[derive(Debug, Clone, Copy)]
@@ -136,16 +138,18 @@ impl Ledger {
         }
     }
 
-    pub fn resolve(&mut self, alert: Alert, waiter: Waiter, now: Instant) {
+    /// `elsewhere`: a replica of this sink has told it, so nobody has missed it.
+    pub fn resolve(&mut self, alert: Alert, elsewhere: bool, waiter: Waiter, now: Instant) {
         let key = key(&alert);
         match self.entries.get_mut(&key) {
+            Some(entry) if entry.missed => answer(waiter, Outcome::Needless),
             Some(entry) if !entry.alert.is_firing() => entry.join(waiter),
             Some(entry) if !self.closed && entry.is_to_stay(self.rules.at_least, now) => {
                 entry.end_later(alert, waiter, self.rules.at_least);
             }
             Some(entry) if entry.known == Known::Nothing && !entry.in_flight => {
                 answer(waiter, Outcome::Needless);
-                self.end(&key, Outcome::Needless);
+                if elsewhere { self.end(&key, Outcome::Needless) } else { self.untold(&key, alert, now) }
             }
             Some(_) => self.replace(&key, alert, waiter, now),
             None => match self.ended.iter().find(|(ended, _)| *ended == key) {
@@ -195,6 +199,11 @@ impl Ledger {
 
     pub fn unsaid(&self) -> usize {
         self.entries.values().filter(|entry| entry.unsaid || entry.end.is_some()).count()
+    }
+
+    /// Whether the sink has heard of it, or may have.
+    pub fn has_told(&self, alert: &Alert) -> bool {
+        self.entries.get(&key(alert)).is_some_and(|entry| entry.known != Known::Nothing)
     }
 
     pub fn firing(&self) -> usize {
@@ -282,6 +291,7 @@ impl Ledger {
             waiting: vec![waiter],
             said: None,
             end: None,
+            missed: false,
         };
         self.entries.insert(key, entry);
     }
@@ -299,11 +309,41 @@ impl Ledger {
         }
         entry.answer_all(&Outcome::Needless);
         entry.drop_end(&Outcome::Needless);
+        entry.missed = false;
         entry.alert = alert;
         entry.word = self.words;
         entry.due = Some(if entry.unsaid { entry.due.unwrap_or(now) } else { now + self.rules.window });
         entry.unsaid = true;
         entry.waiting.push(waiter);
+    }
+
+    /// It is over, and the sink has not heard of it. If that is the sink's doing, on-call learns of it once it is back.
+    fn untold(&mut self, key: &Key, resolved: Alert, now: Instant) {
+        let away = self.failing.is_some();
+        match self.entries.get_mut(key) {
+            Some(entry) if !self.closed && (away || entry.attempts > 0) => {
+                self.words += 1;
+                entry.word = self.words;
+                entry.due = entry.due.or(Some(now));
+                // Who keeps alerts up tells nobody of what does not fire.
+                entry.miss(resolved, self.rules.repeat.is_some());
+                self.bound_missed();
+            }
+            Some(_) | None => self.end(key, Outcome::Needless),
+        }
+    }
+
+    /// The oldest such news goes; alerts that fire now need the room.
+    fn bound_missed(&mut self) {
+        let missed = || self.entries.iter().filter(|(_, entry)| entry.missed);
+        if missed().count() <= MOST_MISSED {
+            return;
+        }
+        let waiting = missed().filter(|(_, entry)| !entry.in_flight);
+        if let Some(key) = waiting.min_by_key(|(_, entry)| entry.word).map(|(key, _)| key.clone()) {
+            self.counts.dropped += 1;
+            self.end(&key, Outcome::Dropped);
+        }
     }
 
     /// Ends that have waited long enough become the words to say.
@@ -330,106 +370,6 @@ impl Ledger {
     }
 }
 
-/// Words that go out.
-impl Ledger {
-    fn earliest(&self, of: impl Fn(&Entry) -> bool) -> Option<Instant> {
-        let waiting = self.entries.values().filter(|entry| !entry.in_flight && of(entry));
-        let due = waiting.filter_map(|entry| entry.due).min()?;
-        Some(self.not_before.map_or(due, |not_before| due.max(not_before)))
-    }
-
-    /// Least tried first, then by time. What is due soon goes along.
-    fn chosen(&self, now: Instant) -> Vec<Key> {
-        let mut ready: Vec<(&Key, &Entry)> =
-            self.entries.iter().filter(|(_, entry)| self.goes(entry, now)).collect();
-        ready.sort_by_key(|(_, entry)| (entry.attempts, entry.due));
-        if ready.first().is_some_and(|(_, entry)| entry.alone) {
-            ready.truncate(1);
-        }
-        let together = ready.iter().enumerate().filter(|(place, (_, entry))| *place == 0 || !entry.alone);
-        together.take(self.batch).map(|(_, (key, _))| (*key).clone()).collect()
-    }
-
-    fn goes(&self, entry: &Entry, now: Instant) -> bool {
-        let joins = if entry.unsaid { self.rules.window } else { self.rules.repeat.unwrap_or_default() / 10 };
-        !entry.in_flight && entry.due.is_some_and(|due| due <= now + joins)
-    }
-
-    fn delivered(&mut self, batch: &Batch, now: Instant) {
-        self.counts.messages += 1;
-        self.counts.alerts += batch.alerts.len() as u64;
-        (self.failures, self.not_before, self.failing) = (0, None, None);
-        self.batch = self.rules.batch;
-        for ((key, word), said) in batch.words.iter().zip(&batch.alerts) {
-            self.delivered_one(key, *word, said, now);
-        }
-        if self.closed {
-            self.ripen(now);
-        }
-    }
-
-    fn delivered_one(&mut self, key: &Key, word: u64, said: &Alert, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        entry.attempts = 0;
-        entry.known = if said.is_firing() { Known::Firing } else { Known::Nothing };
-        entry.said = said.is_firing().then(|| entry.said.unwrap_or(now));
-        if entry.word == word && !said.is_firing() {
-            self.end(key, Outcome::Told);
-        } else if entry.word == word {
-            entry.unsaid = false;
-            entry.due = self.rules.repeat.map(|repeat| now + repeat);
-            entry.answer_all(&Outcome::Told);
-            entry.hurry(self.rules.at_least);
-        }
-    }
-
-    fn failed(&mut self, batch: &Batch, why: String, after: Option<Duration>, perhaps: bool, now: Instant) {
-        self.counts.failed += 1;
-        self.failures = self.failures.saturating_add(1);
-        self.batch = (batch.words.len() / 2).max(1);
-        self.not_before = Some(now + after.unwrap_or_default().max(delay(self.failures)));
-        let since = self.failing.as_ref().map_or(now, |failing| failing.since);
-        self.failing = Some(Failing { since, why });
-        for (key, word) in &batch.words {
-            self.failed_one(key, *word, perhaps, now);
-        }
-    }
-
-    fn failed_one(&mut self, key: &Key, word: u64, perhaps: bool, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        entry.attempts = entry.attempts.saturating_add(1);
-        if perhaps && entry.known == Known::Nothing {
-            entry.known = Known::Perhaps;
-        }
-        if entry.known == Known::Nothing && !entry.alert.is_firing() {
-            self.end(key, Outcome::Needless);
-        } else if entry.word == word {
-            entry.due = Some(now + delay(entry.attempts));
-        }
-    }
-
-    /// Of several nobody knows which one it was: each goes by itself next.
-    fn refused(&mut self, batch: &Batch, why: String, now: Instant) {
-        for (key, word) in &batch.words {
-            let Some(entry) = self.entries.get_mut(key) else { continue };
-            if batch.words.len() > 1 {
-                (entry.alone, entry.due) = (true, Some(now));
-            } else if entry.word == *word {
-                self.counts.refused += 1;
-                self.end(key, Outcome::Refused { why: why.clone() });
-            } else if entry.known == Known::Nothing && !entry.alert.is_firing() {
-                self.end(key, Outcome::Needless);
-            }
-        }
-    }
-}
-
 fn key(alert: &Alert) -> Key {
     (alert.rollout.clone(), alert.kind)
-}
-
-/// 1 s, 2 s, 4 s … 60 s, each with a random share of itself on top.
-fn delay(attempt: u32) -> Duration {
-    let delays = ExponentialBuilder::new().with_jitter().without_max_times().build();
-    delays.take(attempt.clamp(1, DOUBLINGS) as usize).last().unwrap_or(Duration::from_secs(60))
 }

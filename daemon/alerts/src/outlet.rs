@@ -79,16 +79,24 @@ impl Outlet {
         Outlet { desk, worker: Mutex::new(Some(worker)) }
     }
 
-    /// Takes a word into the ledger; answers when the sink has it.
-    pub fn say(&self, alert: &Alert) -> Part {
+    /// Takes a word into the ledger; answers when the sink has it. `elsewhere`: a replica has told of this alert.
+    pub fn say(&self, alert: &Alert, elsewhere: bool) -> Part {
         let (waiter, outcome) = oneshot::channel();
         let (alert, now) = (alert.clone(), Instant::now());
         match alert.status {
             AlertStatus::Firing => self.desk.ledger().fire(alert, waiter, now),
-            AlertStatus::Resolved => self.desk.ledger().resolve(alert, waiter, now),
+            AlertStatus::Resolved => self.desk.ledger().resolve(alert, elsewhere, waiter, now),
         }
         self.desk.news.notify_one();
         Part { sink: self.desk.sink.name(), receiver: self.desk.sink.receiver(), outcome }
+    }
+
+    pub fn receiver(&self) -> String {
+        self.desk.sink.receiver()
+    }
+
+    pub fn has_told(&self, alert: &Alert) -> bool {
+        self.desk.ledger().has_told(alert)
     }
 
     pub fn restore(&self, alerts: &[Alert]) {

@@ -32,6 +32,8 @@ struct Fake {
     rule: Mutex<Rule>,
     started: Instant,
     taken: Mutex<Vec<Got>>,
+    /// Summaries of what was taken.
+    words: Mutex<Vec<String>>,
     tries: Mutex<Vec<Got>>,
 }
 
@@ -46,6 +48,7 @@ impl Fake {
             rule: Mutex::new(Box::new(|_| Mood::Take)),
             started: Instant::now(),
             taken: Mutex::default(),
+            words: Mutex::default(),
             tries: Mutex::default(),
         }
     }
@@ -120,6 +123,7 @@ impl Sink for Fake {
             Mood::Take => {
                 let got = (self.started.elapsed().as_secs(), alerts.iter().map(line).collect());
                 self.taken.lock().unwrap().push(got);
+                self.words.lock().unwrap().extend(alerts.iter().map(|alert| alert.summary.clone()));
                 Ok(())
             }
             Mood::Fail(error) => Err(error),
@@ -286,15 +290,67 @@ async fn a_sink_that_is_down_for_an_hour_delays_no_other_and_is_told_in_the_end(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_sink_never_heard_of_is_not_resolved_there_either() {
+async fn what_was_over_before_a_dead_sink_was_back_is_told_once_with_its_times() {
     let dead = Arc::new(Fake::new("dead").up_after(600));
     let dispatcher = dispatcher(&[&dead]);
     let fired = dispatcher.fire(alert("a"));
     pass(60).await;
-    assert_eq!(outcomes(dispatcher.resolve(alert("a"))).await, [Outcome::Needless]);
+    let over = Alert { at: Timestamp::from_millis(61_000), ..alert("a") };
+    assert_eq!(outcomes(dispatcher.resolve(over)).await, [Outcome::Needless], "nobody waits for it");
     assert_eq!(outcomes(fired).await, [Outcome::Needless]);
     pass(1_000).await;
-    assert!(dead.lines().is_empty());
+    assert_eq!(dead.lines(), ["a resolved"]);
+    let words = dead.words.lock().unwrap().concat();
+    assert!(words.contains("from 1970-01-01T00:00:01Z to 1970-01-01T00:01:01Z"), "{words}");
+    assert!(words.ends_with("its deadline has passed"), "{words}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_tells_only_of_what_fires_is_told_of_the_beginning_first() {
+    let dead = Arc::new(Fake::new("dead").repeating(60).patient(30).up_after(600));
+    let dispatcher = dispatcher(&[&dead]);
+    unasked(dispatcher.fire(alert("a")));
+    pass(60).await;
+    unasked(dispatcher.resolve(alert("a")));
+    pass(1_000).await;
+    let lines = dead.lines();
+    assert_eq!((lines.first().unwrap().as_str(), lines.last().unwrap().as_str()), ("a firing", "a resolved"));
+    assert!(dead.words.lock().unwrap()[0].starts_with("over by now, was up from"));
+    assert_eq!(dispatcher.stats()[0].firing, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_has_told_was_not_missed_and_what_fires_again_is_no_former_news() {
+    let (dead, alive) = (Fake::new("a1").replica_of("am").up_after(600), Fake::new("a2").replica_of("am"));
+    let (dead, alive) = (Arc::new(dead), Arc::new(alive));
+    let both = dispatcher(&[&dead, &alive]);
+    unasked(both.fire(alert("a")));
+    pass(60).await;
+    unasked(both.resolve(alert("a")));
+    pass(1_000).await;
+    assert_eq!((dead.lines(), alive.lines()), (vec![], vec!["a firing".to_owned(), "a resolved".to_owned()]));
+
+    let dead = Arc::new(Fake::new("dead").up_after(600));
+    let one = dispatcher(&[&dead]);
+    unasked(one.fire(alert("b")));
+    pass(60).await;
+    unasked(one.resolve(alert("b")));
+    unasked(one.fire(alert("b")));
+    pass(1_000).await;
+    assert_eq!(dead.lines(), ["b firing"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_of_what_was_missed_is_bounded_and_what_is_left_out_is_counted() {
+    let dead = Arc::new(Fake::new("dead").up_after(600));
+    let dispatcher = dispatcher(&[&dead]);
+    let all: Vec<Alert> = (0..300).map(|n| alert(&format!("a{n}"))).collect();
+    all.iter().for_each(|alert| unasked(dispatcher.fire(alert.clone())));
+    pass(60).await;
+    all.iter().for_each(|alert| unasked(dispatcher.resolve(alert.clone())));
+    pass(1_000).await;
+    assert_eq!((dead.lines().len(), dispatcher.stats()[0].dropped), (256, 44));
+    assert!(!dead.lines().contains(&"a0 resolved".to_owned()), "the latest are told");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sluice_rollout::AlertKind;
-use sluice_wire::alert::Alert;
+use sluice_rollout::{AlertKind, Timestamp};
+use sluice_wire::alert::{Alert, AlertStatus};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::receipt::Outcome;
+use crate::{instant::rfc3339, receipt::Outcome};
 
 pub(super) type Waiter = oneshot::Sender<Outcome>;
 
@@ -38,6 +38,8 @@ pub(super) struct Entry {
     pub(super) said: Option<Instant>,
     /// Its end, which waits until it was up long enough.
     pub(super) end: Option<End>,
+    /// It was over before the sink had heard of it.
+    pub(super) missed: bool,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,18 @@ impl Entry {
         }
     }
 
+    /// It was up, is over, and nobody has heard of it: that is the word now, by which nobody is called but on-call knows.
+    /// `fires`: the sink tells only of what fires, so that comes first and the end follows.
+    pub(super) fn miss(&mut self, mut resolved: Alert, fires: bool) {
+        self.answer_all(&Outcome::Needless);
+        resolved.since = self.alert.since;
+        let summary = missed(&self.alert.summary, resolved.since, resolved.at);
+        let status = if fires { AlertStatus::Firing } else { AlertStatus::Resolved };
+        self.alert = Alert { summary, status, ..if fires { self.alert.clone() } else { resolved.clone() } };
+        self.end = fires.then(|| End { alert: resolved, waiting: Vec::new() });
+        (self.missed, self.unsaid) = (true, true);
+    }
+
     /// Another caller waits for the same word.
     pub(super) fn join(&mut self, waiter: Waiter) {
         if self.unsaid {
@@ -116,6 +130,14 @@ impl Entry {
             answer(waiter, outcome.clone());
         }
     }
+}
+
+fn missed(summary: &str, since: Timestamp, at: Timestamp) -> String {
+    format!(
+        "over by now, was up from {} to {} and could not be told then: {summary}",
+        rfc3339(since),
+        rfc3339(at)
+    )
 }
 
 /// Whoever asked may have gone; the alert goes on.
