@@ -11,6 +11,7 @@
 //! answered with success is on disk.
 
 mod callers;
+mod complaints;
 mod doors;
 mod feed;
 mod file;

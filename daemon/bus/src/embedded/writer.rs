@@ -6,10 +6,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use redb::Database;
 use tokio::sync::oneshot;
 
+use super::complaints::Complaints;
 use super::file::File;
 use super::lanes::{Lane, Lanes};
 use super::messages;
@@ -46,6 +48,7 @@ impl Writer {
             limits,
             signals,
             failed_before: false,
+            complaints: Complaints::default(),
         };
         let thread = std::thread::Builder::new().name("sluice-writer".into()).spawn(move || desk.work());
         let thread = thread.map_err(|error| BusError::Storage(format!("starting the writer: {error}")))?;
@@ -102,6 +105,7 @@ struct Desk {
     limits: Limits,
     signals: Arc<Signals>,
     failed_before: bool,
+    complaints: Complaints,
 }
 
 impl Desk {
@@ -126,13 +130,24 @@ impl Desk {
         let done = done.map_err(|error| self.recover(&error));
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = done.as_ref().err().cloned();
         self.failed_before = done.is_err();
+        if done.is_ok()
+            && let Some(untold) = self.complaints.worked(Instant::now())
+        {
+            tracing::info!(untold, "the embedded bus writes its file again: no write failed for a minute");
+        }
         done.map_err(BusError::Storage)
     }
 
     /// Opens the file again, and says in words what happened.
-    fn recover(&self, error: &redb::Error) -> String {
+    fn recover(&mut self, error: &redb::Error) -> String {
         let why = format!("{error}; is the disk full?");
-        tracing::error!(why, "the embedded bus could not write its file");
+        if let Some(untold) = self.complaints.failed(Instant::now()) {
+            tracing::error!(
+                why,
+                untold,
+                "the embedded bus could not write its file; told again once a minute at most"
+            );
+        }
         match error {
             redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
                 match self.file.reopen() {
