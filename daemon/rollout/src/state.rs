@@ -131,6 +131,9 @@ pub struct Answered {
     pub phase: String,
     pub step: Option<usize>,
     pub weight: Weight,
+    /// The earlier attempt that it was for, where that is not this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<RolloutId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -269,6 +272,12 @@ impl State {
             Effect::WakeAt { timer: set, at } if *set == timer => Some(*at),
             _ => None,
         })
+    }
+
+    /// What the policy's next attempt answers to commands that were meant for this one and are sent again.
+    pub fn answers_to_hand_on(&self) -> VecDeque<Answered> {
+        let of = |answered: &Answered| Some(answered.of.clone().unwrap_or_else(|| self.id.clone()));
+        self.answered.iter().map(|answered| Answered { of: of(answered), ..answered.clone() }).collect()
     }
 
     /// The first answer to this message, if it has been answered.

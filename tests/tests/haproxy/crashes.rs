@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sluice_rig::wait;
 use sluice_rollout::Outcome;
 use sluice_tests::{Daemon, LIMIT, story};
+use sluice_wire::view::RolloutView;
 
 use crate::house::{announce, command, kinds, once_each, run, told, until_weight};
 use crate::shop::{Shop, USERS};
@@ -69,6 +70,34 @@ fn what_passed_while_it_was_dead_counts_once() -> Result<()> {
         command(&daemon, &shop.rollout(), "resume", json!({"reason": "seen"})).await?;
         let view = daemon.wait_for_end(&shop.rollout()).await?;
         assert_eq!(view.outcome, Some(Outcome::Promoted), "{}", daemon.account(&shop.rollout()).await);
+        Ok(())
+    })
+}
+
+/// Nothing is decided for longer than a minute: the time that was watched is in the store all the same.
+#[test]
+fn no_more_than_a_minute_is_watched_twice() -> Result<()> {
+    story(async {
+        let shop = Shop::open("watched").await?;
+        let steps = json!([{"weight": 5, "min": "10m", "max": "1h"}]);
+        let mut daemon = run(vec![shop.policy_with(|spec| spec["steps"] = steps)]).await?;
+        announce(&daemon, &shop, "v2").await?;
+        let rollout = shop.rollout();
+        let long = |view: &RolloutView| view.watched_seconds.is_some_and(|watched| watched >= 70.0);
+        let view = daemon.wait_for(&rollout, "to be watched for longer than a minute", long).await?;
+        daemon.kill9();
+        daemon.start_again().await?;
+        daemon.wait_for(&rollout, "to be watched on", long).await?;
+        let record = daemon.cli(&["record", &rollout]).await?;
+        let taken = record.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let taken: Vec<Value> =
+            taken.map(|line| line["entry"]["taken"].clone()).filter(Value::is_object).collect();
+        ensure!(taken.len() == 2, "{taken:#?}");
+        let kept = taken[1]["state"]["watch"]["counted_ms"].as_f64().context("no watch")? / 1000.0;
+        let watched = view.watched_seconds.unwrap_or_default();
+        ensure!(kept > 0.0 && watched - kept < 65.0, "{kept} s of {watched} s were kept: {:#}", taken[1]);
+        let replayed = daemon.cli(&["replay", &rollout]).await?;
+        ensure!(replayed.code == 0, "{replayed:?}");
         Ok(())
     })
 }

@@ -28,6 +28,7 @@ impl Draft<'_> {
             phase: self.state.phase.name().to_owned(),
             step: self.state.step(self.policy),
             weight: self.state.weight,
+            of: None,
         };
         if self.state.answered.len() == MOST_ANSWERS {
             self.state.answered.pop_front();

@@ -65,7 +65,7 @@ impl Daemon {
             None => None,
         };
         // A command to the attempt before that is sent again gets its first answer, and does nothing to this one.
-        let answered = former.as_ref().map(|former| former.answered.clone()).unwrap_or_default();
+        let answered = former.as_ref().map(State::answers_to_hand_on).unwrap_or_default();
         let after = former.filter(|former| !former.has_put_back()).map(|former| former.id);
         let policy = policy_bytes(&edges.policy);
         let charter = Charter { policy_hash: Charter::hash(&policy), policy, after, retries, ..charter };
@@ -82,7 +82,8 @@ impl Daemon {
             state: State { answered, ..State::new(charter.id.clone(), epoch, now()) },
             untold: Vec::new(),
         };
-        ledger.create_charter(&charter).await?;
+        let charter =
+            if ledger.create_charter(&charter).await? { charter } else { self.as_created(charter).await? };
         boundary::met(Boundary::CharterSaved, "");
         ledger.open(&charter.id, &saved.owner.daemon).await?;
         boundary::met(Boundary::OpenNoted, "");
@@ -100,6 +101,22 @@ impl Daemon {
         }
         self.forget_waiting(&id).await?;
         Ok(started(&id))
+    }
+
+    /// A charter that was there already counts, whoever made it: the record, and whoever takes the rollout over, know that one.
+    async fn as_created(&self, charter: Charter) -> Result<Charter, StartError> {
+        let id = &charter.id;
+        match self.parts.ledger.charter(id).await? {
+            Some(found) if found.key != charter.key => Err(StartError::Refused(format!(
+                "attempt {id} was announced before by another message ({}); give it another name",
+                found.key
+            ))),
+            Some(found) if found.policy_hash == charter.policy_hash => Ok(found),
+            Some(_) => Err(StartError::Passing(format!(
+                "another daemon began {id} just now under another version of its policy; that one counts"
+            ))),
+            None => Err(StartError::Passing(format!("the record of {id} has just gone"))),
+        }
     }
 
     /// How often this very release was tried before.

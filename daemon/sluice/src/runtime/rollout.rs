@@ -98,6 +98,7 @@ struct Owner {
     revision: StoreRevision,
     /// The state in hand is newer than the one in the store.
     unsaved: bool,
+    saved_at: tokio::time::Instant,
     deferred: VecDeque<Letter>,
     /// Urgent letters that came while something was saved.
     early: VecDeque<Letter>,
@@ -188,6 +189,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         saved,
         revision,
         unsaved: false,
+        saved_at: tokio::time::Instant::now(),
         deferred: VecDeque::new(),
         early: VecDeque::new(),
         held: Vec::new(),
@@ -305,7 +307,8 @@ impl Owner {
         }
         let mut saved = false;
         let line = line(&before, &event, &transition);
-        if must_save(&before, &transition) && !fault::has(Fault::NeverSave) {
+        let must = must_save(&before, &transition);
+        if (must || self.is_to_be_noted(&transition.state)) && !fault::has(Fault::NeverSave) {
             let save = match aborts {
                 true => self.save_abort(&transition.state, line.as_ref()).await,
                 false => self.save_unless_aborted(inbox, &before, &transition.state, line.as_ref()).await,
@@ -321,6 +324,10 @@ impl Owner {
                 }
                 // A daemon without its store judges on and may only abort; the save follows.
                 Err(error) if aborts => self.mark_unsaved(&error),
+                Err(error) if !must => {
+                    self.saved_at = tokio::time::Instant::now();
+                    tracing::debug!(rollout = %self.id, %error, "the time that was watched is saved later");
+                }
                 Err(error) => {
                     // Said once, not at every attempt.
                     if self.edge.troubles.note(Silent::Store, &error.to_string()) {

@@ -162,10 +162,18 @@ pub fn answer(state: &State, machine: &Machine, answered: Option<&Answered>, rea
         Some(answered) => format!("refused: {}", answered.reason),
         None => reason.to_string(),
     };
+    let earlier = answered.and_then(|answered| answered.of.as_ref());
+    let message = match earlier {
+        Some(earlier) => format!(
+            "{message}; that was {earlier}, and nothing was done to {}: give the command another id if it is meant for that",
+            state.id
+        ),
+        None => message,
+    };
     Answer {
         accepted,
         message,
-        rollout: Some(state.id.clone()),
+        rollout: Some(earlier.unwrap_or(&state.id).clone()),
         revision: Some(answered.map_or(state.revision, |answered| answered.revision)),
         phase: Some(
             answered.map_or_else(|| state.phase.name().to_owned(), |answered| answered.phase.clone()),

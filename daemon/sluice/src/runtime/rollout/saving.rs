@@ -13,6 +13,8 @@ use sluice_wire::record::{HistoryLine, Saved, VERSION};
 
 use super::{Fault, Inbox, Leave, Letter, Owner, Silent, fault, now};
 
+/// The time that was watched is saved this often.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
 /// Letters taken in during one save.
 const MOST_EARLY: usize = 64;
 
@@ -106,6 +108,18 @@ impl Owner {
         ordered
     }
 
+    /// Bookkeeping that is saved although nothing was decided: the time that was watched, so that after a crash no more than
+    /// a minute is watched again. Nothing waits for it where the store is away. What the gap of a crash adds counts from
+    /// `counted_until` on, so none of it twice, whichever of state and evidence was saved later.
+    pub(super) fn is_to_be_noted(&self, state: &State) -> bool {
+        let watched = |state: &State| state.watch().map(|watch| watch.counted_ms);
+        !self.unsaved
+            && self.deferred.is_empty()
+            && self.saved_at.elapsed() >= NOTED_EVERY
+            && watched(state)
+                .is_some_and(|counted| counted > 0 && Some(counted) != watched(&self.saved.state))
+    }
+
     pub(super) fn mark_unsaved(&mut self, error: &StoreError) {
         tracing::error!(rollout = %self.id, %error, "aborting without the store; the save follows");
         self.edge.troubles.note(Silent::Store, &error.to_string());
@@ -132,6 +146,7 @@ impl Owner {
             },
             other => other?,
         };
+        self.saved_at = tokio::time::Instant::now();
         self.parts.meters.saved(began.elapsed().as_secs_f64());
         self.edge.troubles.over(Silent::Store);
         Ok(())
