@@ -10,7 +10,9 @@
 //! was bent to loopback (DNS rebinding) is not in the Host header that we expect.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -167,8 +169,10 @@ impl Kind {
 }
 
 fn quota(rate: Rate) -> Quota {
-    let at_least_one = |number: u32| std::num::NonZeroU32::new(number).unwrap_or(std::num::NonZeroU32::MIN);
-    Quota::per_second(at_least_one(rate.per_second)).allow_burst(at_least_one(rate.burst))
+    let burst = NonZeroU32::new(rate.burst).unwrap_or(NonZeroU32::MIN);
+    // No period is longer than none at all.
+    let paced = Quota::with_period(rate.one_per.max(Duration::from_nanos(1)));
+    paced.unwrap_or(Quota::per_second(burst)).allow_burst(burst)
 }
 
 /// Programs send neither header; a browser sends them and cannot be made to lie.

@@ -35,10 +35,10 @@ pub struct HttpLimits {
     pub commands: Rate,
 }
 
-/// So many a second in the long run, and so many at once.
+/// One in so long in the long run, and so many at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
-    pub per_second: u32,
+    pub one_per: Duration,
     pub burst: u32,
 }
 
@@ -51,8 +51,8 @@ impl Default for HttpLimits {
             headers: Duration::from_secs(10),
             connections: 1024,
             streams: 256,
-            events: Rate { per_second: 200, burst: 2000 },
-            commands: Rate { per_second: 50, burst: 200 },
+            events: Rate { one_per: Duration::from_millis(5), burst: 2000 },
+            commands: Rate { one_per: Duration::from_millis(20), burst: 200 },
         }
     }
 }
