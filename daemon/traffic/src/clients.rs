@@ -124,7 +124,7 @@ fn no_cluster(place: &str, error: &dyn std::error::Error) -> TargetError {
 }
 
 fn http(outbound: &Outbound) -> Result<Client, TargetError> {
-    outbound
-        .client(|| reqwest::Client::builder().no_proxy().connect_timeout(ATTEMPT))
-        .map_err(|error| TargetError::NotAsNeeded(format!("no HTTP client: {error}")))
+    outbound.client(|| reqwest::Client::builder().no_proxy().connect_timeout(ATTEMPT)).map_err(|error| {
+        TargetError::NotAsNeeded(format!("no HTTP client can be made: {}", crate::error::chain(&error)))
+    })
 }

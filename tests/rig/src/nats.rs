@@ -92,7 +92,7 @@ pub struct Nats {
     pub nkey_seed: Option<String>,
     port: Port,
     monitor: Port,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Nats {
@@ -120,7 +120,7 @@ impl Nats {
             .start()
             .await?;
         let Access { credentials, nkey_seed, .. } = access;
-        Ok(Self { server, certificates, credentials, nkey_seed, port, monitor, _folder: folder })
+        Ok(Self { server, certificates, credentials, nkey_seed, port, monitor, folder })
     }
 
     /// Where it listens.
@@ -139,6 +139,15 @@ impl Nats {
     /// One of its monitoring pages, such as `jsz?streams=true` or `connz`.
     pub async fn monitor(&self, page: &str) -> Result<serde_json::Value> {
         http::get_json(&http::client()?, &format!("http://{}/{page}", self.monitor.address())).await
+    }
+
+    /// Puts new certificates, of another authority, into the same files, and starts the server with them.
+    pub async fn renew_certificates(&mut self) -> Result<()> {
+        if self.certificates.is_some() {
+            self.certificates = Some(Certificates::make(&self.folder)?);
+        }
+        self.server.kill();
+        self.server.start_again().await
     }
 
     /// Kills it, starts it again on the same port and store, and says how long it was away.

@@ -3,6 +3,8 @@
 
 mod examples;
 #[cfg(feature = "real")]
+mod image;
+#[cfg(feature = "real")]
 mod manifests;
 mod metrics;
 #[cfg(feature = "real")]

@@ -143,6 +143,26 @@ async fn tls_with_and_without_a_certificate_of_ours() -> Result<()> {
     Ok(())
 }
 
+/// Authority, server's certificate and our own are all other ones, in the same files, under a running daemon.
+#[tokio::test]
+async fn renewed_certificates_are_read_at_the_next_connection() -> Result<()> {
+    // A second installation is refused and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut server = nats::Nats::start(NatsOptions { tls: Some(true), ..NatsOptions::default() }).await?;
+    let files = server.certificates.clone().context("no certificates")?;
+    let tls = TlsFiles {
+        ca: Some(files.ca.clone()),
+        certificate: Some(files.client.clone()),
+        key: Some(files.client_key.clone()),
+    };
+    let bus = Nats::connect(NatsConfig { tls, ..NatsConfig::at(server.url()) }).await?;
+    bus.init().await?;
+    let before = std::fs::read(&files.ca)?;
+    server.renew_certificates().await?;
+    ensure!(std::fs::read(&files.ca)? != before, "the authority is the same");
+    sluice_rig::wait::until("the connection", LIMIT, async || Ok(bus.healthy().await.ok())).await
+}
+
 #[tokio::test]
 async fn nobody_there() -> Result<()> {
     let port = sluice_rig::ports::Port::free()?;

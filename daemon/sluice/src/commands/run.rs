@@ -8,6 +8,7 @@ use super::watch::Stop;
 
 pub async fn perform(args: RunArgs, global: &Global) -> Result<Exit, Failure> {
     let options = args.resolve(global).map_err(|why| Failure::input(why, "see `sluice run --help`"))?;
+    forbid_core_dumps();
     warn_of_readers(&options);
     let mut stop = Stop::new()?;
     let served = serve(&options).await.map_err(failed)?;
@@ -35,9 +36,38 @@ fn failed(error: anyhow::Error) -> Failure {
     Failure::server(format!("{error:#}"), remedy)
 }
 
+/// A dump of this process would hold tokens and keys. Debuggers of the same user are kept out as well.
+#[cfg(target_os = "linux")]
+fn forbid_core_dumps() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps cannot be forbidden; a dump would hold secrets");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forbid_core_dumps() {
+    tracing::warn!("core dumps of this process hold secrets: forbid them (ulimit -c 0)");
+}
+
 fn warn_of_readers(options: &RunOptions) {
     let address = options.listen;
     if !address.ip().is_loopback() && options.http_tokens.is_none() {
         tracing::warn!(%address, "without --http-tokens anybody who reaches this port may read, and only this host may write");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::process::{DumpableBehavior, dumpable_behavior};
+
+    use super::*;
+
+    #[test]
+    fn what_holds_secrets_leaves_no_core_dump() {
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+        forbid_core_dumps();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
     }
 }
