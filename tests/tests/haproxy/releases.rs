@@ -8,6 +8,7 @@ use sluice_rig::service::Exposition;
 use sluice_rig::wait;
 use sluice_rollout::{Outcome, Verdict};
 use sluice_tests::{LIMIT, story};
+use sluice_wire::view::RolloutView;
 
 use crate::house::{announce, kinds, run, start_and_wait, told, until_weight};
 use crate::shop::Shop;
@@ -57,6 +58,30 @@ fn a_release_with_ten_times_the_errors_is_put_back_at_once() -> Result<()> {
 }
 
 #[test]
+fn a_release_that_was_put_back_is_tried_again_and_both_attempts_share_one_chance_of_a_false_abort()
+-> Result<()> {
+    story(async {
+        let shop = Shop::open("again").await?;
+        shop.canary.behaviour.set_error_share(0.3);
+        let daemon = run(vec![shop.policy()]).await?;
+        let ended = start_and_wait(&daemon, &shop, "v2").await?;
+        ensure!(ended.code == 1, "{}\n{}", ended.text(), daemon.account(&shop.rollout()).await);
+
+        shop.canary.behaviour.set_error_share(0.0);
+        let again = daemon.cli(&["retry", &shop.rollout(), "--reason", "it was the database"]).await?;
+        ensure!(again.code == 0, "{again:?}");
+        let promoted = |view: &RolloutView| view.outcome == Some(Outcome::Promoted);
+        daemon.wait_for(&shop.rollout(), "to be promoted", promoted).await?;
+
+        let told = daemon.cli(&["explain", &shop.rollout(), "-o", "json"]).await?;
+        ensure!(told.stdout.contains("retry 1: all retries share one chance of a false abort"), "{told:?}");
+        let replayed = daemon.cli(&["replay", &shop.rollout()]).await?;
+        ensure!(replayed.code == 0, "{replayed:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_release_that_is_only_slower_is_put_back() -> Result<()> {
     story(async {
         let shop = Shop::open("slow").await?;
@@ -82,7 +107,7 @@ fn a_canary_without_traffic_neither_advances_nor_aborts_and_goes_on_when_users_c
         announce(&daemon, &shop, "v2").await?;
         until_weight(&daemon, &shop, 5.0).await?;
 
-        let told = |view: &sluice_wire::view::RolloutView| !view.alerts.is_empty();
+        let told = |view: &RolloutView| !view.alerts.is_empty();
         let view = daemon.wait_for(&shop.rollout(), "to tell on-call that it sees nothing", told).await?;
         assert_eq!((view.phase.as_str(), view.outcome), ("observing", None));
         shop.weights_were(&[0.0, 5.0]).await?;
@@ -106,14 +131,14 @@ fn while_metrics_are_gone_nothing_moves_and_when_they_are_back_it_goes_on() -> R
         for gone in [Exposition::Unavailable, Exposition::CutInHalf] {
             shop.canary.behaviour.set_exposition(gone);
             shop.stable.behaviour.set_exposition(gone);
-            let blind = |view: &sluice_wire::view::RolloutView| {
+            let blind = |view: &RolloutView| {
                 matches!(view.verdict, Some(Verdict::SourceDown | Verdict::NoData)) && !view.alerts.is_empty()
             };
             let view = daemon.wait_for(&shop.rollout(), "to tell on-call that it is blind", blind).await?;
             let weight = view.weight;
             shop.canary.behaviour.set_exposition(Exposition::Whole);
             shop.stable.behaviour.set_exposition(Exposition::Whole);
-            let sees = |view: &sluice_wire::view::RolloutView| view.alerts.is_empty();
+            let sees = |view: &RolloutView| view.alerts.is_empty();
             let view = daemon.wait_for(&shop.rollout(), "to see again", sees).await?;
             ensure!(view.weight >= weight && view.outcome != Some(Outcome::Reverted), "{}", view.reason);
         }
@@ -135,7 +160,7 @@ fn the_metrics_of_the_canary_alone_may_be_gone_too() -> Result<()> {
         until_weight(&daemon, &shop, 5.0).await?;
 
         shop.canary.behaviour.set_exposition(Exposition::Unavailable);
-        let blind = |view: &sluice_wire::view::RolloutView| !view.alerts.is_empty();
+        let blind = |view: &RolloutView| !view.alerts.is_empty();
         let view = daemon.wait_for(&shop.rollout(), "to tell on-call that it is blind", blind).await?;
         ensure!(view.outcome.is_none() && !view.weight.is_zero(), "{}", view.reason);
         Ok(())
