@@ -258,3 +258,44 @@ fn replicas_words(replicas: Replicas) -> String {
         Replicas::ZeroAfter(delay) => format!("to zero after {} s", delay.as_secs()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = r#"{"apiVersion":"sluice.dev/v1alpha1","kind":"RolloutPolicy","metadata":{"name":"checkout","namespace":"shop"},"spec":{"target":{"webhook":{"url":"http://127.0.0.1:1/"}},"metrics":{"scrape":{"stable":["http://127.0.0.1:1/metrics"],"canary":["http://127.0.0.1:1/metrics"]}},"steps":[{"weight":5},{"weight":50}]}}"#;
+
+    fn state(attempt: &str) -> State {
+        State::new(format!("shop/checkout@{attempt}").parse().unwrap(), 1, Timestamp::from_millis(0))
+    }
+
+    #[test]
+    fn what_was_answered_for_an_earlier_attempt_names_it_and_the_one_to_which_nothing_was_done() {
+        let machine = Policy::parse("policy", POLICY.as_bytes()).unwrap().machine();
+        let mut former = state("v2");
+        former.answered.push_back(Answered {
+            key: "ann 7".into(),
+            accepted: true,
+            revision: 7,
+            reason: Reason::OverrideRepeated,
+            phase: "paused".into(),
+            step: Some(0),
+            weight: Weight::from_percent(5.0).unwrap(),
+            of: None,
+        });
+        let told =
+            |state: &State| answer(state, &machine, state.first_answer("ann 7"), &Reason::OverrideRepeated);
+        assert_eq!(told(&former).message, "paused at 5 % (step 1 of 2); revision 7");
+        let mut next = State { answered: former.answers_to_hand_on(), ..state("v3") };
+        for attempt in ["v3", "v4"] {
+            let answer = told(&next);
+            assert_eq!(answer.rollout, Some(former.id.clone()), "whose it was, however long ago");
+            let words = format!("that was {}, and nothing was done to shop/checkout@{attempt}", former.id);
+            assert!(
+                answer.message.starts_with("paused at 5 %") && answer.message.contains(&words),
+                "{answer:?}"
+            );
+            next = State { answered: next.answers_to_hand_on(), ..state("v4") };
+        }
+    }
+}
