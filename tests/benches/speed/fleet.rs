@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use sluice_rig::kube::Seen;
@@ -127,8 +127,12 @@ impl Fleet {
                 self.bench.routes.watch.changed(known).await;
             }
         };
-        let found = tokio::time::timeout(2 * LIMIT, find).await;
-        found.with_context(|| format!("{} never got {percent} %: {:?}", missing.len(), missing.first()))
+        if let Ok(took) = tokio::time::timeout(2 * LIMIT, find).await {
+            return Ok(took);
+        }
+        let first = missing.first().map_or(String::new(), |name| rollout(name));
+        let (view, dead) = (self.bench.daemon.view(&first).await, self.bench.bus.dead());
+        bail!("{} never got {percent} %, {first} for one: {view:?}; dead letters: {dead:?}", missing.len())
     }
 
     /// Processor, memory, queries and writes while nothing is decided.
