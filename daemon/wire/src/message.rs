@@ -64,6 +64,9 @@ pub struct Command {
     /// For `extend`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<Span>,
+    /// For `backends`, on an OpenShift Route: `checkout-canary=+15%` (or `=10`, `=5%`, `=-3`), `equal` or `zero`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backends: Option<String>,
     /// With `_all`: only rollouts whose policy has these labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub selector: BTreeMap<String, String>,
@@ -72,10 +75,19 @@ pub struct Command {
     pub signature: Option<Signature>,
 }
 
+/// What the action of a subject asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Asked {
+    /// Something of a rollout.
+    Rollout(Action),
+    /// Another weight of a Route's backends, while no rollout of its policy runs.
+    Backends(String),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     #[error(
-        "action {0:?} is unknown; it is one of promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend"
+        "action {0:?} is unknown; it is one of promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend, backends"
     )]
     Unknown(String),
     #[error("{action} needs {field} in its body, for example {example}")]
@@ -115,12 +127,28 @@ impl Command {
         Ok((command.id.clone(), command))
     }
 
-    /// The action of the subject with its details from the body.
-    pub fn action(&self, name: &str) -> Result<Action, CommandError> {
-        let length = self.reason.chars().count();
-        if length > 500 {
-            return Err(CommandError::ReasonTooLong(length));
+    /// What the action of the subject asks for, with its details from the body.
+    pub fn asked(&self, name: &str) -> Result<Asked, CommandError> {
+        if name != "backends" {
+            return self.action(name).map(Asked::Rollout);
         }
+        self.check_reason()?;
+        let needs = CommandError::Needs {
+            action: "backends",
+            field: "backends",
+            example: r#"{"backends": "checkout-canary=+15%"}"#,
+        };
+        self.backends.clone().map(Asked::Backends).ok_or(needs)
+    }
+
+    fn check_reason(&self) -> Result<(), CommandError> {
+        let length = self.reason.chars().count();
+        if length > 500 { Err(CommandError::ReasonTooLong(length)) } else { Ok(()) }
+    }
+
+    /// One that a rollout's machine takes.
+    pub fn action(&self, name: &str) -> Result<Action, CommandError> {
+        self.check_reason()?;
         Ok(match name {
             "promote" => Action::Promote,
             "promote-full" => Action::PromoteFull,
@@ -215,6 +243,9 @@ mod tests {
         );
         assert!(command.action("extend").unwrap_err().to_string().contains("30m"));
         assert!(command.action("explode").unwrap_err().to_string().contains("promote-full"));
+        assert!(command.asked("backends").unwrap_err().to_string().contains("checkout-canary=+15%"));
+        let command: Command = serde_json::from_str(r#"{"backends":"b=5%"}"#).unwrap();
+        assert_eq!(command.asked("backends"), Ok(Asked::Backends("b=5%".into())));
         assert!(serde_json::from_str::<Command>(r#"{"resaon":"x"}"#).is_err());
     }
 }

@@ -95,9 +95,16 @@ pub struct ExplainArgs {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("change"))]
+#[command(group = clap::ArgGroup::new("where").required(true))]
 pub struct BackendsArgs {
-    /// The Route: checkout, shop/checkout.
-    pub route: String,
+    /// The Route: checkout, shop/checkout. Your own kubeconfig shows or changes it.
+    #[arg(group = "where")]
+    pub route: Option<String>,
+    /// The Route of this policy: the daemon changes it, if you may and no rollout runs.
+    #[arg(long, group = "where", requires = "change", conflicts_with_all = ["kubeconfig", "kube_context"])]
+    pub policy: Option<RolloutName>,
+    #[command(flatten)]
+    pub because: Because,
     /// One backend: NAME=10 (a weight), NAME=5% (of it and the primary together), NAME=+15%, NAME=-3.
     #[arg(long, value_name = "NAME=VALUE", group = "change")]
     pub adjust: Option<String>,

@@ -136,7 +136,7 @@ pub enum Verb {
     Plan(PlanArgs),
     /// The backends of an OpenShift Route and what their weights come to; or change them, as `oc set route-backends` does.
     #[command(
-        after_help = "Examples:\n  sluice backends checkout -n shop\n  sluice backends shop/checkout --adjust checkout-canary=+10%"
+        after_help = "Examples:\n  sluice backends checkout -n shop\n  sluice backends shop/checkout --adjust checkout-canary=+10%\n  sluice backends --policy shop/checkout --adjust checkout-canary=5% --reason \"a look\""
     )]
     Backends(BackendsArgs),
     /// The JSON Schema of a policy, for editors and CI; or its kind for the Kubernetes API.

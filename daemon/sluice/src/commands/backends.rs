@@ -1,19 +1,54 @@
 //! `backends`: the backends of an OpenShift Route, what their weights come to, and the arithmetic of `oc set route-backends`.
 //!
-//! It speaks to the cluster and to no daemon. A Route that a rollout has in hand is not touched.
+//! It speaks to the cluster, or with `--policy` to the daemon. A Route that a rollout has in hand is not touched.
 
 use serde_json::json;
 use sluice_traffic::openshift::{self, Adjustment, Backend, Change};
 use sluice_traffic::{Clients, TargetError};
+use sluice_wire::message::Command;
 
-use super::{Failure, Screen};
-use crate::cli::{BackendsArgs, Exit, Global};
+use super::{Failure, Screen, overriding};
+use crate::cli::{Aim, BackendsArgs, Exit, Global};
+use crate::client::Client;
+
+const ACTION: &str = "backends";
 
 pub async fn perform(args: &BackendsArgs, global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
+    match (&args.policy, &args.route) {
+        (Some(policy), _) => by_daemon(args, &policy.aim(global), global, screen).await,
+        (None, Some(route)) => by_kubeconfig(args, route, global, screen).await,
+        (None, None) => {
+            Err(Failure::input("no Route is named", "name it, or with --policy the policy that has it"))
+        }
+    }
+}
+
+async fn by_daemon(
+    args: &BackendsArgs,
+    aim: &Aim,
+    global: &Global,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    if args.because.revision.is_some() {
+        return Err(Failure::input("--revision is of a rollout, and none may run here", "leave it out"));
+    }
+    let backends = change(args)?.map(|change| change.to_string());
+    let (id, reason) = (args.because.id.clone(), args.because.reason.clone());
+    let command = Command { id, reason, backends, ..Command::default() };
+    let command = overriding::signed(&args.because, global, aim, ACTION, command)?;
+    overriding::ask(&Client::connect(global).await?, aim, ACTION, &command, screen).await
+}
+
+async fn by_kubeconfig(
+    args: &BackendsArgs,
+    route: &str,
+    global: &Global,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
     let change = change(args)?;
     let clients = Clients::new(args.kubeconfig.clone()).map_err(unreached)?;
     let clients = clients.with_context(args.kube_context.clone());
-    let (namespace, name) = place(args, global);
+    let (namespace, name) = route.split_once('/').unwrap_or_else(|| (global.namespace(), route));
     let route = openshift::connect_backends(namespace, name, &clients).await.map_err(unreached)?;
     let backends = match &change {
         None => route.read().await,
@@ -35,10 +70,6 @@ fn change(args: &BackendsArgs) -> Result<Option<Change>, Failure> {
         (None, false, true) => Some(Change::Zero),
         (None, false, false) => None,
     })
-}
-
-fn place<'a>(args: &'a BackendsArgs, global: &'a Global) -> (&'a str, &'a str) {
-    args.route.split_once('/').unwrap_or_else(|| (global.namespace(), &args.route))
 }
 
 fn unreached(error: TargetError) -> Failure {

@@ -1,7 +1,5 @@
 //! `promote`, `pause`, `abort`, …: one message to one rollout or to all, and its answer.
 
-use std::path::Path;
-
 use sluice_wire::message::{Answer, Command};
 use sluice_wire::signature::Claim;
 
@@ -21,24 +19,35 @@ pub async fn perform(
     let Some((which, because, action, command)) = asked(verb) else {
         return Err(Failure::input("this is no override", "see `sluice help`"));
     };
-    let id = command.id.clone().unwrap_or_else(fresh_id);
-    let command = Command { id: Some(id.clone()), ..command };
-    let aim = which.aim(global);
-    let command = signed(because.sign_with.as_deref(), &global.user(), &aim, action, command)?;
-    let answer = send(client, &aim, action, &command, &id).await?;
+    let command = signed(because, global, &which.aim(global), action, command)?;
+    ask(client, &which.aim(global), action, &command, screen).await
+}
+
+/// Sends a command that has its id, and tells the answer.
+pub(super) async fn ask(
+    client: &Client,
+    aim: &Aim,
+    action: &str,
+    command: &Command,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let answer = send(client, aim, action, command).await?;
     tell(&answer, screen)?;
     Ok(if answer.accepted { Exit::Well } else { Exit::WentBadly })
 }
 
-fn signed(
-    file: Option<&Path>,
-    user: &str,
+/// With an id, and with a signature if one was asked for.
+pub(super) fn signed(
+    because: &Because,
+    global: &Global,
     aim: &Aim,
     action: &str,
     command: Command,
 ) -> Result<Command, Failure> {
-    let Some(file) = file else { return Ok(command) };
-    let claim = Claim { user, namespace: &aim.namespace, name: &aim.name, action };
+    let command = Command { id: command.id.or_else(|| Some(fresh_id())), ..command };
+    let Some(file) = &because.sign_with else { return Ok(command) };
+    let user = global.user();
+    let claim = Claim { user: &user, namespace: &aim.namespace, name: &aim.name, action };
     let signature = signing::sign(file, claim, now(), &command).map_err(|why| {
         Failure::input(why, "--sign-with names a file with your nkey seed; make one with `nk -gen user`")
     })?;
@@ -46,13 +55,8 @@ fn signed(
 }
 
 /// An answer that did not come names the id by which the command can be repeated without a second effect.
-async fn send(
-    client: &Client,
-    aim: &Aim,
-    action: &str,
-    command: &Command,
-    id: &str,
-) -> Result<Answer, Failure> {
+async fn send(client: &Client, aim: &Aim, action: &str, command: &Command) -> Result<Answer, Failure> {
+    let id = command.id.as_deref().unwrap_or_default();
     match client.command(aim, action, command).await {
         Err(error @ ClientError::Silent { .. }) => {
             let remedy = format!(

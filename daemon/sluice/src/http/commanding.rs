@@ -22,7 +22,7 @@ const MOST_KEY_BYTES: usize = 256;
 /// Takes a command for one rollout, or with `_all` for all of them, narrowed by `selector`.
 #[utoipa::path(post, path = "/api/v1/rollouts/{namespace}/{name}/{action}", tag = "rollouts",
     params(("namespace" = String, Path, description = "or _all"), ("name" = String, Path, description = "or _all"),
-        ("action" = String, Path, description = "promote, promote-full, pause, resume, abort, retry, skip, set-weight or extend")),
+        ("action" = String, Path, description = "promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend or backends")),
     request_body = ref("#/components/schemas/Command"), responses(
     (status = 200, description = "accepted: what happens now", body = ref("#/components/schemas/Answer")),
     (status = 409, description = "refused: why", body = ref("#/components/schemas/Answer")),
@@ -44,11 +44,12 @@ pub(super) async fn command(
     let Path((namespace, name, action)) = path.map_err(|error| path_fault(&error))?;
     checked_or_all(&namespace, &name)?;
     let command = read(&body.map_err(|error| body_fault(&error))?)?;
-    command.action(&action).map_err(|error| Fault::told(StatusCode::BAD_REQUEST, &error.to_string()))?;
+    command.asked(&action).map_err(|error| Fault::told(StatusCode::BAD_REQUEST, &error.to_string()))?;
     let key = key(&command, &headers)?;
     let attempt = command.attempt.clone();
     let answer = obeyed(&house, caller.user, (&namespace, &name), &action, key, command).await?;
-    if !answer.accepted && answer.rollout.is_none() && name != ALL {
+    // A Route's backends belong to a policy, which may never have had a rollout.
+    if !answer.accepted && answer.rollout.is_none() && name != ALL && action != "backends" {
         known(&house, &namespace, &name, attempt.as_deref()).await?;
     }
     Ok(answered(answer, StatusCode::OK))

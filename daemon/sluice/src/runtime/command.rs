@@ -5,7 +5,7 @@ use serde_json::Value;
 use sluice_rollout::{Action, Override, Phase, RolloutId, State, Timestamp};
 use sluice_wire::{
     cloudevent::CloudEvent,
-    message::{ANNOUNCED, Announcement, Answer, Command},
+    message::{ANNOUNCED, Announcement, Answer, Asked, Command},
     policy::{Policy, access},
     signature::Claim,
     subject::ALL,
@@ -16,6 +16,7 @@ use super::{
     Daemon,
     announce::started,
     authority::{self, Nonce, Turn},
+    backends::ByHand,
     clock::now,
     passing_on::Who,
     roll::Entry,
@@ -38,7 +39,7 @@ impl Daemon {
         sent: Option<Timestamp>,
     ) -> Answer {
         let user = who.user;
-        let asked = match command.action(action) {
+        let asked = match command.asked(action) {
             Ok(asked) => asked,
             Err(error) => return Answer::refused(error.to_string()),
         };
@@ -57,7 +58,14 @@ impl Daemon {
             None => by,
         };
         let key = format!("{user} {key}");
-        let wish = Wish { user: user.to_owned(), actor, key, action: asked, command, sent, nonce };
+        let action = match asked {
+            Asked::Rollout(action) => action,
+            Asked::Backends(change) => {
+                let by = ByHand { user, actor: &actor, key: &key, change: &change, reason: &command.reason };
+                return self.adjust_backends(namespace, name, &by, nonce.as_ref()).await;
+            }
+        };
+        let wish = Wish { user: user.to_owned(), actor, key, action, command, sent, nonce };
         if namespace == ALL || name == ALL {
             return self.obey_all(namespace, name, &wish).await;
         }
@@ -120,16 +128,15 @@ impl Daemon {
     }
 
     /// The policy's own word on who may do this: nothing, or the refusal.
-    fn barred(&self, policy: &Policy, wish: &Wish) -> Option<Answer> {
-        let why = access::check(&policy.spec.access, &wish.user, wish.action.name()).err()?;
+    pub(super) fn barred(&self, policy: &Policy, user: &str, action: &str) -> Option<Answer> {
+        let why = access::check(&policy.spec.access, user, action).err()?;
         self.parts.meters.refuse("access");
-        let (user, action) = (&wish.user, wish.action.name());
         tracing::warn!(user, action, policy = policy.metadata.name, "a command is refused: access");
         Some(Answer::refused(why))
     }
 
     async fn obey_one(&self, handle: &Handle, wish: &Wish) -> Answer {
-        if let Some(refusal) = self.barred(&handle.policy, wish) {
+        if let Some(refusal) = self.barred(&handle.policy, &wish.user, wish.action.name()) {
             return refusal;
         }
         if let Some(attempt) = &wish.command.attempt
@@ -200,7 +207,7 @@ impl Daemon {
         }
         match serde_json::from_str::<Policy>(&charter.policy) {
             Ok(policy) => {
-                if let Some(refusal) = self.barred(&policy, wish) {
+                if let Some(refusal) = self.barred(&policy, &wish.user, wish.action.name()) {
                     return refusal;
                 }
             }

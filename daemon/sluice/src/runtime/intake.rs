@@ -159,7 +159,7 @@ async fn command(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Err(reason) => return Taken::Dead(reason),
     };
     let who = Who { user: &user, passed_on };
-    if let Err(error) = command.action(&action) {
+    if let Err(error) = command.asked(&action) {
         return Taken::Dead(error.to_string());
     }
     let place = (namespace, name);

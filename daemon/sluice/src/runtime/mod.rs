@@ -3,6 +3,7 @@
 
 mod announce;
 mod authority;
+mod backends;
 mod backoff;
 mod begin;
 mod boundary;

@@ -58,6 +58,32 @@ impl FromStr for Adjustment {
     }
 }
 
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Change::Equal => f.write_str("equal"),
+            Change::Zero => f.write_str("zero"),
+            Change::Adjust(Adjustment { name, value, percent, relative }) => {
+                let sign = if *relative && *value >= 0 { "+" } else { "" };
+                write!(f, "{name}={sign}{value}{}", if *percent { "%" } else { "" })
+            }
+        }
+    }
+}
+
+impl FromStr for Change {
+    type Err = AdjustmentError;
+
+    /// `equal`, `zero`, or an adjustment of one.
+    fn from_str(text: &str) -> Result<Change, AdjustmentError> {
+        match text {
+            "equal" => Ok(Change::Equal),
+            "zero" => Ok(Change::Zero),
+            adjustment => adjustment.parse().map(Change::Adjust),
+        }
+    }
+}
+
 impl Change {
     /// The weights as they are to stand, in the same order.
     ///
@@ -169,6 +195,13 @@ mod tests {
             |change: Change| change.of(&backends(&[7, 0, 9])).unwrap().into_iter().map(|one| one.weight);
         assert!(all(Change::Equal).eq([100, 100, 100]));
         assert!(all(Change::Zero).eq([0, 0, 0]));
+    }
+
+    #[test]
+    fn a_change_reads_as_it_is_written() {
+        for text in ["b=7", "b=5%", "b=+15%", "b=-3", "b=+0", "equal", "zero"] {
+            assert_eq!(text.parse::<Change>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

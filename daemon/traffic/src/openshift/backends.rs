@@ -6,13 +6,15 @@ use json_patch::PatchOperation;
 use kube::api::DynamicObject;
 
 use super::{AdjustmentError, Backend, Change};
-use crate::kubernetes::marks::{Marks, WANTED};
+use crate::kubernetes::marks::{Marks, WANTED, annotate, annotation};
 use crate::kubernetes::object::Object;
 use crate::kubernetes::patch::{add, path, test};
 use crate::kubernetes::routers::openshift::ROUTE;
 use crate::workload::endpoints::ready_endpoints;
 use crate::{Clients, TargetError};
 
+/// `<user> <id>` of the latest command to a daemon that adjusted this Route.
+const ADJUSTED: &str = "sluice.dev/adjusted";
 /// What a weight that is not written counts as.
 const ABSENT: u64 = 100;
 
@@ -47,11 +49,24 @@ impl Backends {
         Ok(backends(&after))
     }
 
+    /// The same for a message that may come twice: `key` stays on the Route, and the last one that stands there has no second
+    /// effect.
+    pub async fn change_once(&self, change: &Change, key: &str) -> Result<Vec<Backend>, TargetError> {
+        let once = |route: &DynamicObject| {
+            if annotation(route, ADJUSTED) == Some(key) {
+                return Ok(Vec::new());
+            }
+            let adjusted = annotate(route, &[(ADJUSTED, Some(key.to_owned()))]);
+            Ok([self.edit(route, change)?, adjusted].concat())
+        };
+        Ok(backends(&self.route.edit_by_hand(once).await?))
+    }
+
     fn edit(&self, route: &DynamicObject, change: &Change) -> Result<Vec<PatchOperation>, TargetError> {
         let place = &self.route.place;
         if let Some((rollout, weight)) = Marks::of(route).wanted {
             let why = format!(
-                "{rollout} is running and has written {weight}; use `sluice set-weight {rollout}`, or end it first"
+                "{rollout} has it in hand and has written {weight}; use `sluice set-weight {rollout}`, or end it first"
             );
             return Err(place.unfit(&format!("metadata.annotations[{WANTED}]"), why));
         }

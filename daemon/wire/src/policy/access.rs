@@ -6,8 +6,18 @@ use serde::{Deserialize, Serialize};
 /// Everybody, or every action.
 const ALL: &str = "*";
 /// As subjects and paths name them.
-pub const ACTIONS: [&str; 9] =
-    ["promote", "promote-full", "pause", "resume", "abort", "retry", "skip", "set-weight", "extend"];
+pub const ACTIONS: [&str; 10] = [
+    "promote",
+    "promote-full",
+    "pause",
+    "resume",
+    "abort",
+    "retry",
+    "skip",
+    "set-weight",
+    "extend",
+    "backends",
+];
 
 /// One rule. A command is taken if one rule names its user and its action; without any rule everybody may do everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,7 +25,7 @@ pub const ACTIONS: [&str; 9] =
 pub struct AccessRule {
     /// Names as the bus' subject or the token says them; "*" is everybody.
     pub users: Vec<String>,
-    /// promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend; "*" is all of them.
+    /// promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend, backends; "*" is all of them.
     pub actions: Vec<String>,
 }
 
