@@ -56,7 +56,7 @@ impl Tally {
         let ends = written.iter().skip(1).map(|(at, _)| *at).chain([Instant::now()]);
         let formers = [None].into_iter().chain(written.iter().map(|(_, percent)| Some(*percent)));
         let each = written.iter().zip(ends).zip(formers).filter_map(|(((written, percent), end), former)| {
-            let effect = former.and_then(|former| self.in_effect_after(*written, former, *percent));
+            let effect = former.and_then(|former| self.in_effect_between(*written, end, former, *percent));
             let begun = *written + effect.map_or(late, |effect| late.max(effect + SETTLED));
             (end.saturating_duration_since(begun) > SHORTEST).then(|| self.between(*percent, begun, end))
         });
@@ -78,8 +78,13 @@ impl Tally {
     /// How long after `written` the canary's share changed from `former` to `new` percent: the instant that explains
     /// best (maximum likelihood) which version answered which request. `None` if nobody sent any.
     pub fn in_effect_after(&self, written: Instant, former: f64, new: f64) -> Option<Duration> {
+        self.in_effect_between(written, written + LATEST, former, new)
+    }
+
+    /// The same, looked for until `end` at most: what came with the next weight says nothing of this one.
+    fn in_effect_between(&self, written: Instant, end: Instant, former: f64, new: f64) -> Option<Duration> {
         let notes = lock(&self.notes);
-        let near = |at: &Instant| *at >= written && *at <= written + LATEST;
+        let near = |at: &Instant| *at >= written && *at <= end.min(written + LATEST);
         let around: Vec<&Note> = notes.iter().filter(|(at, _)| near(at)).collect();
         let (mut best, mut now): (Option<(f64, Instant)>, f64) = (None, 0.0);
         for pair in around.windows(2) {

@@ -113,6 +113,8 @@ pub struct Policy {
     pub promote: Promote,
     /// A selector flip: 0 or 100 %, nothing runs beside the canary.
     pub flip: bool,
+    /// Testers reach the canary from before step 1's gates are asked: the target sends it their requests, at any weight.
+    pub testers: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

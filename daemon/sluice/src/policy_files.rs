@@ -72,7 +72,7 @@ pub fn wrong(policy: &Policy) -> Vec<Wrong> {
     let spec = &policy.spec;
     let machine = policy.machine();
     let weights: Vec<Weight> = machine.steps.iter().map(|step| step.weight).collect();
-    let mut wrong: Vec<Wrong> = sluice_traffic::check(&spec.target, &weights)
+    let mut wrong: Vec<Wrong> = sluice_traffic::check(&spec.target, spec.testers.as_ref(), &weights)
         .into_iter()
         .map(|unfit| (unfit.field, unfit.why))
         .collect();
@@ -124,6 +124,20 @@ spec:
             assert!(told[line].starts_with(begin) && told[line].contains(words), "{told:#?}");
         }
         assert_eq!(told.len(), 3);
+    }
+
+    #[test]
+    fn testers_whom_the_target_cannot_tell_are_refused() {
+        let fine = POLICY
+            .replace("10.0.0.1", "127.0.0.1")
+            .replace("'127", "'http://127")
+            .replace("Mars/Olympus", "UTC");
+        let testers = "  testers: {header: {name: x-canary, value: always}}\n";
+        let told = told(&format!("{fine}{testers}"));
+        assert!(
+            told.len() == 1 && told[0].starts_with("shop.yaml:9:3: spec.testers: this target cannot tell"),
+            "{told:#?}"
+        );
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use sluice_rollout::Weight;
-use sluice_wire::policy;
+use sluice_wire::policy::{self, NameValue, Testers};
 
 use crate::kubernetes::routers::{
     alb, ambassador, apisix, avi, contour, gateway, gloo, knative, kuma, nginx, openshift, skipper, smi,
     traefik, virtualservice,
 };
+use crate::kubernetes::testers::{Door, Form as TestersForm};
 use crate::kubernetes::{KubeTarget, names, object::Object, selector, weighted::Weighted};
 use crate::openshift::OpenShiftRoute;
 use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, webhook};
@@ -55,12 +56,14 @@ fn form(target: &policy::Target) -> Form<'_> {
 /// `namespace`: the policy's own, for targets that name none.
 pub async fn connect(
     target: &policy::Target,
+    testers: Option<&Testers>,
     namespace: &str,
     clients: &Clients,
 ) -> Result<Arc<dyn Target>, TargetError> {
     Ok(match form(target) {
         Form::Router(router) => {
-            let router = connect_router(*router, target, namespace, clients).await?;
+            let router = Weighted { door: door(target, testers)?, ..*router };
+            let router = connect_router(router, target, namespace, clients).await?;
             if let policy::Target::OpenShiftRoute(route) = target {
                 return Ok(Arc::new(OpenShiftRoute::new(router, route, clients)));
             }
@@ -88,7 +91,60 @@ async fn connect_router(
 }
 
 /// What is wrong with the block itself, and which of the policy's weights it can never express. Nothing outside is asked.
-pub fn check(target: &policy::Target, weights: &[Weight]) -> Vec<Unfit> {
+pub fn check(target: &policy::Target, testers: Option<&Testers>, weights: &[Weight]) -> Vec<Unfit> {
+    let mut unfit = check_block(target, weights);
+    unfit.extend(door(target, testers).err());
+    unfit
+}
+
+/// How the target tells testers' requests, if the policy names any.
+fn door(target: &policy::Target, testers: Option<&Testers>) -> Result<Option<Door>, Unfit> {
+    let Some(testers) = testers else { return Ok(None) };
+    let form = testers_form(target).ok_or_else(|| Unfit {
+        field: "spec.testers".to_owned(),
+        why: "this target cannot tell requests by a header or cookie (docs/targets has those that can); leave it out".to_owned(),
+    })?;
+    if let (TestersForm::Nginx, Testers::Cookie(NameValue { value, .. })) = (form, testers)
+        && value != "always"
+    {
+        let why = format!(
+            "{value:?}: this controller knows a canary's cookie by the value always alone; write that"
+        );
+        return Err(Unfit { field: "spec.testers.cookie.value".to_owned(), why });
+    }
+    Ok(Some(Door { form, testers: testers.clone() }))
+}
+
+fn testers_form(target: &policy::Target) -> Option<TestersForm> {
+    match target {
+        policy::Target::HttpRoute(_) | policy::Target::GrpcRoute(_) => Some(TestersForm::GatewayApi),
+        policy::Target::VirtualService(service) => match service.protocol {
+            policy::Protocol::Http => Some(TestersForm::Istio),
+            policy::Protocol::Tls | policy::Protocol::Tcp => None,
+        },
+        policy::Target::HttpProxy(_) => Some(TestersForm::Contour),
+        policy::Target::NginxIngress(_) => Some(TestersForm::Nginx),
+        policy::Target::TlsRoute(_)
+        | policy::Target::TcpRoute(_)
+        | policy::Target::OpenShiftRoute(_)
+        | policy::Target::AviPoolGroup(_)
+        | policy::Target::TraefikService(_)
+        | policy::Target::TrafficSplit(_)
+        | policy::Target::AlbIngress(_)
+        | policy::Target::ApisixRoute(_)
+        | policy::Target::RouteTable(_)
+        | policy::Target::MeshHttpRoute(_)
+        | policy::Target::Mapping(_)
+        | policy::Target::SkipperIngress(_)
+        | policy::Target::KnativeService(_)
+        | policy::Target::Service(_)
+        | policy::Target::ArgoRollout(_)
+        | policy::Target::Haproxy(_)
+        | policy::Target::Webhook(_) => None,
+    }
+}
+
+fn check_block(target: &policy::Target, weights: &[Weight]) -> Vec<Unfit> {
     match form(target) {
         Form::Router(router) => check_router(&router, target, weights),
         Form::Flip(flip) => selector::check(flip),

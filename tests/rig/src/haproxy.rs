@@ -152,7 +152,8 @@ async fn keep_weights(socket: PathBuf, question: String, seen: Arc<Mutex<Vec<Cha
     }
 }
 
-async fn ask(socket: &Path, command: &str) -> Result<String> {
+/// Gives a command to a runtime API and returns its answer.
+pub(crate) async fn ask(socket: &Path, command: &str) -> Result<String> {
     let ask = async {
         let mut stream = UnixStream::connect(socket).await?;
         stream.write_all(format!("{command}\n").as_bytes()).await?;

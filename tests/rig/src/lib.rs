@@ -1,7 +1,7 @@
 //! Real servers for tests, each started in a moment on a free loopback port with a folder of its own.
 //!
 //! ```text
-//! nats nats_cluster prometheus alertmanager haproxy kube contour envoy argo toxiproxy
+//! nats nats_cluster prometheus alertmanager haproxy kube contour envoy openshift argo toxiproxy
 //!        │                                                     one file per server, all alike:
 //!        │                                                     options -> start() -> what a test asks of it
 //!     server      a program that was started, is ready, and ends with the test
@@ -34,6 +34,7 @@ pub mod nats;
 pub mod nats_auth;
 pub mod nats_cluster;
 pub mod netns;
+pub mod openshift;
 pub mod page;
 pub mod ports;
 pub mod prometheus;
@@ -55,6 +56,7 @@ pub use kube::{Kube, KubeOptions};
 pub use load::Load;
 pub use nats::{Nats, NatsOptions};
 pub use nats_cluster::NatsCluster;
+pub use openshift::OpenShiftRouter;
 pub use prometheus::{Prometheus, PrometheusOptions};
 pub use server::Server;
 pub use service::Service;

@@ -72,10 +72,11 @@ impl Load {
         Self::run(per_second, Vec::new(), move |_| Some(url.clone()))
     }
 
-    /// The same with a header on every request, such as `Host` for a gateway.
-    pub fn with_header(url: &str, per_second: f64, name: &str, value: &str) -> Result<Self> {
+    /// The same with headers on every request, such as `Host` for a gateway.
+    pub fn with_headers(url: &str, per_second: f64, headers: &[(&str, &str)]) -> Result<Self> {
         let url = allowed(url)?;
-        Self::run(per_second, vec![(name.to_owned(), value.to_owned())], move |_| Some(url.clone()))
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::run(per_second, headers, move |_| Some(url.clone()))
     }
 
     /// Sends `per_second` POST requests to one URL.

@@ -1,42 +1,67 @@
-//! A control plane with Contour and Envoy as its gateway, and a Prometheus that scrapes the pods.
+//! A control plane with a data plane as its gateway (Contour and Envoy, or OpenShift's router over HAProxy), and a Prometheus
+//! that scrapes the pods.
+
+use std::time::Duration;
 
 use anyhow::Result;
 use sluice_rig::folder::Folder;
 use sluice_rig::kube::Crds;
 use sluice_rig::prometheus::Targets;
-use sluice_rig::{Contour, ContourOptions, Envoy, Kube, KubeOptions, Prometheus};
+use sluice_rig::{Contour, ContourOptions, Envoy, Kube, KubeOptions, OpenShiftRouter, Prometheus};
 use sluice_tests::world::servers;
-use sluice_tests::{Daemon, DaemonOptions};
+use sluice_tests::{Daemon, DaemonOptions, PolicyText};
 
 use crate::shop::{self, Shop, Split};
 
+/// How often OpenShift's router may take up changes: 5 s in a cluster.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(500);
+
 pub struct Gateway {
     pub kube: Kube,
-    pub envoy: Envoy,
     pub prometheus: Prometheus,
+    plane: Plane,
     /// A file of targets a shop.
     targets: Folder,
-    _contour: Contour,
+}
+
+/// What carries the requests.
+enum Plane {
+    Envoy { envoy: Envoy, _contour: Box<Contour> },
+    OpenShift(OpenShiftRouter),
 }
 
 impl Gateway {
-    /// With these shops' objects, each in a namespace of its own: Envoy's listener opens with the first route.
-    pub async fn open(shops: &[(&str, Split)]) -> Result<Gateway> {
-        let crds = vec![Crds::GatewayExperimental, Crds::Contour];
-        let kube = Kube::start(KubeOptions { crds, ..KubeOptions::default() }).await?;
-        kube.allow_everything("sluice").await?;
-        for (name, split) in shops {
-            kube.kubectl(&["create", "namespace", name]).await?;
-            kube.apply(name, &shop::objects(name, *split)).await?;
-        }
+    /// Contour and Envoy, with these shops' objects, each in a namespace of its own: Envoy's listener opens with the first route.
+    pub async fn contour(shops: &[(&str, Split)]) -> Result<Gateway> {
+        let kube = cluster(vec![Crds::GatewayExperimental, Crds::Contour], shops).await?;
         let contour = Contour::start(&kube, ContourOptions::default()).await?;
         let envoy = Envoy::start(&contour).await?;
-        let targets = Folder::new("targets")?;
-        let prometheus = servers::prometheus(Some(&targets)).await?;
-        Ok(Gateway { kube, envoy, prometheus, targets, _contour: contour })
+        Gateway::with(kube, Plane::Envoy { envoy, _contour: Box::new(contour) }).await
     }
 
-    /// A shop with users, whose pods Envoy reaches and Prometheus has counted.
+    /// OpenShift's router, with a Route for each of these shops.
+    pub async fn open_shift(shops: &[&str]) -> Result<Gateway> {
+        let shops: Vec<(&str, Split)> = shops.iter().map(|name| (*name, Split::Route)).collect();
+        let kube = cluster(vec![Crds::Routers], &shops).await?;
+        let router = OpenShiftRouter::start(&kube, RELOAD_INTERVAL).await?;
+        Gateway::with(kube, Plane::OpenShift(router)).await
+    }
+
+    async fn with(kube: Kube, plane: Plane) -> Result<Gateway> {
+        let targets = Folder::new("targets")?;
+        let prometheus = servers::prometheus(Some(&targets)).await?;
+        Ok(Gateway { kube, prometheus, plane, targets })
+    }
+
+    /// Where requests go in; the header `Host` says whose they are.
+    pub fn url(&self) -> String {
+        match &self.plane {
+            Plane::Envoy { envoy, .. } => envoy.url(),
+            Plane::OpenShift(router) => router.url(),
+        }
+    }
+
+    /// A shop with users, whose pods the gateway reaches and Prometheus has counted.
     pub async fn shop(&self, name: &str, split: Split) -> Result<Shop> {
         Shop::open(self, name, split).await
     }
@@ -46,9 +71,18 @@ impl Gateway {
         Targets::at(self.targets.path().join(format!("{name}.json")))
     }
 
-    pub async fn daemon(&self, shops: &[&Shop]) -> Result<Daemon> {
-        let policies = shops.iter().map(|shop| shop.policy(&self.prometheus.url())).collect();
+    pub async fn daemon(&self, policies: Vec<PolicyText>) -> Result<Daemon> {
         let kubeconfig = Some(self.kube.kubeconfig("sluice"));
         Daemon::start(DaemonOptions { kubeconfig, ..DaemonOptions::embedded(policies) }).await
     }
+}
+
+async fn cluster(crds: Vec<Crds>, shops: &[(&str, Split)]) -> Result<Kube> {
+    let kube = Kube::start(KubeOptions { crds, ..KubeOptions::default() }).await?;
+    kube.allow_everything("sluice").await?;
+    for (name, split) in shops {
+        kube.kubectl(&["create", "namespace", name]).await?;
+        kube.apply(name, &shop::objects(name, *split)).await?;
+    }
+    Ok(kube)
 }

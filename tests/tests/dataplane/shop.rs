@@ -1,5 +1,5 @@
 //! One service behind the gateway: two Deployments, two Services, a route of its own host, and users.
-//! The route is an HTTPRoute or Contour's own HTTPProxy.
+//! The route is an HTTPRoute, Contour's own HTTPProxy or OpenShift's Route.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,17 +15,20 @@ use sluice_tests::{LIMIT, PolicyText, policy};
 
 use crate::gateway::Gateway;
 
-/// Requests a second, both shops.
+/// Requests a second, each shop.
 const USERS: f64 = 250.0;
 /// Contour takes its time to tell Envoy; what went wrong in between is printed, not judged.
 const LATE: Duration = Duration::from_millis(600);
 const PORT: u16 = 8080;
+/// Requests by which a share is told.
+const IN_A_ROW: u64 = 500;
 
 /// What splits the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     HttpRoute,
     HttpProxy,
+    Route,
 }
 
 pub struct Shop {
@@ -43,9 +46,9 @@ impl Shop {
         fleet.wait_until_ready(("app", name), 3, LIMIT).await?;
         fleet.feed(gateway.targets(name))?;
         let routes = gateway.kube.watch(&split.path(name)).await?;
-        let url = gateway.envoy.url();
+        let url = gateway.url();
         reaches(&url, name).await?;
-        let users = Load::with_header(&url, USERS, "Host", &host(name))?;
+        let users = Load::with_headers(&url, USERS, &[("Host", &host(name))])?;
         let counted = format!("sum(http_requests_total{{app={name:?}}})");
         gateway.prometheus.wait_for(&counted, LIMIT, |count| count > USERS).await?;
         let (ours, stable, canary) = (fleet.clone(), name.to_owned(), format!("{name}-canary"));
@@ -53,14 +56,21 @@ impl Shop {
         Ok(Shop { name: name.to_owned(), split, fleet, routes, tally, users })
     }
 
+    /// From now on all users hold this cookie.
+    pub fn users_hold(&mut self, url: &str, cookie: &str) -> Result<()> {
+        self.users = Load::with_headers(url, USERS, &[("Host", &host(&self.name)), ("Cookie", cookie)])?;
+        Ok(())
+    }
+
     /// `namespace/name`
     pub fn rollout(&self) -> String {
         format!("{0}/{0}", self.name)
     }
 
-    pub fn policy(&self, prometheus: &str) -> PolicyText {
-        let (stable, canary) = (&self.name, format!("{}-canary", self.name));
-        let spec = json!({
+    /// With these fields of the spec in place of the usual ones.
+    pub fn policy_with(&self, prometheus: &str, more: Value) -> PolicyText {
+        let (stable, canary) = (&self.name, self.canary());
+        let mut spec = json!({
             "target": {self.split.word(): {"name": self.name, "stable": stable, "canary": canary}},
             "workloads": {
                 "stable": {"deployment": stable}, "canary": {"deployment": canary},
@@ -68,7 +78,20 @@ impl Shop {
             },
             "metrics": {"prometheus": {"url": prometheus, "timeout": "2s"}},
         });
+        policy::merge(&mut spec, more);
         PolicyText::of(&policy::policy(&self.name, &self.name, spec))
+    }
+
+    /// The canary's Deployment, Service and version.
+    pub fn canary(&self) -> String {
+        format!("{}-canary", self.name)
+    }
+
+    /// How many the route has.
+    pub fn rules(&self) -> Option<usize> {
+        let route = self.routes.latest(&self.name)?;
+        let rules = ["rules", "routes"].into_iter().find_map(|field| route["spec"][field].as_array());
+        rules.map(Vec::len)
     }
 
     /// When the API server told of each weight of the canary, in percent.
@@ -83,6 +106,28 @@ impl Shop {
 
     pub fn weights(&self) -> Vec<f64> {
         self.written().into_iter().map(|(_, percent)| percent).collect()
+    }
+
+    /// Waits until the API server has told of exactly these, in order: its news may be later than the rollout's end.
+    pub async fn weights_were(&self, wanted: &[f64]) -> Result<()> {
+        wait::until_equal("the weights", LIMIT, wanted.to_vec(), || async { Ok(self.weights()) }).await
+    }
+
+    /// Waits until a good number of requests in a row were divided as this weight says, as the pods counted them.
+    pub async fn is_divided(&self, percent: f64) -> Result<()> {
+        let count = || [self.name.clone(), self.canary()].map(|app| self.fleet.requests(("app", &app)));
+        let mut before = count();
+        wait::until(&format!("requests to be divided at {percent} %"), LIMIT, || {
+            let now = count();
+            let [stable, canary] = [0, 1].map(|arm: usize| now[arm].saturating_sub(before[arm]));
+            let enough = stable + canary >= IN_A_ROW;
+            if enough {
+                before = now;
+            }
+            let divided = Stretch { percent, stable, canary }.check();
+            std::future::ready(if enough { divided.map(Some) } else { Ok(None) })
+        })
+        .await
     }
 
     /// Under every weight the canary got its share of the requests, as the pods counted them.
@@ -121,17 +166,17 @@ impl Shop {
     }
 }
 
-/// Waits until Envoy knows the route and stable's pods.
+/// Waits until the data plane knows the route and stable's pods.
 async fn reaches(url: &str, name: &str) -> Result<()> {
     let client = http::client()?;
-    wait::until(&format!("{name} to answer through Envoy"), LIMIT, || async {
+    wait::until(&format!("{name} to answer through the gateway"), LIMIT, || async {
         let answer = client.get(url).header("Host", host(name)).send().await?;
         Ok(answer.status().is_success().then_some(()))
     })
     .await
 }
 
-fn host(name: &str) -> String {
+pub fn host(name: &str) -> String {
     format!("{name}.example")
 }
 
@@ -140,6 +185,7 @@ impl Split {
         match self {
             Split::HttpRoute => "httpRoute",
             Split::HttpProxy => "httpProxy",
+            Split::Route => "openShiftRoute",
         }
     }
 
@@ -149,16 +195,19 @@ impl Split {
                 format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes")
             }
             Split::HttpProxy => format!("/apis/projectcontour.io/v1/namespaces/{namespace}/httpproxies"),
+            Split::Route => format!("/apis/route.openshift.io/v1/namespaces/{namespace}/routes"),
         }
     }
 
     fn percent(self, route: &Value) -> f64 {
-        let backends = match self {
-            Split::HttpRoute => &route["spec"]["rules"][0]["backendRefs"],
-            Split::HttpProxy => &route["spec"]["routes"][0]["services"],
-        };
-        let weight = |index: usize| backends[index]["weight"].as_f64().unwrap_or(1.0);
-        (1000.0 * weight(1) / (weight(0) + weight(1))).round() / 10.0
+        let spec = &route["spec"];
+        let [stable, canary] = match self {
+            Split::HttpRoute => [0, 1].map(|index| &spec["rules"][0]["backendRefs"][index]),
+            Split::HttpProxy => [0, 1].map(|index| &spec["routes"][0]["services"][index]),
+            Split::Route => [&spec["to"], &spec["alternateBackends"][0]],
+        }
+        .map(|backend| backend["weight"].as_f64().unwrap_or(1.0));
+        (1000.0 * canary / (stable + canary)).round() / 10.0
     }
 
     fn object(self, name: &str) -> String {
@@ -187,6 +236,17 @@ spec:
   - services:
     - {{name: {name}, port: 80, weight: 100}}
     - {{name: {name}-canary, port: 80, weight: 0}}
+"
+            ),
+            Split::Route => format!(
+                "apiVersion: route.openshift.io/v1
+kind: Route
+metadata: {{name: {name}}}
+spec:
+  host: {host}
+  to: {{kind: Service, name: {name}, weight: 100}}
+  alternateBackends:
+  - {{kind: Service, name: {name}-canary, weight: 0}}
 "
             ),
         }

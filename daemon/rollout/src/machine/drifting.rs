@@ -222,7 +222,7 @@ impl Draft<'_> {
                 self.ask(Effect::SetTraffic { weight, abort: None });
                 self.needs_attention(reason)
             }
-            Phase::Shifting { .. }
+            Phase::Shifting { .. } | Phase::Gated { next: 0, .. } | Phase::Preparing { next: 0 }
                 if self.state.read_back.is_none_or(Weight::is_zero) && self.state.confirmed.is_none() =>
             {
                 // Nothing of ours ever stood there: there is no traffic to take away.

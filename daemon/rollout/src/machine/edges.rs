@@ -160,3 +160,58 @@ fn what_is_told_carries_the_revision_and_weight_of_its_transition() {
     assert_eq!(told("StepPassed"), Some(passed));
     assert_eq!((told("Aborting"), aborted.1), (Some(aborted), Weight::ZERO));
 }
+
+#[test]
+fn testers_are_let_in_at_weight_0_before_the_first_steps_gates() {
+    let gate = |name: &str| GateSpec { id: GateId(name.into()), ..gated().gates[0].clone() };
+    let yes = |name: &str| Event::GateAnswered { gate: GateId(name.into()), answer: GateAnswer::Yes };
+    let mut policy = Policy { gates: vec![gate("freeze")], testers: true, ..policy() };
+    policy.steps[0].gates = vec![gate("testers")];
+    let open = Effect::SetTraffic { weight: Weight::ZERO, abort: None };
+    let looked = || {
+        let mut story = Story::of(policy.clone());
+        story.event(Event::Requested);
+        story.event(yes("freeze"));
+        assert_eq!(story.phase(), "preparing", "pods first");
+        story.event(Event::BaselineMeasured(Baseline::Measured));
+        story.pods_ready(3);
+        assert_eq!(story.phase(), "gated");
+        assert!(story.effects.contains(&open), "{:?}", story.effects);
+        assert!(story.effects.contains(&Effect::AskGate { gate: GateId("testers".into()) }));
+        story.written();
+        story
+    };
+
+    let mut well = looked();
+    assert!(
+        !well
+            .all
+            .iter()
+            .any(|effect| matches!(effect, Effect::SetTraffic { weight, .. } if !weight.is_zero()))
+    );
+    well.event(yes("testers"));
+    well.pods_ready(3);
+    well.written();
+    assert_eq!(well.phase(), "observing");
+
+    // A tester's no: there is traffic to take away, and the rule goes with it.
+    let mut badly = looked();
+    let no = GateAnswer::No { why: "the basket is empty".into() };
+    badly.event(Event::GateAnswered { gate: GateId("testers".into()), answer: no });
+    assert_eq!(badly.phase(), "reverting");
+    assert!(matches!(&badly.effects[..], effects if effects.iter().any(|effect|
+        matches!(effect, Effect::SetTraffic { weight: Weight::ZERO, abort: Some(_) }))));
+    badly.written();
+    assert_eq!(badly.phase(), "reverted");
+}
+
+#[test]
+fn testers_who_cannot_be_let_in_end_it_before_there_was_traffic() {
+    let mut story = Story::of(Policy { testers: true, ..policy() });
+    story.event(Event::Requested);
+    story.event(Event::BaselineMeasured(Baseline::Measured));
+    story.pods_ready(3);
+    let id = story.outstanding(|effect| matches!(effect, Effect::SetTraffic { .. })).unwrap();
+    story.event(Event::EffectFailed { id, why: "no such field".into(), retrying: false });
+    assert_eq!(story.phase(), "failed");
+}

@@ -27,6 +27,7 @@ impl Draft<'_> {
     /// Asks the gate that stands next, or goes on where none is left.
     pub(super) fn ask_gate(&mut self) {
         match self.state.phase.gate(self.policy) {
+            Some(_) if self.awaits_testers() => self.gates_open(),
             Some(gate) => {
                 let (id, patience) = (gate.id.clone(), gate.patience);
                 self.ask(Effect::AskGate { gate: id });
@@ -34,6 +35,13 @@ impl Draft<'_> {
             }
             None => self.gates_open(),
         }
+    }
+
+    /// The gates before anything have said yes; those of step 1 are asked when testers can see what is to be judged.
+    fn awaits_testers(&self) -> bool {
+        let before_anything = self.policy.gates.len();
+        let asked = matches!(self.state.phase, Phase::Gated { next: 0, gate } if gate == before_anything);
+        asked && self.policy.testers && !self.state.had_traffic
     }
 
     fn gates_open(&mut self) {
@@ -171,8 +179,21 @@ impl Draft<'_> {
         if !self.state.baseline_measured {
             return Reason::CanaryAvailable { available };
         }
-        self.shift(next);
+        if self.policy.testers && !self.state.had_traffic {
+            self.open_to_testers();
+        } else {
+            self.shift(next);
+        }
         Reason::CanaryAvailable { available }
+    }
+
+    /// Weight 0 as before, and testers' requests go to the canary. From now on there is traffic to take away.
+    fn open_to_testers(&mut self) {
+        self.state.had_traffic = true;
+        self.forget_timers(&[TimerId::Prepare]);
+        self.enter(Phase::Gated { next: 0, gate: self.policy.gates.len() });
+        self.set_weight(Weight::ZERO);
+        self.ask_gate();
     }
 
     /// All pods that the coming weight needs are available, and the wish for them has been written.

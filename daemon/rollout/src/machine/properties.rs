@@ -196,8 +196,8 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    (0u8..3, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..3).prop_map(
-        |(promote, bake, gates, pause, deadline)| {
+    (0u8..3, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..3, any::<bool>()).prop_map(
+        |(promote, bake, gates, pause, deadline, testers)| {
             let mut policy = policy();
             policy.promote = [Promote::CopyTemplate, Promote::Swap, Promote::External][usize::from(promote)];
             policy.limits.on_deadline =
@@ -211,6 +211,10 @@ fn policies() -> impl Strategy<Value = Policy> {
                 policy.steps[1].gates = vec![gate("approval")];
                 policy.promote_gates = vec![gate("last")];
             }
+            if testers && gates {
+                policy.steps[0].gates = vec![gate("testers")];
+            }
+            policy.testers = testers;
             policy.steps[0].pause = pause;
             policy
         },
@@ -296,6 +300,13 @@ impl Watcher {
         {
             let last = if policy.promote == Promote::Swap { Weight::FULL } else { Weight::ZERO };
             assert_eq!(after.state.read_back, Some(last), "promoted, but the traffic is elsewhere");
+        }
+        if let (false, Phase::Done { outcome: Outcome::Failed, .. }) = (before.is_done(), &after.state.phase)
+        {
+            assert!(
+                !after.state.had_traffic,
+                "invariant 2: the canary has traffic, and nobody takes it away"
+            );
         }
         if before.is_done() {
             self.after_done(before, after);

@@ -46,6 +46,7 @@ pub(super) fn policy() -> Policy {
         on_drift: OnDrift::Correct,
         promote: Promote::CopyTemplate,
         flip: false,
+        testers: false,
     }
 }
 

@@ -36,8 +36,11 @@ pub(crate) fn decide<K: Kind>(
     let mut operations = guards(object);
     operations.extend(wanted.rising.then(|| same_generation(object)).flatten());
     operations.extend(kind.write(place, object, wanted.weight)?);
+    let testers = kind.testers(place, object, wanted.abort.is_none())?;
+    operations.extend(testers.operations);
     let original = marks.original.is_none().then(|| kind.original(place, object)).flatten();
-    operations.extend(annotate(object, &writing(&marks, wanted, original)));
+    let annotations = [writing(&marks, wanted, original), testers.annotations].concat();
+    operations.extend(annotate(object, &annotations));
     Ok(Decision::Write(operations))
 }
 
@@ -88,8 +91,14 @@ pub(crate) fn writing(
 /// Takes our marks away, all but the fence.
 pub(crate) fn releasing<K: Kind>(kind: &K, place: &Place, object: &DynamicObject) -> Change {
     let original = Marks::of(object).original;
-    let operations = original.map(|original| kind.put_back(place, object, &original)).unwrap_or_default();
-    Change { operations, annotations: vec![(WANTED, None), (ABORT, None), (ORIGINAL, None)] }
+    let numbers = original.map(|original| kind.put_back(place, object, &original)).unwrap_or_default();
+    // What cannot be read any more cannot be put right either.
+    let testers = kind.testers(place, object, false).unwrap_or_default();
+    let marks = vec![(WANTED, None), (ABORT, None), (ORIGINAL, None)];
+    Change {
+        operations: [numbers, testers.operations].concat(),
+        annotations: [marks, testers.annotations].concat(),
+    }
 }
 
 /// After a 422. If everything that the patch tested is as it was, the refusal was not about a test.

@@ -25,6 +25,7 @@ pub(crate) mod patch;
 pub(crate) mod routers;
 mod rules;
 pub(crate) mod selector;
+pub(crate) mod testers;
 mod text;
 pub(crate) mod weighted;
 
@@ -44,7 +45,7 @@ use crate::watches::Keep;
 use crate::{Observed, Target, TargetError, Wanted};
 use decide::{Decision, after_refusal, decide, releasing};
 use marks::Marks;
-use object::{ATTEMPTS, Object, PatchFailure, Place};
+use object::{ATTEMPTS, Change, Object, PatchFailure, Place};
 
 /// Where a kind of object keeps the two weights. Everything here is pure.
 pub(crate) trait Kind: Clone + std::fmt::Debug + Send + Sync + 'static {
@@ -69,6 +70,9 @@ pub(crate) trait Kind: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn original(&self, place: &Place, object: &DynamicObject) -> Option<Value>;
     /// Puts the remembered numbers back where they say the same as those that stand there now.
     fn put_back(&self, place: &Place, object: &DynamicObject, original: &Value) -> Vec<PatchOperation>;
+    /// Testers' requests go to the canary at any weight (`open`), or no longer; nothing where the policy names none. Comes after
+    /// the numbers, and closing fails only where those cannot be written either.
+    fn testers(&self, place: &Place, object: &DynamicObject, open: bool) -> Result<Change, TargetError>;
 }
 
 /// A target that is a Kubernetes object.
@@ -156,6 +160,7 @@ impl<K: Kind> Target for KubeTarget<K> {
         let object = self.read().await?;
         let place = self.place();
         self.kind.write(place, &object, Weight::ZERO)?;
+        self.kind.testers(place, &object, true)?;
         weights.iter().try_for_each(|weight| self.kind.check(place, &object, *weight))
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Rules<'a> {
     pub place: &'a Place,
     pub document: Document,
     pub paths: Vec<Vec<String>>,
+    /// Entries of ours that stand before them in their list.
+    pub before: usize,
 }
 
 impl Rules<'_> {
@@ -63,8 +65,20 @@ impl Rules<'_> {
             _ => return Ok(None),
         };
         let others = self.others(&entries, &stable, &canary);
-        let title = self.document.title(rule);
+        let title = self.document.title(&self.as_owned(rule));
         Ok(Some(Pair { title, stable, canary, others, total: weighted.total }))
+    }
+
+    /// As its owner would number it.
+    fn as_owned(&self, rule: &[String]) -> Vec<String> {
+        let mut rule = rule.to_vec();
+        if let Some(last) = rule.last_mut()
+            && let Some(number) =
+                last.parse::<usize>().ok().and_then(|number| number.checked_sub(self.before))
+        {
+            *last = number.to_string();
+        }
+        rule
     }
 
     /// Where the backends of a rule stand.

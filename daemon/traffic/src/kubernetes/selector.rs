@@ -11,7 +11,7 @@ use serde_json::Value;
 use sluice_rollout::Weight;
 use sluice_wire::policy;
 
-use super::object::{KindName, Object, Place};
+use super::object::{Change, KindName, Object, Place};
 use super::patch::{add, path, remove, test};
 use super::{Kind, KubeTarget, names};
 use crate::{Clients, TargetError, Unfit};
@@ -145,5 +145,10 @@ impl Kind for Selector {
 
     fn put_back(&self, _: &Place, _: &DynamicObject, _: &Value) -> Vec<PatchOperation> {
         Vec::new()
+    }
+
+    /// A selector tells nobody apart.
+    fn testers(&self, _: &Place, _: &DynamicObject, _: bool) -> Result<Change, TargetError> {
+        Ok(Change::default())
     }
 }

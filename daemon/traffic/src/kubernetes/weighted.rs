@@ -17,9 +17,10 @@ use serde_json::Value;
 use sluice_rollout::Weight;
 
 use super::document::{Document, Source};
-use super::object::{KindName, Place};
+use super::object::{Change, KindName, Place};
 use super::pair::{self, Pair};
 use super::rules::{Rules, expand};
+use super::testers::{self, Door};
 use super::{Kind, arm::Arm};
 use crate::TargetError;
 use crate::share;
@@ -54,6 +55,16 @@ pub(crate) struct Weighted {
     pub tell_apart: &'static str,
     /// What must hold before the weight may rise.
     pub requires: fn(&Place, &DynamicObject) -> Result<(), TargetError>,
+    /// Where the policy names testers.
+    pub door: Option<Door>,
+}
+
+/// What there is in an object.
+struct Found {
+    document: Document,
+    pairs: Vec<Pair>,
+    /// Entries that send testers alone, to the canary alone: ours, or their owner's.
+    for_testers: Vec<Vec<String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -150,18 +161,31 @@ impl Weighted {
         }
     }
 
-    fn find(&self, place: &Place, object: &DynamicObject) -> Result<(Document, Vec<Pair>), TargetError> {
+    fn find(&self, place: &Place, object: &DynamicObject) -> Result<Found, TargetError> {
         let document = Document::read(&self.source, place, object)?;
-        let paths = self.rules.iter().flat_map(|rule| expand(&document.json, rule)).collect();
-        let rules = Rules { weighted: self, place, document, paths };
+        let mut paths: Vec<Vec<String>> =
+            self.rules.iter().flat_map(|rule| expand(&document.json, rule)).collect();
+        let door = self.door.as_ref();
+        let is_canary = |backend: &Value| self.canary.is("", backend, &place.namespace);
+        let is_for_testers = |path: &Vec<String>| {
+            door.and_then(|door| door.only_backend(document.at(path))).is_some_and(is_canary)
+        };
+        let for_testers: Vec<Vec<String>> =
+            paths.iter().filter(|path| is_for_testers(path)).cloned().collect();
+        let mut before = 0;
+        if testers::are_open(object) {
+            paths.retain(|path| !is_for_testers(path));
+            before = door.map_or(0, |door| door.before_others(for_testers.len()));
+        }
+        let rules = Rules { weighted: self, place, document, paths, before };
         let pairs = rules.pairs(object)?;
-        Ok((rules.document, pairs))
+        Ok(Found { document: rules.document, pairs, for_testers })
     }
 }
 
 impl Kind for Weighted {
     fn check(&self, place: &Place, object: &DynamicObject, weight: Weight) -> Result<(), TargetError> {
-        let (_, pairs) = self.find(place, object)?;
+        let pairs = self.find(place, object)?.pairs;
         if !weight.is_zero() {
             (self.requires)(place, object)?;
         }
@@ -174,7 +198,7 @@ impl Kind for Weighted {
         object: &DynamicObject,
         meant: Option<Weight>,
     ) -> Result<(Weight, String), TargetError> {
-        pair::read(place, &self.find(place, object)?.1, meant)
+        pair::read(place, &self.find(place, object)?.pairs, meant)
     }
 
     fn write(
@@ -184,20 +208,30 @@ impl Kind for Weighted {
         weight: Weight,
     ) -> Result<Vec<PatchOperation>, TargetError> {
         self.check(place, object, weight)?;
-        let (document, pairs) = self.find(place, object)?;
+        let Found { document, pairs, .. } = self.find(place, object)?;
         Ok(document.operations(pairs.iter().flat_map(Pair::identity), pair::write(&pairs, weight)))
     }
 
     fn original(&self, place: &Place, object: &DynamicObject) -> Option<Value> {
-        pair::original(&self.find(place, object).ok()?.1)
+        pair::original(&self.find(place, object).ok()?.pairs)
     }
 
     fn put_back(&self, place: &Place, object: &DynamicObject, original: &Value) -> Vec<PatchOperation> {
-        let Ok((document, pairs)) = self.find(place, object) else { return Vec::new() };
+        let Ok(Found { document, pairs, .. }) = self.find(place, object) else { return Vec::new() };
         let edits = pair::put_back(&pairs, original);
         if edits.is_empty() {
             return Vec::new();
         }
         document.operations(pairs.iter().flat_map(Pair::identity), edits)
+    }
+
+    fn testers(&self, place: &Place, object: &DynamicObject, open: bool) -> Result<Change, TargetError> {
+        let Some(door) = &self.door else { return Ok(Change::default()) };
+        let found = self.find(place, object)?;
+        if !open {
+            return Ok(door.close(object, &found.document.json, &found.for_testers));
+        }
+        let canaries: Vec<&[String]> = found.pairs.iter().map(|pair| pair.canary.at.as_slice()).collect();
+        door.open(place, object, &found.document.json, &canaries, !found.for_testers.is_empty())
     }
 }

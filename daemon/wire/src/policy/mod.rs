@@ -16,6 +16,7 @@ mod secrets;
 mod shown;
 mod status;
 mod target;
+mod testers;
 mod trigger;
 mod workloads;
 
@@ -36,6 +37,7 @@ pub use target::{
     AlbIngress, Haproxy, ObjectName, PlainRoute, Protocol, RuleRoute, ServiceFlip, Services, Target,
     VirtualService, Webhook,
 };
+pub use testers::{NameValue, Testers};
 pub use trigger::{Trigger, TriggerOn};
 pub use workloads::{PromoteBy, Workload, Workloads};
 
@@ -75,6 +77,9 @@ pub struct Spec {
     /// The cluster whose daemons act (`sluice run --cluster`); the one of the daemon that reads the policy if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// Whose requests go to the canary at any weight, from before step 1's gates until the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub testers: Option<Testers>,
     #[serde(default)]
     pub workloads: Workloads,
     pub metrics: Metrics,

@@ -11,7 +11,7 @@ use sluice_rollout::{
 use super::document::{self, Node};
 use super::{
     AlertSink, Gate, GateKind, Metadata, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Places,
-    Policy, PolicyFault, PolicyFaults, PromoteBy, StepSpec, Target, Workloads, form,
+    Policy, PolicyFault, PolicyFaults, PromoteBy, StepSpec, Target, Testers, Workloads, form,
 };
 use crate::API_VERSION;
 
@@ -47,6 +47,9 @@ impl Policy {
             wrong.push(("spec.cluster".to_owned(), why));
         }
         wrong.extend(self.spec.wrong_trigger());
+        for (field, why) in self.spec.testers.iter().flat_map(Testers::wrong) {
+            wrong.push((format!("spec.testers.{field}"), why));
+        }
         wrong.extend(self.wrong_gates());
         wrong.extend(self.wrong_workloads());
         for (index, sink) in self.spec.alerts.iter().enumerate() {
@@ -169,6 +172,7 @@ impl Policy {
                 PromoteBy::External => Promote::External,
             },
             flip: spec.is_flip(),
+            testers: spec.testers.is_some(),
         }
     }
 

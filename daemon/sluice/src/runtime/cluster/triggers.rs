@@ -273,9 +273,11 @@ impl Daemon {
         if policy.spec.workloads.promote != PromoteBy::Swap {
             return Ok(false);
         }
-        let (namespace, clients) = (&policy.metadata.namespace, &self.parts.clients);
-        let observed =
-            async { sluice_traffic::connect(&policy.spec.target, namespace, clients).await?.observe().await };
+        let (spec, namespace, clients) = (&policy.spec, &policy.metadata.namespace, &self.parts.clients);
+        let observed = async {
+            let target = sluice_traffic::connect(&spec.target, spec.testers.as_ref(), namespace, clients);
+            target.await?.observe().await
+        };
         let observed = observed.await.map_err(|error| error.to_string())?;
         Ok(match role {
             Role::Canary => observed.canary == Weight::FULL,

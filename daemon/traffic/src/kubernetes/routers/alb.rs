@@ -30,6 +30,7 @@ pub(crate) fn describe(ingress: &AlbIngress) -> Weighted {
         choice: Choice::All,
         tell_apart: "give each Service one target group",
         requires: requires_nothing,
+        door: None,
     }
 }
 

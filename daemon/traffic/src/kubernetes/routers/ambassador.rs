@@ -39,5 +39,6 @@ pub(crate) fn describe(mapping: &PlainRoute) -> Weighted {
         choice: Choice::All,
         tell_apart: "",
         requires: requires_nothing,
+        door: None,
     }
 }

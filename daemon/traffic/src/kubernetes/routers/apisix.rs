@@ -37,5 +37,6 @@ pub(crate) fn describe(route: &RuleRoute) -> Weighted {
         choice: Choice::only_or(&route.rules, "rules"),
         tell_apart: "say target.apisixRoute.port",
         requires: requires_nothing,
+        door: None,
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn describe(group: &PlainRoute) -> Weighted {
         choice: Choice::All,
         tell_apart: "give each Service one member",
         requires: requires_nothing,
+        door: None,
     }
 }
 

@@ -38,5 +38,6 @@ pub(crate) fn describe(proxy: &RuleRoute) -> Weighted {
         choice: Choice::all_or(&proxy.rules),
         tell_apart: "say target.httpProxy.port",
         requires: requires_nothing,
+        door: None,
     }
 }

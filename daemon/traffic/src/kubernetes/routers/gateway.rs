@@ -59,5 +59,6 @@ fn describe(kind: KindName, word: &'static str, tell_apart: &'static str, route:
         choice: Choice::all_or(&route.rules),
         tell_apart,
         requires: requires_nothing,
+        door: None,
     }
 }

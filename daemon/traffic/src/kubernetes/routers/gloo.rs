@@ -45,5 +45,6 @@ pub(crate) fn describe(table: &RuleRoute) -> Weighted {
         choice: Choice::only_or(&table.rules, "rules"),
         tell_apart: "say target.routeTable.port",
         requires: requires_nothing,
+        door: None,
     }
 }

@@ -44,5 +44,6 @@ pub(crate) fn describe(service: &PlainRoute) -> Weighted {
         choice: Choice::All,
         tell_apart: "give each version a tag of its own",
         requires: requires_nothing,
+        door: None,
     }
 }

@@ -41,5 +41,6 @@ pub(crate) fn describe(route: &RuleRoute) -> Weighted {
         choice: Choice::all_or(&route.rules),
         tell_apart: "say target.meshHttpRoute.port",
         requires: requires_nothing,
+        door: None,
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn describe(ingress: &PlainRoute) -> Weighted {
         choice: Choice::All,
         tell_apart: "",
         requires: is_canary,
+        door: None,
     }
 }
 

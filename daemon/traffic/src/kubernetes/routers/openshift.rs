@@ -42,6 +42,7 @@ pub(crate) fn describe(route: &PlainRoute) -> Weighted {
         choice: Choice::All,
         tell_apart: "name each Service once",
         requires: requires_nothing,
+        door: None,
     }
 }
 

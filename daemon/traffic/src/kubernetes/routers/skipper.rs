@@ -30,5 +30,6 @@ pub(crate) fn describe(ingress: &PlainRoute) -> Weighted {
         choice: Choice::All,
         tell_apart: "",
         requires: requires_nothing,
+        door: None,
     }
 }

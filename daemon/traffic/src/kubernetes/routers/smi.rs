@@ -36,5 +36,6 @@ pub(crate) fn describe(split: &PlainRoute) -> Weighted {
         choice: Choice::All,
         tell_apart: "name each Service once",
         requires: requires_nothing,
+        door: None,
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn describe(service: &PlainRoute) -> Weighted {
         choice: Choice::All,
         tell_apart: "name each Service once",
         requires: requires_nothing,
+        door: None,
     }
 }
 

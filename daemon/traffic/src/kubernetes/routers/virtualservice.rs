@@ -46,6 +46,7 @@ pub(crate) fn describe(service: &VirtualService) -> Weighted {
         choice: Choice::only_or(&service.routes, "routes"),
         tell_apart: "give each version a host of its own, or say target.virtualService.host and name its subsets",
         requires: requires_nothing,
+        door: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod fences;
 mod httproute;
 mod routers;
 mod selector;
+mod testers;
 mod virtualservice;
 
 use json_patch::PatchOperation;
