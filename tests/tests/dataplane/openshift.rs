@@ -28,7 +28,7 @@ fn routes_through_openshifts_router() -> Result<()> {
         // It stands at every weight until the requests there have been counted.
         let steps: Vec<Value> = STEPS.iter().map(|weight| json!({"weight": weight, "pause": true})).collect();
         let counted = json!({"steps": steps, "promoteGates": [{"name": "counted", "approval": {}}]});
-        let cuts = |word: &str| json!({"steps": [{"weight": 10, "pause": true}], "limits": {"drain": "15s", "onUndrained": word}});
+        let cuts = |word: &str| json!({"steps": [{"weight": 10, "pause": true}], "limits": {"drain": "40s", "onUndrained": word}});
         let policies = vec![
             even.policy_with(&url, counted),
             cut.policy_with(&url, cuts("cut")),
