@@ -265,7 +265,9 @@ mod tests {
 
     #[test]
     fn a_services_weight_is_shared_among_its_endpoints() {
-        let table: [(&[(u32, usize)], &[u32]); 6] = [
+        /// Weights and endpoints of Services; what each endpoint gets.
+        type Row = (&'static [(u32, usize)], &'static [u32]);
+        let table: [Row; 6] = [
             (&[(20, 2), (10, 4)], &[256, 64]),
             (&[(95, 2), (5, 1)], &[256, 26]),
             // 1 % of ten endpoints is less than the least that each gets.
