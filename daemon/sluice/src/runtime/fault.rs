@@ -54,24 +54,24 @@ mod simulated {
         FAULT.get() == Some(fault)
     }
 
-    /// Each with a seed of the simulation from which it is found soon. (`WriteOverALaterFence` and `IgnoreTheAbortMark` are not
-    /// among them: plans meet them too seldom since several daemons are simulated.)
-    pub const ALL: [(Fault, u64); 15] = [
-        (Fault::ExecuteBeforeSave, 0),
-        (Fault::AcknowledgeBeforeSave, 0),
-        (Fault::NeverSave, 0),
-        (Fault::SaveOverAnothersState, 80),
-        (Fault::AbortWaitsForTheStore, 100),
-        (Fault::LoseWhatWaitsForTheStore, 0),
-        (Fault::SettleBeforeAllIsTold, 0),
-        (Fault::PublishUnderAFreshId, 15),
-        (Fault::ForgetWhatIsOutstanding, 60),
-        (Fault::KeepTheFormerEpoch, 0),
-        (Fault::ActWithoutOwning, 80),
-        (Fault::SkipTheFence, 0),
-        (Fault::TakeFromTheLiving, 0),
-        (Fault::ServeTwice, 5),
-        (Fault::AcknowledgeUnread, 0),
+    /// `WriteOverALaterFence` and `IgnoreTheAbortMark` are not among them: plans meet them too seldom since several daemons are
+    /// simulated.
+    pub const ALL: [Fault; 15] = [
+        Fault::ExecuteBeforeSave,
+        Fault::AcknowledgeBeforeSave,
+        Fault::NeverSave,
+        Fault::SaveOverAnothersState,
+        Fault::AbortWaitsForTheStore,
+        Fault::LoseWhatWaitsForTheStore,
+        Fault::SettleBeforeAllIsTold,
+        Fault::PublishUnderAFreshId,
+        Fault::ForgetWhatIsOutstanding,
+        Fault::KeepTheFormerEpoch,
+        Fault::ActWithoutOwning,
+        Fault::SkipTheFence,
+        Fault::TakeFromTheLiving,
+        Fault::ServeTwice,
+        Fault::AcknowledgeUnread,
     ];
 
     /// Runs `what` with this fault, on this thread only.

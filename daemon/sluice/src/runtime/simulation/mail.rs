@@ -11,6 +11,8 @@ use super::{plan::Trouble, world::World};
 pub const ACK_WAIT_MS: i64 = 30_000;
 /// The stream's memory of message ids (ms).
 const REPEATS_WITHIN_MS: i64 = 120_000;
+/// Whoever asks waits so long for an answer (ms).
+const PATIENCE_MS: i64 = 20_000;
 /// The one consumer of the events; of overrides each daemon has its own.
 const EVENTS: &str = "events";
 
@@ -50,6 +52,8 @@ pub struct Mail {
     /// For each daemon that listens.
     asked: BTreeMap<usize, VecDeque<Asked>>,
     questions: u64,
+    /// When each question was asked.
+    asked_at: BTreeMap<u64, i64>,
     /// The first answer to each question.
     pub replies: BTreeMap<u64, Bytes>,
     /// Of stored messages, by user and message id.
@@ -73,14 +77,16 @@ pub fn consumer(feed: Feed, daemon: &str) -> String {
 }
 
 impl Mail {
-    /// Nothing waits, and nothing that was published is unheard of.
-    pub fn all_is_done(&self) -> bool {
-        self.consumers.iter().all(|(name, copies)| {
-            let feed = if name == EVENTS { Feed::Events } else { Feed::Overrides };
-            let known = copies.last_key_value().map_or(0, |(sequence, _)| *sequence);
-            let unheard = (1..).zip(&self.stored).any(|(place, one)| place > known && one.feed == feed);
-            !unheard && copies.values().all(|copy| copy.done)
-        })
+    /// Nothing waits, nobody waits for an answer, and nothing that was published is unheard of.
+    pub fn all_is_done(&self, now: i64) -> bool {
+        let waits = |(number, at): (&u64, &i64)| now - at < PATIENCE_MS && !self.replies.contains_key(number);
+        !self.asked_at.iter().any(waits)
+            && self.consumers.iter().all(|(name, copies)| {
+                let feed = if name == EVENTS { Feed::Events } else { Feed::Overrides };
+                let known = copies.last_key_value().map_or(0, |(sequence, _)| *sequence);
+                let unheard = (1..).zip(&self.stored).any(|(place, one)| place > known && one.feed == feed);
+                !unheard && copies.values().all(|copy| copy.done)
+            })
     }
 }
 
@@ -188,6 +194,7 @@ impl World {
         let number = self.mail.questions;
         let slow = self.is(Trouble::MailSlow);
         let now = self.clock;
+        self.mail.asked_at.insert(number, now);
         for asked in self.mail.asked.values_mut() {
             let due = now + self.chance.i64(if slow { 0..2_000 } else { 0..10 });
             let (subject, headers, body) = (subject.to_owned(), headers.clone(), body.clone());

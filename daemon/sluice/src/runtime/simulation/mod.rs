@@ -24,6 +24,7 @@ mod mail;
 mod people;
 mod plan;
 mod process;
+mod seeds;
 mod target;
 mod world;
 
@@ -34,8 +35,6 @@ use sluice_rollout::Timestamp;
 use self::{plan::LIMIT, process::Process, world::Shared};
 use super::fault::{self, Fault};
 
-/// How many seeds the tests run, if nothing else is said.
-const SEEDS: u64 = 200;
 /// Before this (ms) no run is over.
 const AT_LEAST: i64 = 3_000;
 
@@ -154,71 +153,8 @@ fn is_over(world: &Shared) -> bool {
         && world.clock > AT_LEAST
         && !world.kept.keys.keys().any(waits)
         && world.router.flights.is_empty()
-        && world.mail.all_is_done()
+        && world.mail.all_is_done(world.clock)
+        && world.visits == 0
         && world.kept.keys.keys().any(|key| key.starts_with("state/"));
     settled || world.broken.is_some() || world.clock > LIMIT
-}
-
-fn told(seed: u64, run: &Run) -> String {
-    let broken = run.broken.clone().unwrap_or_default();
-    let again = format!("again: tests/simulate --seeds 1 --from {seed} --story");
-    format!("seed {seed}: {broken}\n  {}\n  {again}\n", run.story.join("\n  "))
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-#[test]
-fn the_invariants_hold_on_every_seed() {
-    let (seeds, from) = (number("SLUICE_SEEDS").unwrap_or(SEEDS), number("SLUICE_FROM").unwrap_or(0));
-    let (mut ends, mut starts) = (std::collections::BTreeMap::<String, u64>::new(), 0);
-    let (goes_on, mut failed) = (std::env::var("SLUICE_GO_ON").is_ok(), 0);
-    for seed in from..from.saturating_add(seeds) {
-        let run = run(seed, None);
-        if std::env::var("SLUICE_STORY").is_ok() {
-            eprintln!("{}", told(seed, &run));
-        }
-        assert!(run.broken.is_none() || goes_on, "{}", told(seed, &run));
-        if let Some(why) = &run.broken {
-            eprintln!("seed {seed}: {why}");
-            failed += 1;
-        }
-        *ends.entry(run.phase).or_default() += 1;
-        starts += u64::from(run.starts);
-    }
-    eprintln!("{seeds} seeds from {from}, {starts} starts; ended {ends:?}");
-    assert_eq!(failed, 0, "seeds that break an invariant");
-    if seeds >= SEEDS {
-        for end in ["promoted", "reverted"] {
-            assert!(ends.contains_key(end), "no run ended {end}: {ends:?}");
-        }
-        assert!(starts > seeds * 3 / 2, "too few crashes to prove anything: {starts} starts of {seeds} runs");
-    }
-}
-
-#[test]
-fn the_same_seed_tells_the_same_story() {
-    for seed in 0..12 {
-        assert_eq!(run(seed, None), run(seed, None), "seed {seed}");
-    }
-}
-
-/// Each fault is noticed within so many seeds from the one that is named, or the checks prove nothing.
-const MOST_SEEDS_A_FAULT: u64 = 30;
-
-#[test]
-fn every_deliberate_fault_is_found() {
-    let anywhere = std::env::var("SLUICE_ANYWHERE").is_ok();
-    let mut missed = Vec::new();
-    for (fault, first) in fault::ALL {
-        let began = std::time::Instant::now();
-        let seeds = if anywhere { 0..1_000 } else { first..first + MOST_SEEDS_A_FAULT };
-        let found = seeds.clone().find_map(|seed| run(seed, Some(fault)).broken.map(|why| (seed, why)));
-        match found {
-            Some((seed, why)) => eprintln!("{fault:?}: seed {seed}, {:?}: {why}", began.elapsed()),
-            None => missed.push((fault, seeds)),
-        }
-    }
-    assert!(missed.is_empty(), "not found within these seeds: {missed:?}");
 }

@@ -96,11 +96,29 @@ fn one(world: &Shared, processes: &mut [Process], happening: Happening) {
 
 fn visit(world: &Shared, process: &Process, key: String, action: &'static str) {
     let world = world.clone();
+    let visitor = Visitor::new(&world);
     process.at_its_door(|daemon| async move {
+        let _visitor = visitor;
         let command = Command { reason: "says so".into(), ..Command::default() };
         let answer = daemon.command(USER, NAMESPACE, NAME, action, key.clone(), command).await;
         checks::answering::told(&mut world.lock(), &format!("{USER} {key}"), action, &answer);
     });
+}
+
+/// Somebody waits at the door: until the answer, or until the daemon dies with it.
+struct Visitor(Shared);
+
+impl Visitor {
+    fn new(world: &Shared) -> Visitor {
+        world.lock().visits += 1;
+        Visitor(world.clone())
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.0.lock().visits -= 1;
+    }
 }
 
 impl World {

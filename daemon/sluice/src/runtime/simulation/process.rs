@@ -90,6 +90,10 @@ impl Process {
             }
             self.world.turn(false);
         });
+        self.bury_if_dead();
+    }
+
+    fn bury_if_dead(&mut self) {
         let dead = self.world.lock().life().is_some_and(|life| life.dead);
         if dead {
             self.kill();
@@ -97,7 +101,7 @@ impl Process {
     }
 
     /// It stood still until now: all its timers are late at once.
-    pub fn thaw(&self, now: i64) {
+    pub fn thaw(&mut self, now: i64) {
         let Some(runtime) = &self.runtime else { return };
         runtime.block_on(async {
             self.world.turn(true);
@@ -110,6 +114,7 @@ impl Process {
             }
             world.note("goes on".into());
         });
+        self.bury_if_dead();
     }
 
     /// Every task ends where it stands.

@@ -12,8 +12,12 @@ pub fn published(world: &mut World, subject: &str, told: &str) {
     let number = number.split(' ').next().and_then(|seq| seq.parse().ok());
     let durable = world.kept.states.get(&attempt).map_or(0, |saved| saved.state.seq);
     // An abort and what comes of it is told without the store, too.
-    let of_an_abort = world.checks.unsaved_abort.contains(&attempt) || subject.ends_with(".aborting");
-    if number.unwrap_or(u64::MAX) > durable && !of_an_abort && !world.checks.restored {
+    let unsaved = number.unwrap_or(u64::MAX) > durable;
+    if unsaved && subject.ends_with(".aborting") {
+        world.checks.unsaved_abort.insert(attempt.clone());
+    }
+    let of_an_abort = world.checks.unsaved_abort.contains(&attempt);
+    if unsaved && !of_an_abort && !world.checks.restored {
         world.broken(5, &format!("{subject} was told as {told}, the store knows effect {durable}"));
     }
     let alike = |id: &str| id != told && id.split(' ').next() == told.split(' ').next();
