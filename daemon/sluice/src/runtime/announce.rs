@@ -227,7 +227,7 @@ impl Daemon {
             return StartError::Refused(why);
         }
         // A cluster whose first daemon has just come may not have been seen yet.
-        if let Err(error) = self.look_once().await {
+        if let Err(error) = self.look_at_the_others().await {
             return StartError::Passing(format!(
                 "{why}; whether another cluster has it cannot be seen: {error}"
             ));

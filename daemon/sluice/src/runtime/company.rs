@@ -61,8 +61,6 @@ pub mod nudge {
 pub struct Company {
     fellows: Mutex<Fellows>,
     own: tokio::sync::Mutex<Own>,
-    /// When the latest look that was asked for began; held while one looks.
-    looked: tokio::sync::Mutex<Option<Instant>>,
     nudged: Notify,
 }
 
@@ -89,7 +87,6 @@ impl Company {
         Company {
             fellows: Mutex::new(Fellows::new(own, cluster)),
             own: tokio::sync::Mutex::default(),
-            looked: tokio::sync::Mutex::default(),
             nudged: Notify::new(),
         }
     }
@@ -190,20 +187,6 @@ impl Daemon {
             },
             Err(error) => return Err(error.into()),
         }
-        Ok(())
-    }
-
-    /// One look that begins from now on; whoever asks while another looks shares the next: a flood of announcements that nobody
-    /// knows is no flood of looks.
-    pub(super) async fn look_once(&self) -> Result<(), StoreError> {
-        let asked = Instant::now();
-        let mut looked = self.company.looked.lock().await;
-        if looked.is_some_and(|began| began >= asked) {
-            return Ok(());
-        }
-        let began = Instant::now();
-        self.look_at_the_others().await?;
-        *looked = Some(began);
         Ok(())
     }
 

@@ -40,8 +40,6 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Commands that are worked on at once; more wait on the bus.
 const MOST_AT_ONCE: usize = 256;
-/// The same of announcements, most of whose time is waiting for the store and the API server.
-const MOST_ANNOUNCED_AT_ONCE: usize = 64;
 
 /// Subscribes to both feeds. Overrides never wait behind events.
 pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
@@ -51,7 +49,7 @@ pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
         daemon.clone().tasks.spawn(async move {
             let most = match feed {
                 Feed::Overrides => MOST_AT_ONCE,
-                Feed::Events => MOST_ANNOUNCED_AT_ONCE,
+                Feed::Events => 16,
             };
             let work = deliveries.for_each_concurrent(most, |delivery| take(daemon.clone(), feed, delivery));
             stop.run_until_cancelled(work).await;
