@@ -58,6 +58,11 @@ async fn start() -> Result<Shared> {
 
 /// A Prometheus that reads targets from a folder of files, or only from its own.
 pub async fn prometheus(shops: Option<&Folder>) -> Result<Prometheus> {
+    prometheus_every(SCRAPE, shops).await
+}
+
+/// The same with a scrape interval of one's own.
+pub async fn prometheus_every(scrape_interval: Duration, shops: Option<&Folder>) -> Result<Prometheus> {
     let job = |folder: &Folder| {
         let files = folder.path().join("*.json");
         format!(
@@ -66,6 +71,5 @@ pub async fn prometheus(shops: Option<&Folder>) -> Result<Prometheus> {
         )
     };
     let more = shops.map(job).unwrap_or_default();
-    Prometheus::start(PrometheusOptions { scrape_interval: SCRAPE, more, ..PrometheusOptions::default() })
-        .await
+    Prometheus::start(PrometheusOptions { scrape_interval, more, ..PrometheusOptions::default() }).await
 }

@@ -16,6 +16,11 @@ use crate::shop::{self, Shop, Split};
 /// How often OpenShift's router may take up changes: 5 s in a cluster.
 const RELOAD_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often pods are scraped.
+const QUICK: Duration = Duration::from_millis(500);
+/// Where a busy machine's pause of half a second must not look like a canary that has drained.
+const STEADY: Duration = Duration::from_secs(2);
+
 pub struct Gateway {
     pub kube: Kube,
     pub prometheus: Prometheus,
@@ -36,7 +41,7 @@ impl Gateway {
         let kube = cluster(vec![Crds::GatewayExperimental, Crds::Contour], shops).await?;
         let contour = Contour::start(&kube, ContourOptions::default()).await?;
         let envoy = Envoy::start(&contour).await?;
-        Gateway::with(kube, Plane::Envoy { envoy, _contour: Box::new(contour) }).await
+        Gateway::with(kube, QUICK, Plane::Envoy { envoy, _contour: Box::new(contour) }).await
     }
 
     /// OpenShift's router, with a Route for each of these shops.
@@ -44,12 +49,12 @@ impl Gateway {
         let shops: Vec<(&str, Split)> = shops.iter().map(|name| (*name, Split::Route)).collect();
         let kube = cluster(vec![Crds::Routers], &shops).await?;
         let router = OpenShiftRouter::start(&kube, RELOAD_INTERVAL).await?;
-        Gateway::with(kube, Plane::OpenShift(router)).await
+        Gateway::with(kube, STEADY, Plane::OpenShift(router)).await
     }
 
-    async fn with(kube: Kube, plane: Plane) -> Result<Gateway> {
+    async fn with(kube: Kube, scrape: Duration, plane: Plane) -> Result<Gateway> {
         let targets = Folder::new("targets")?;
-        let prometheus = servers::prometheus(Some(&targets)).await?;
+        let prometheus = servers::prometheus_every(scrape, Some(&targets)).await?;
         Ok(Gateway { kube, prometheus, plane, targets })
     }
 
