@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::Value;
-use sluice_bus::{Delivery, Feed};
+use sluice_bus::{BusError, Delivery, Feed};
 use sluice_rollout::Timestamp;
 use sluice_wire::{
     cloudevent::CloudEvent,
@@ -68,25 +68,24 @@ async fn take(daemon: Arc<Daemon>, feed: Feed, delivery: Delivery) {
     };
     match taken {
         Taken::Answered(body) => {
-            answer(&delivery, body).await;
+            let answered = answer(&delivery, body).await;
             boundary::met(Boundary::MessageAnswered, kind(feed));
-            acknowledge(&delivery).await;
-            boundary::met(Boundary::MessageAcknowledged, kind(feed));
+            // A stored command is answered for whoever asks later, and the others keep it until then.
+            if answered || feed == Feed::Events || delivery.sequence.is_none() {
+                acknowledge(&delivery).await;
+                boundary::met(Boundary::MessageAcknowledged, kind(feed));
+            } else {
+                give_back(&delivery, AGAIN).await;
+            }
         }
         Taken::Dead(reason) => {
             bury(&daemon, &delivery, &reason).await;
         }
         Taken::Anothers => acknowledge(&delivery).await,
-        Taken::Kept => {
-            if let Err(error) = delivery.ack.again(LOOK_AGAIN).await {
-                tracing::debug!(%error, "could not be given back; it comes again by itself");
-            }
-        }
+        Taken::Kept => give_back(&delivery, LOOK_AGAIN).await,
         Taken::Later(why) => {
             tracing::warn!(subject = delivery.subject, why, "not now; it comes again");
-            if let Err(error) = delivery.ack.again(AGAIN).await {
-                tracing::warn!(%error, "could not be given back; it comes again by itself");
-            }
+            give_back(&delivery, AGAIN).await;
         }
     }
 }
@@ -211,9 +210,11 @@ async fn act(
 ) -> Taken {
     let everybody = namespace == subject::ALL || name == subject::ALL;
     let to_all = everybody && delivery.sequence.is_some() && !daemon.is_one_of_one();
-    let first = if to_all { None } else { first_answer(daemon, action, delivery).await };
-    if let Some(first) = first {
-        return Taken::Answered(first);
+    let first = if to_all { First::None } else { first_answer(daemon, action, delivery).await };
+    match first {
+        First::Was(first) => return Taken::Answered(first),
+        First::Unread => return Taken::Later("whether it was answered before cannot be read".into()),
+        First::None => {}
     }
     let obeyed = daemon.obey(who, namespace, name, action, key, command, sent(delivery));
     match tokio::time::timeout(ANSWER_WITHIN, obeyed).await {
@@ -236,27 +237,44 @@ async fn obeyed_by_all(daemon: &Daemon, delivery: &Delivery, body: Bytes) -> Tak
     if daemon.has_reached_all(delivery.at).await { Taken::Anothers } else { Taken::Kept }
 }
 
-/// The answer that a stored message has got before. The rollout's own record knows the latest answers only; the bucket
-/// keeps them for a day. A first delivery of an abort does not wait for it: an abort that is repeated does no harm.
-async fn first_answer(daemon: &Daemon, action: &str, delivery: &Delivery) -> Option<Bytes> {
-    delivery.sequence.filter(|_| !fault::has(Fault::ServeTwice))?;
-    if action == "abort" && delivery.attempt <= 1 {
-        return None;
-    }
-    answered_before(daemon, delivery).await
+/// The answer that a stored message has got before.
+enum First {
+    Was(Bytes),
+    None,
+    /// Of a repeat that the bucket knows, or not: another answer than the first must not be given.
+    Unread,
 }
 
-/// What the answers bucket has for a stored message.
+/// The rollout's own record knows the latest answers only; the bucket keeps them for a day. A first delivery of an abort does not
+/// wait for it, and no abort for a bucket that cannot be read: one that is repeated does no harm.
+async fn first_answer(daemon: &Daemon, action: &str, delivery: &Delivery) -> First {
+    let (aborts, repeat) = (action == "abort", delivery.attempt > 1);
+    if delivery.sequence.is_none() || fault::has(Fault::ServeTwice) || (aborts && !repeat) {
+        return First::None;
+    }
+    match kept_answer(daemon, delivery).await {
+        Ok(Some(first)) => First::Was(first),
+        Err(()) if repeat && !aborts => First::Unread,
+        Ok(None) | Err(()) => First::None,
+    }
+}
+
+/// What the answers bucket has for a stored message; nothing also where it cannot be read.
 pub async fn answered_before(daemon: &Daemon, delivery: &Delivery) -> Option<Bytes> {
-    let user = delivery.subject.split('.').nth(2)?;
+    kept_answer(daemon, delivery).await.ok().flatten()
+}
+
+/// An error where the bucket cannot be read, or not in time.
+async fn kept_answer(daemon: &Daemon, delivery: &Delivery) -> Result<Option<Bytes>, ()> {
+    let Some(user) = delivery.subject.split('.').nth(2) else { return Ok(None) };
     let asked = daemon.parts.doors.answer(user, &delivery.message_id);
     match tokio::time::timeout(FIRST_ANSWER_WITHIN, asked).await {
-        Ok(Ok(first)) => first,
+        Ok(Ok(first)) => Ok(first),
         Ok(Err(error)) => {
             tracing::debug!(%error, "whether it was answered before cannot be read");
-            None
+            Err(())
         }
-        Err(_) => None,
+        Err(_) => Err(()),
     }
 }
 
@@ -311,9 +329,24 @@ fn after(body: &[u8]) -> u64 {
     asked.get("after").and_then(Value::as_u64).unwrap_or(0)
 }
 
-async fn answer(delivery: &Delivery, body: Bytes) {
-    if let Err(error) = delivery.ack.answer(body).await {
-        tracing::warn!(subject = delivery.subject, %error, "the answer could not be sent");
+/// Whether that is settled: it was sent and kept, or never will be.
+async fn answer(delivery: &Delivery, body: Bytes) -> bool {
+    let Err(error) = delivery.ack.answer(body).await else { return true };
+    tracing::warn!(subject = delivery.subject, %error, "the answer could not be sent");
+    match error {
+        BusError::Unreachable(_) | BusError::Timeout(_) | BusError::Storage(_) => false,
+        BusError::Denied(_)
+        | BusError::Setup { .. }
+        | BusError::NoResponders { .. }
+        | BusError::Subject { .. }
+        | BusError::TooLarge { .. }
+        | BusError::Other(_) => true,
+    }
+}
+
+async fn give_back(delivery: &Delivery, after: Duration) {
+    if let Err(error) = delivery.ack.again(after).await {
+        tracing::warn!(subject = delivery.subject, %error, "could not be given back; it comes again by itself");
     }
 }
 
