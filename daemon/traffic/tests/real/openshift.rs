@@ -58,7 +58,7 @@ async fn weights_are_adjusted_by_hand_but_not_under_a_rollout() {
     target.apply(&up(5.0, "1.1")).await.unwrap();
     let refused = route.change(&Change::Equal).await.unwrap_err();
     let TargetError::NotAsNeeded(words) = &refused else { panic!("{refused:?}") };
-    assert!(words.contains("shop/checkout@v2 is running") && words.contains("set-weight"), "{words}");
+    assert!(words.contains("shop/checkout@v2 has it in hand") && words.contains("set-weight"), "{words}");
     target.release(fence("1.2")).await.unwrap();
     route.change(&Change::Equal).await.unwrap();
     assert_eq!(target.observe().await.unwrap().fence, Some(fence("1.2")), "the fence stays");
