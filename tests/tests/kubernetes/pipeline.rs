@@ -3,8 +3,10 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use sluice_rollout::Outcome;
 use sluice_tests::world::{Shape, WorldOptions};
 use sluice_tests::{World, story};
+use sluice_wire::view::RolloutView;
 
 /// Its Job is one that fails (see the rig's stages).
 const FAILS: &str = "
@@ -53,6 +55,16 @@ fn a_version_that_passes_its_tests_replaces_the_old_one_and_one_that_fails_them_
         ensure!(bad.text().contains("gate tests says no") && bad.text().contains("logs job/"), "{bad:?}");
         world.wait_field("service/checkout", "/spec/selector/app", json!("checkout-green")).await?;
         world.wait_field("deployment/checkout-fails", "/spec/replicas", json!(0)).await?;
-        world.wait_field("deployment/checkout-green", "/spec/replicas", json!(3)).await
+        world.wait_field("deployment/checkout-green", "/spec/replicas", json!(3)).await?;
+
+        // The Job is the operator's choice, whoever asks for it again.
+        let again = daemon.cli(&["retry", &world.rollout(), "--reason", "it was the network"]).await?;
+        ensure!(again.code == 0, "{again:?}");
+        let second = |view: &RolloutView| {
+            view.rollout.attempt().ends_with("-r2") && view.outcome == Some(Outcome::Reverted)
+        };
+        let view = daemon.wait_for(&world.rollout(), "to be switched back again", second).await?;
+        ensure!(view.reason.contains("gate tests says no"), "{}", view.reason);
+        Ok(())
     })
 }

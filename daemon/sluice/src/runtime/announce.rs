@@ -49,6 +49,14 @@ impl From<TargetError> for StartError {
     }
 }
 
+/// A refusal is an answer.
+fn answered(admitted: Result<Answer, StartError>) -> Result<Answer, StartError> {
+    match admitted {
+        Err(StartError::Refused(why)) => Ok(Answer::refused(why)),
+        Ok(_) | Err(_) => admitted,
+    }
+}
+
 impl Daemon {
     /// An error is passing: the announcement may come again. A refusal is an answer.
     /// `sequence`: its place in the bus' stream, where it has one.
@@ -61,21 +69,23 @@ impl Daemon {
     ) -> Result<Answer, StartError> {
         let turn = self.turn(namespace, name);
         let _one_at_a_time = turn.lock().await;
-        match self.admit(namespace, name, &event, sequence).await {
-            Ok(answer) => Ok(answer),
-            Err(StartError::Refused(why)) => Ok(Answer::refused(why)),
-            Err(passing) => Err(passing),
-        }
+        let charter = match self.charter(namespace, name, &event).await {
+            Ok(charter) => Charter { sequence, ..charter },
+            Err(error) => return answered(Err(error)),
+        };
+        answered(self.admit(charter).await)
     }
 
-    async fn admit(
-        &self,
-        namespace: &str,
-        name: &str,
-        event: &CloudEvent,
-        sequence: Option<u64>,
-    ) -> Result<Answer, StartError> {
-        let charter = Charter { sequence, ..self.charter(namespace, name, event).await? };
+    /// The same of an attempt whose charter is known already: its policy is the operator's, whoever asks for it again.
+    pub(super) async fn tried_again(&self, charter: Charter) -> Result<Answer, StartError> {
+        let turn = self.turn(charter.id.namespace(), charter.id.name());
+        let _one_at_a_time = turn.lock().await;
+        answered(self.admit(charter).await)
+    }
+
+    async fn admit(&self, charter: Charter) -> Result<Answer, StartError> {
+        let id = charter.id.clone();
+        let (namespace, name) = (id.namespace(), id.name());
         if let Some(known) = self.parts.ledger.charter(&charter.id).await? {
             return self.repeated(&charter, &known).await;
         }

@@ -1,12 +1,11 @@
 //! Commands from people: to one rollout, or to all of them at once.
 
 use futures::future::join_all;
-use serde_json::Value;
 use sluice_rollout::{Action, Override, Phase, RolloutId, State, Timestamp};
 use sluice_wire::{
-    cloudevent::CloudEvent,
-    message::{ANNOUNCED, Announcement, Answer, Asked, Command},
+    message::{Answer, Asked, Command},
     policy::{Policy, access},
+    record::Charter,
     signature::Claim,
     subject::ALL,
     view::RolloutView,
@@ -102,7 +101,7 @@ impl Daemon {
 
     /// The attempt that this very command began before, if it did: delivered again, it gets the first answer.
     async fn retried(&self, namespace: &str, name: &str, wish: &Wish) -> Option<Answer> {
-        let key = wish.announcement(namespace, name, Announcement::default()).key();
+        let key = wish.key_of_attempt();
         let attempts = self.parts.ledger.attempts(namespace, name).await.ok()?;
         for id in attempts.ids.iter().rev() {
             let charter = self.parts.ledger.charter(id).await.ok()?;
@@ -213,15 +212,21 @@ impl Daemon {
             }
             Err(error) => return refused(format!("the policy of {id} cannot be read: {error}")),
         }
-        let announcement = Announcement {
-            version: charter.release.clone(),
-            attempt: Some(next_attempt(id.attempt())),
-            policy: serde_json::from_str::<Value>(&charter.policy).ok(),
-            actor: Some(wish.actor.clone()),
-            ..Announcement::default()
+        let again = match RolloutId::new(namespace, name, &next_attempt(id.attempt())) {
+            Ok(id) => id,
+            Err(error) => return refused(error.to_string()),
         };
-        let event = wish.announcement(namespace, name, announcement);
-        match self.announced(namespace, name, event, None).await {
+        let charter = Charter {
+            id: again,
+            actor: Some(wish.actor.clone()),
+            key: wish.key_of_attempt(),
+            sequence: None,
+            announced: now(),
+            after: None,
+            retries: 0,
+            ..charter
+        };
+        match self.tried_again(charter).await {
             Ok(answer) => answer,
             Err(error) => refused(error.to_string()),
         }
@@ -243,11 +248,9 @@ struct Wish {
 }
 
 impl Wish {
-    /// The message that a retry comes down to; repeats have its key.
-    fn announcement(&self, namespace: &str, name: &str, announcement: Announcement) -> CloudEvent {
-        let data = serde_json::to_value(announcement).unwrap_or_default();
-        let place = format!("{namespace}/{name}");
-        CloudEvent::new(self.key.clone(), "sluice/retry", ANNOUNCED, &place, now(), data)
+    /// Where it makes a new attempt: what recognises a repeat in that one's charter.
+    fn key_of_attempt(&self) -> String {
+        format!("sluice/retry {}", self.key)
     }
 
     fn order(&self) -> Override {
