@@ -4,21 +4,11 @@
 
 use sluice_wire::cloudevent::CloudEvent;
 use sluice_wire::message::{Announcement, Command};
-use sluice_wire::policy::Policy;
+use sluice_wire::policy::{Policy, access};
 use sluice_wire::subject::{self, Subject};
 
-const ACTIONS: [&str; 10] = [
-    "promote",
-    "promote-full",
-    "pause",
-    "resume",
-    "abort",
-    "retry",
-    "skip",
-    "set-weight",
-    "extend",
-    "explode",
-];
+/// No action.
+const UNKNOWN: &str = "explode";
 
 struct Message<'i> {
     subject: String,
@@ -83,8 +73,8 @@ fn announced(message: &Message<'_>) {
 
 fn commanded(message: &Message<'_>) {
     let Ok((_, command)) = Command::read(&message.headers, message.body) else { return };
-    for action in ACTIONS {
-        if let Err(error) = command.action(action) {
+    for action in access::ACTIONS.into_iter().chain([UNKNOWN]) {
+        if let Err(error) = command.asked(action) {
             assert!(!error.to_string().is_empty());
         }
     }

@@ -109,7 +109,7 @@ impl Nonces {
 }
 
 /// Notes a signed command before it has any effect. An abort does not wait for a store that is away: it is safe to repeat.
-pub async fn take(ledger: &Ledger, place: (&str, &str), nonce: &Nonce, attempt: &str, action: &str) -> Turn {
+async fn take(ledger: &Ledger, place: (&str, &str), nonce: &Nonce, attempt: &str, action: &str) -> Turn {
     let noting = ledger.change_nonces(place, |nonces| nonces.take(nonce, attempt, now()));
     if action != "abort" {
         return noting.await.unwrap_or_else(|error| {
@@ -126,10 +126,30 @@ pub async fn take(ledger: &Ledger, place: (&str, &str), nonce: &Nonce, attempt: 
 }
 
 /// The answer that a repeat gets. Without it a repeat is refused or recognised by the rollout, so nothing is lost.
-pub async fn note_answer(ledger: &Ledger, place: (&str, &str), nonce: &Nonce, answer: &Answer) {
+async fn note_answer(ledger: &Ledger, place: (&str, &str), nonce: &Nonce, answer: &Answer) {
     if let Err(error) = ledger.change_nonces(place, |nonces| nonces.answer(nonce, answer)).await {
         tracing::debug!(%error, "the answer to a signed command could not be noted");
     }
+}
+
+/// A signed command has its effect once, whatever has become of the rollout since; a repeat gets the first answer. One that
+/// is not signed is obeyed as it is.
+pub async fn once(
+    ledger: &Ledger,
+    place: (&str, &str),
+    nonce: Option<&Nonce>,
+    (attempt, action): (&str, &str),
+    obeying: impl Future<Output = Answer>,
+) -> Answer {
+    let Some(nonce) = nonce else { return obeying.await };
+    match take(ledger, place, nonce, attempt, action).await {
+        Turn::First | Turn::Again => {}
+        Turn::Answered(answer) => return *answer,
+        Turn::Refused(why) => return Answer::refused(format!("refused: {why}")),
+    }
+    let answer = obeying.await;
+    note_answer(ledger, place, nonce, &answer).await;
+    answer
 }
 
 #[cfg(test)]

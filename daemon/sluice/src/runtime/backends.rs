@@ -10,7 +10,7 @@ use sluice_wire::{
 
 use super::{
     Daemon,
-    authority::{self, Nonce, Turn},
+    authority::{self, Nonce},
 };
 
 const ACTION: &str = "backends";
@@ -37,24 +37,25 @@ impl Daemon {
         if namespace == ALL || name == ALL {
             return Answer::refused("refused: `backends` adjusts one policy's Route; name the policy");
         }
-        let (ledger, place) = (&self.parts.ledger, (namespace, name));
-        if let Some(nonce) = nonce {
-            match authority::take(ledger, place, nonce, "", ACTION).await {
-                Turn::First | Turn::Again => {}
-                Turn::Answered(answer) => return *answer,
-                Turn::Refused(why) => return Answer::refused(format!("refused: {why}")),
-            }
-        }
-        let answer = match self.adjusted(namespace, name, by).await {
-            Ok(message) => Answer { accepted: true, ..Answer::refused(message) },
-            Err(refusal) => refusal,
+        let adjusting = async {
+            let answer = match self.adjusted(namespace, name, by).await {
+                Ok(message) => Answer { accepted: true, ..Answer::refused(message) },
+                Err(refusal) => refusal,
+            };
+            let (user, actor, reason, message) = (by.user, by.actor, by.reason, &answer.message);
+            tracing::info!(
+                namespace,
+                name,
+                user,
+                actor,
+                reason,
+                change = by.change,
+                message,
+                "backends by hand"
+            );
+            answer
         };
-        let (user, actor, reason, message) = (by.user, by.actor, by.reason, &answer.message);
-        tracing::info!(namespace, name, user, actor, reason, change = by.change, message, "backends by hand");
-        if let Some(nonce) = nonce {
-            authority::note_answer(ledger, place, nonce, &answer).await;
-        }
-        answer
+        authority::once(&self.parts.ledger, (namespace, name), nonce, ("", ACTION), adjusting).await
     }
 
     /// What stands there now, in words; or the refusal.

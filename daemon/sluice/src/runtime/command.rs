@@ -14,7 +14,7 @@ use sluice_wire::{
 use super::{
     Daemon,
     announce::started,
-    authority::{self, Nonce, Turn},
+    authority::{self, Nonce},
     backends::ByHand,
     clock::now,
     passing_on::Who,
@@ -112,18 +112,9 @@ impl Daemon {
         None
     }
 
-    /// A signed command has its effect once, whatever has become of the rollout since; a repeat gets the first answer.
     async fn once(&self, id: &RolloutId, wish: &Wish, obeying: impl Future<Output = Answer>) -> Answer {
-        let Some(nonce) = &wish.nonce else { return obeying.await };
-        let (ledger, place) = (&self.parts.ledger, (id.namespace(), id.name()));
-        match authority::take(ledger, place, nonce, id.attempt(), wish.action.name()).await {
-            Turn::First | Turn::Again => {}
-            Turn::Answered(answer) => return *answer,
-            Turn::Refused(why) => return Answer::refused(format!("refused: {why}")),
-        }
-        let answer = obeying.await;
-        authority::note_answer(ledger, place, nonce, &answer).await;
-        answer
+        let (place, what) = ((id.namespace(), id.name()), (id.attempt(), wish.action.name()));
+        authority::once(&self.parts.ledger, place, wish.nonce.as_ref(), what, obeying).await
     }
 
     /// The policy's own word on who may do this: nothing, or the refusal.

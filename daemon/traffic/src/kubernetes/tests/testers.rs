@@ -2,9 +2,9 @@
 
 use json_patch::PatchOperation;
 use serde_json::{Value, json};
-use sluice_wire::policy::{self, NameValue, PlainRoute, RuleRoute, Testers};
+use sluice_wire::policy::{NameValue, PlainRoute, RuleRoute, Testers};
 
-use super::{Bench, metadata, wanted, with, without_marks};
+use super::{Bench, metadata, virtualservice::config, wanted, with, without_marks};
 use crate::Wanted;
 use crate::kubernetes::routers::{contour, gateway, nginx, virtualservice};
 use crate::kubernetes::testers::{Door, Form};
@@ -26,18 +26,6 @@ fn rule_route(rules: &[&str]) -> RuleRoute {
         canary: "canary".into(),
         port: None,
         rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
-    }
-}
-
-fn virtual_service() -> policy::VirtualService {
-    policy::VirtualService {
-        name: "checkout".into(),
-        namespace: None,
-        stable: "stable".into(),
-        canary: "canary".into(),
-        host: None,
-        protocol: policy::Protocol::Http,
-        routes: vec!["1".into()],
     }
 }
 
@@ -144,7 +132,7 @@ fn a_virtual_service_asks_testers_first_and_its_routes_keep_their_numbers() {
             {"destination": {"host": "stable"}, "weight": 100}, {"destination": {"host": "canary"}, "weight": 0}]},
     ]);
     let mut bench =
-        bench(virtualservice::describe(&virtual_service()), Form::Istio, cookie(), json!({"http": routes}));
+        bench(virtualservice::describe(&config(&["1"])), Form::Istio, cookie(), json!({"http": routes}));
     let open = from_open_to_release(&mut bench);
     let expected = json!({
         "match": [{"headers": {"cookie": {"regex": "^(.*;\\s*)?beta=yes\\.1(;.*)?$"}}}],

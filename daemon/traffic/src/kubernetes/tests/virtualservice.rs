@@ -6,8 +6,8 @@ use super::{Bench, metadata, with, without_marks};
 use crate::kubernetes::routers::virtualservice;
 use crate::kubernetes::weighted::Weighted;
 
-fn bench(routes: &[&str], http: Value) -> Bench<Weighted> {
-    let config = policy::VirtualService {
+pub(super) fn config(routes: &[&str]) -> policy::VirtualService {
+    policy::VirtualService {
         name: "checkout".into(),
         namespace: None,
         stable: "stable".into(),
@@ -15,7 +15,11 @@ fn bench(routes: &[&str], http: Value) -> Bench<Weighted> {
         host: None,
         protocol: policy::Protocol::Http,
         routes: routes.iter().map(|name| (*name).to_owned()).collect(),
-    };
+    }
+}
+
+fn bench(routes: &[&str], http: Value) -> Bench<Weighted> {
+    let config = config(routes);
     let spec = json!({"hosts": ["shop.example"], "gateways": ["mesh"], "http": http});
     Bench::new(virtualservice::describe(&config), json!({"metadata": metadata(), "spec": spec}))
 }
