@@ -34,7 +34,7 @@ impl Deaths {
         Ok(deaths)
     }
 
-    /// Once, at this boundary; `fault` is something that the daemon does wrong (`runtime/fault.rs`).
+    /// Once at every boundary that begins with this; `fault` is something that the daemon does wrong (`runtime/fault.rs`).
     pub fn at(only: &'static str, fault: Option<&'static str>) -> Result<Deaths> {
         Ok(Deaths { folder: Folder::new("deaths")?, only: Some(only), fault })
     }

@@ -102,7 +102,7 @@ mod dying {
             let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
             let mut text = String::new();
             file.read_to_string(&mut text)?;
-            if text.is_empty() {
+            if !text.lines().any(|line| line.starts_with("? ")) {
                 let list: String = Boundary::ALL.iter().map(|one| format!("? {}\n", one.words())).collect();
                 file.write_all(list.as_bytes())?;
             }
@@ -117,7 +117,7 @@ mod dying {
         let Some(deaths) = DEATHS.as_ref() else { return };
         let mut deaths = deaths.lock().unwrap_or_else(PoisonError::into_inner);
         let place = format!("{} {what}", boundary.words()).trim_end().to_owned();
-        let here = deaths.only.as_ref().is_none_or(|only| *only == place);
+        let here = deaths.only.as_ref().is_none_or(|only| place.starts_with(only));
         if !here || !deaths.met.insert(place.clone()) {
             return;
         }
