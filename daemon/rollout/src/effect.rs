@@ -50,6 +50,8 @@ pub enum TimerId {
     Gate,
     /// The gate has been silent for long.
     Patience,
+    /// A part of stable's replacement takes too long.
+    Replace,
     Prepare,
     Shift,
     StepDeadline,
@@ -122,6 +124,10 @@ pub enum Effect {
         role: Role,
         replicas: Replicas,
     },
+    /// Stable's pods go, all of them; done when none is left.
+    EmptyWorkload,
+    /// The new template for an emptied stable, and one pod of it; done when that is available.
+    PromoteFirst,
     /// The canary's template becomes stable's (or whatever the policy's promotion is); done when its pods are available.
     PromoteWorkload,
     /// Stable's template from its saved revision; done when its pods are available.
@@ -167,9 +173,11 @@ impl Effect {
     pub fn lane(&self) -> Lane {
         match self {
             Effect::SetTraffic { .. } | Effect::ReleaseTraffic | Effect::WatchDrain { .. } => Lane::Target,
-            Effect::ScaleWorkload { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload => {
-                Lane::Workload
-            }
+            Effect::ScaleWorkload { .. }
+            | Effect::EmptyWorkload
+            | Effect::PromoteFirst
+            | Effect::PromoteWorkload
+            | Effect::RestoreWorkload => Lane::Workload,
             Effect::Publish { .. } | Effect::Alert { .. } | Effect::ResolveAlert { .. } => Lane::Telling,
             Effect::Observe(_) | Effect::WakeAt { .. } | Effect::AskGate { .. } => Lane::Watching,
         }
@@ -184,7 +192,10 @@ impl Effect {
             (Effect::Observe(_), Effect::Observe(_)) => true,
             (Effect::WakeAt { timer: new, .. }, Effect::WakeAt { timer: old, .. }) => new == old,
             (Effect::ScaleWorkload { role: new, .. }, Effect::ScaleWorkload { role: old, .. }) => new == old,
-            (Effect::RestoreWorkload, Effect::PromoteWorkload) => true,
+            (
+                Effect::RestoreWorkload,
+                Effect::EmptyWorkload | Effect::PromoteFirst | Effect::PromoteWorkload,
+            ) => true,
             (Effect::AskGate { gate: new }, Effect::AskGate { gate: old }) => new == old,
             (Effect::Alert { kind: new, since: now, .. }, Effect::Alert { kind: old, since: then, .. }) => {
                 new == old && now == then

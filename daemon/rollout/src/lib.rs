@@ -28,7 +28,8 @@ pub use event::{Action, Baseline, DrainEnd, Event, GateAnswer, GateId, Override,
 pub use ids::{EffectId, Fence, IdError, RolloutId};
 pub use machine::{Transition, step};
 pub use policy::{
-    Bake, GateSpec, Limits, OnDeadline, OnDrift, OnTrouble, OnUndrained, Policy, PolicyError, Promote, Step,
+    Bake, GateSpec, Hooks, Limits, OnDeadline, OnDrift, OnTrouble, OnUndrained, Policy, PolicyError, Promote,
+    Replace, Step,
 };
 pub use reason::Reason;
 pub use state::{Answered, Firing, Outcome, PauseReason, Phase, PromoteStage, RevertStage, State, Watch};

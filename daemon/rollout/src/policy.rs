@@ -80,6 +80,24 @@ pub enum Promote {
     External,
 }
 
+/// How stable's pods come to the new template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// A few at a time, as the workload's own controller does it.
+    Rolling,
+    /// None of the old ones, then one of the new ones, then the rest.
+    Recreate,
+}
+
+/// Hooks around the replacement of stable. Those before it are gates of the promotion.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Only with [`Replace::Recreate`]: when no old pod is left and no new one has begun.
+    pub mid: Vec<GateSpec>,
+    /// When the new version carries all traffic. A "no" puts the old one back.
+    pub post: Vec<GateSpec>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// How long the canary may take to become available.
@@ -87,6 +105,8 @@ pub struct Limits {
     /// How long a written weight may take to be read back.
     pub shift: Duration,
     pub promote: Duration,
+    /// How long each part of a replacement may take before it is undone.
+    pub replace: Option<Duration>,
     pub on_deadline: OnDeadline,
     pub on_undecided: OnTrouble,
     pub on_no_data: OnTrouble,
@@ -115,6 +135,10 @@ pub struct Policy {
     pub flip: bool,
     /// Testers reach the canary from before step 1's gates are asked: the target sends it their requests, at any weight.
     pub testers: bool,
+    /// No weights: the new version takes stable's place, and nothing runs beside it.
+    pub in_place: bool,
+    pub replace: Replace,
+    pub hooks: Hooks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,6 +163,10 @@ pub enum PolicyError {
         "a selector flip has no steps between 0 and 100 %: leave `steps` out, its bake is judged against the limit frozen before the flip"
     )]
     FlipWithSteps,
+    #[error(
+        "rolling and recreate put the new version in stable's place and have no steps: leave `steps` out, or write strategy: canary and say under workloads.replace how stable is replaced"
+    )]
+    InPlaceWithSteps,
 }
 
 impl PolicyError {
@@ -152,7 +180,8 @@ impl PolicyError {
             PolicyError::NoSteps
             | PolicyError::TooManySteps { .. }
             | PolicyError::BakeBelowSteps { .. }
-            | PolicyError::FlipWithSteps => None,
+            | PolicyError::FlipWithSteps
+            | PolicyError::InPlaceWithSteps => None,
         }
     }
 
@@ -163,7 +192,10 @@ impl PolicyError {
                 "weight"
             }
             PolicyError::MinAboveMax { .. } => "min",
-            PolicyError::NoSteps | PolicyError::TooManySteps { .. } | PolicyError::FlipWithSteps => "steps",
+            PolicyError::NoSteps
+            | PolicyError::TooManySteps { .. }
+            | PolicyError::FlipWithSteps
+            | PolicyError::InPlaceWithSteps => "steps",
             PolicyError::BakeBelowSteps { .. } => "bake.holdback",
         }
     }
@@ -179,6 +211,9 @@ impl Policy {
 
     /// All that is wrong. Step numbers in errors count from 1.
     pub fn faults(&self) -> Vec<PolicyError> {
+        if self.in_place {
+            return if self.steps.is_empty() { Vec::new() } else { vec![PolicyError::InPlaceWithSteps] };
+        }
         if self.flip {
             return if self.steps.is_empty() { Vec::new() } else { vec![PolicyError::FlipWithSteps] };
         }

@@ -108,6 +108,9 @@ pub enum Reason {
     },
     PromotionDone,
     PromotionOverdue,
+    StableEmptied,
+    FirstAvailable,
+    ReplacementOverdue,
     PromotionFailed {
         why: String,
     },
@@ -221,6 +224,11 @@ impl fmt::Display for Reason {
             Reason::TargetRefused { why } => write!(f, "the target refuses: {why}"),
             Reason::PromotionDone => write!(f, "the new version is the stable one"),
             Reason::PromotionOverdue => write!(f, "promotion did not come to its end in time"),
+            Reason::StableEmptied => write!(f, "no pod of the old version is left"),
+            Reason::FirstAvailable => write!(f, "the first pod of the new version is available"),
+            Reason::ReplacementOverdue => {
+                write!(f, "stable was not replaced in the time that workloads.replace gives each part")
+            }
             Reason::PromotionFailed { why } => write!(f, "promotion failed: {why}"),
             Reason::PutBack => write!(f, "weight 0 read back"),
             Reason::Drained { end } => write!(f, "drained: {end}"),

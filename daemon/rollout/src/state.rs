@@ -25,12 +25,48 @@ pub enum Outcome {
 pub enum PromoteStage {
     /// Gates before the old version is replaced.
     Gated,
-    /// A swap: the canary grows to full size, then takes all traffic and is the stable version from then on.
+    /// The canary grows to full size, then takes all traffic: it is the stable version from then on (a swap), or stable
+    /// is emptied next (recreate).
     Raising,
+    /// Recreate: stable's old pods go, all of them.
+    Emptying,
+    /// Recreate: the hooks between the old pods and the new ones.
+    Between,
+    /// Recreate: one new pod has to become available before the rest begins.
+    Proving,
     /// Stable takes the new template, while the canary keeps its share of the traffic.
     Replacing,
     /// The traffic goes back to stable, which is the new version now.
     Returning,
+    /// The hooks after it, while everything can still be put back.
+    After,
+}
+
+impl PromoteStage {
+    /// Whether it waits for gates (or hooks, which are gates of the promotion's inside).
+    pub fn asks_gates(self) -> bool {
+        match self {
+            PromoteStage::Gated | PromoteStage::Between | PromoteStage::After => true,
+            PromoteStage::Raising
+            | PromoteStage::Emptying
+            | PromoteStage::Proving
+            | PromoteStage::Replacing
+            | PromoteStage::Returning => false,
+        }
+    }
+
+    /// Whether stable may be without pods, or between two versions: nobody is to stop there.
+    pub fn must_go_on(self) -> bool {
+        match self {
+            PromoteStage::Gated | PromoteStage::After => false,
+            PromoteStage::Raising
+            | PromoteStage::Emptying
+            | PromoteStage::Between
+            | PromoteStage::Proving
+            | PromoteStage::Replacing
+            | PromoteStage::Returning => true,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -322,13 +358,21 @@ impl Phase {
     pub(crate) fn gate<'p>(&self, policy: &'p Policy) -> Option<&'p GateSpec> {
         match self {
             Phase::Gated { next, gate } => policy.gates_before(*next).nth(*gate),
-            Phase::Promoting { stage: PromoteStage::Gated, gate } => policy.promote_gates.get(*gate),
+            Phase::Promoting { stage, gate } => match stage {
+                PromoteStage::Gated => policy.promote_gates.get(*gate),
+                PromoteStage::Between => policy.hooks.mid.get(*gate),
+                PromoteStage::After => policy.hooks.post.get(*gate),
+                PromoteStage::Raising
+                | PromoteStage::Emptying
+                | PromoteStage::Proving
+                | PromoteStage::Replacing
+                | PromoteStage::Returning => None,
+            },
             Phase::Paused { at, .. } => at.gate(policy),
             Phase::Preparing { .. }
             | Phase::Shifting { .. }
             | Phase::Observing { .. }
             | Phase::Baking { .. }
-            | Phase::Promoting { .. }
             | Phase::Reverting { .. }
             | Phase::Done { .. } => None,
         }

@@ -91,6 +91,10 @@ impl Draft<'_> {
         self.enter(Phase::Done { outcome, reason: reason.clone() });
         match outcome {
             Outcome::Promoted => self.retire(),
+            Outcome::Reverted if self.policy.in_place => {
+                self.ask(Effect::ReleaseTraffic);
+                self.put_sizes_back();
+            }
             Outcome::Reverted => self.ask(Effect::WatchDrain { limit: self.policy.limits.drain }),
             // Nothing was scaled before its first gate.
             Outcome::Failed if untouched => {}

@@ -111,7 +111,8 @@ impl<'p> Draft<'p> {
     /// Forgets everything that the opening of traffic had asked for and that an end or an abort makes wrong.
     pub fn forget_opening(&mut self) {
         let keeps = |one: &Numbered| match &one.effect {
-            Effect::WakeAt { .. } | Effect::AskGate { .. } | Effect::PromoteWorkload => false,
+            Effect::WakeAt { .. } | Effect::AskGate { .. } => false,
+            Effect::EmptyWorkload | Effect::PromoteFirst | Effect::PromoteWorkload => false,
             Effect::SetTraffic { .. } | Effect::ReleaseTraffic => false,
             Effect::WatchDrain { .. } | Effect::ScaleWorkload { .. } | Effect::RestoreWorkload => true,
             Effect::Observe(_)
@@ -159,6 +160,8 @@ impl Effect {
             Effect::ReleaseTraffic => "release-traffic",
             Effect::WatchDrain { .. } => "watch-drain",
             Effect::ScaleWorkload { .. } => "scale-workload",
+            Effect::EmptyWorkload => "empty-workload",
+            Effect::PromoteFirst => "promote-first",
             Effect::PromoteWorkload => "promote-workload",
             Effect::RestoreWorkload => "restore-workload",
             Effect::Observe(_) => "observe",

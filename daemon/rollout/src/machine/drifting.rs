@@ -23,7 +23,10 @@ impl Draft<'_> {
         self.target_seen();
         match self.asked_weight() {
             Some((id, asked)) => self.maybe_confirmed(id, asked, &read),
-            None if read.weight == self.state.weight => Reason::WeightInEffect { weight: read.weight },
+            None if read.weight == self.state.weight => {
+                self.end_promoted();
+                Reason::WeightInEffect { weight: read.weight }
+            }
             None => self.drifted(read.weight),
         }
     }
@@ -104,7 +107,7 @@ impl Draft<'_> {
         }
     }
 
-    fn asked_weight(&self) -> Option<(EffectId, Weight)> {
+    pub(super) fn asked_weight(&self) -> Option<(EffectId, Weight)> {
         self.state.outstanding.iter().find_map(|one| match one.effect {
             Effect::SetTraffic { weight, .. } => Some((one.id, weight)),
             _ => None,
@@ -141,8 +144,11 @@ impl Draft<'_> {
             Phase::Promoting { stage: PromoteStage::Raising, .. } if weight < Weight::FULL => {
                 self.try_shift()
             }
-            Phase::Promoting { stage: PromoteStage::Raising | PromoteStage::Returning, .. } => {
-                self.promoted()
+            Phase::Promoting { stage: PromoteStage::Raising, .. } => self.raised(),
+            Phase::Promoting { stage: PromoteStage::Returning, .. } => self.promoted(),
+            Phase::Promoting { stage: PromoteStage::After, .. } => {
+                self.end_promoted();
+                reason
             }
             Phase::Reverting { stage: RevertStage::Closing, .. } => self.closed(),
             Phase::Paused { .. } | Phase::Observing { .. } | Phase::Baking { .. } => {
@@ -153,7 +159,7 @@ impl Draft<'_> {
             }
             Phase::Gated { .. }
             | Phase::Preparing { .. }
-            | Phase::Promoting { stage: PromoteStage::Gated | PromoteStage::Replacing, .. }
+            | Phase::Promoting { .. }
             | Phase::Reverting { stage: RevertStage::Restoring, .. } => reason,
             Phase::Done { .. } => {
                 // The canary had traffic again: what follows the end begins anew with its drain.

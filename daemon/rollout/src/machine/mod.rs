@@ -13,6 +13,8 @@ mod edges;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod replacements;
+#[cfg(test)]
 mod timelines;
 
 use draft::Draft;
@@ -85,6 +87,7 @@ impl Draft<'_> {
         match timer {
             TimerId::Gate => self.ask_gate_again(),
             TimerId::Patience => self.gate_silent(),
+            TimerId::Replace => self.replacement_overdue(),
             TimerId::Prepare => self.prepare_overdue(),
             TimerId::Shift => self.shift_overdue(),
             TimerId::StepDeadline => self.step_deadline(),
@@ -107,7 +110,9 @@ impl Draft<'_> {
         self.complete(id);
         match effect {
             Effect::SetTraffic { .. } => self.target_refused(why),
-            Effect::PromoteWorkload => self.promotion_failed(why),
+            Effect::EmptyWorkload | Effect::PromoteFirst | Effect::PromoteWorkload => {
+                self.promotion_failed(why)
+            }
             Effect::RestoreWorkload => self.restore_failed(why),
             Effect::ScaleWorkload { role: Role::Canary, .. } if !self.state.is_done() => {
                 self.scale_failed(why)
@@ -133,8 +138,14 @@ impl Draft<'_> {
 
     /// The edge goes on trying. On-call hears of it where traffic or promotion wait for it.
     fn still_trying(&mut self, effect: &Effect, why: String) -> Reason {
-        let waits =
-            matches!(effect, Effect::SetTraffic { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload);
+        let waits = matches!(
+            effect,
+            Effect::SetTraffic { .. }
+                | Effect::EmptyWorkload
+                | Effect::PromoteFirst
+                | Effect::PromoteWorkload
+                | Effect::RestoreWorkload
+        );
         if waits && !self.state.is_done() {
             return self.needs_attention(Reason::TargetRefused { why });
         }
@@ -143,6 +154,12 @@ impl Draft<'_> {
 
     fn workload_ready(&mut self, id: EffectId) -> Reason {
         match (self.complete(id), &self.state.phase) {
+            (Some(Effect::EmptyWorkload), Phase::Promoting { stage: PromoteStage::Emptying, .. }) => {
+                self.stable_emptied()
+            }
+            (Some(Effect::PromoteFirst), Phase::Promoting { stage: PromoteStage::Proving, .. }) => {
+                self.first_proved()
+            }
             (Some(Effect::PromoteWorkload), Phase::Promoting { stage: PromoteStage::Replacing, .. }) => {
                 self.stable_replaced()
             }

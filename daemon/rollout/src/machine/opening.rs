@@ -13,7 +13,9 @@ impl Draft<'_> {
         }
         self.bump();
         self.tell(Notice::Started, &Reason::Requested);
-        self.ask(Effect::Observe(Observation::Baseline));
+        if !self.policy.in_place {
+            self.ask(Effect::Observe(Observation::Baseline));
+        }
         self.enter_gates(0);
         Reason::Requested
     }
@@ -47,8 +49,11 @@ impl Draft<'_> {
     fn gates_open(&mut self) {
         self.forget_timers(&[TimerId::Gate, TimerId::Patience]);
         match self.state.phase {
+            Phase::Gated { .. } if self.policy.in_place => self.replace_in_place(),
             Phase::Gated { next, .. } => self.prepare(next),
             Phase::Promoting { stage: PromoteStage::Gated, .. } => self.begin_promotion(),
+            Phase::Promoting { stage: PromoteStage::Between, .. } => self.prove_first(),
+            Phase::Promoting { stage: PromoteStage::After, .. } => self.end_promoted(),
             Phase::Preparing { .. }
             | Phase::Shifting { .. }
             | Phase::Observing { .. }
@@ -87,9 +92,7 @@ impl Draft<'_> {
         self.bump();
         self.forget_question();
         self.resolve(AlertKind::NeedsAttention);
-        if let Phase::Gated { gate, .. } | Phase::Promoting { stage: PromoteStage::Gated, gate } =
-            &mut self.state.phase
-        {
+        if let Phase::Gated { gate, .. } | Phase::Promoting { gate, .. } = &mut self.state.phase {
             *gate += 1;
         }
         self.ask_gate();

@@ -88,7 +88,11 @@ impl Draft<'_> {
     /// This step counts as passed, the gate as open.
     fn promote_step(&mut self, command: &Override) -> Result<(), Reason> {
         match self.unpaused() {
-            Phase::Gated { .. } | Phase::Promoting { stage: PromoteStage::Gated, .. } => {
+            Phase::Gated { .. } => {
+                self.unpause();
+                self.gate_passed(command.said());
+            }
+            Phase::Promoting { stage, .. } if stage.asks_gates() => {
                 self.unpause();
                 self.gate_passed(command.said());
             }
@@ -114,7 +118,7 @@ impl Draft<'_> {
         if matches!(self.unpaused(), Phase::Promoting { .. }) {
             return Err(Reason::AlreadySo { what: "promoting".into() });
         }
-        if self.state.canary_available == 0 {
+        if self.state.canary_available == 0 && !self.policy.in_place {
             return Err(Reason::CanaryNotAvailable { available: 0, needed: self.state.canary_needed });
         }
         let untouched = matches!(self.unpaused(), Phase::Gated { next: 0, .. });
@@ -131,10 +135,7 @@ impl Draft<'_> {
     fn pause_by_hand(&mut self, command: &Override) -> Result<(), Reason> {
         match &self.state.phase {
             Phase::Paused { .. } => return Err(Reason::AlreadySo { what: "paused".into() }),
-            Phase::Promoting {
-                stage: PromoteStage::Raising | PromoteStage::Replacing | PromoteStage::Returning,
-                ..
-            } => {
+            Phase::Promoting { stage, .. } if stage.must_go_on() => {
                 return Err(self.not_now(&command.action));
             }
             _ => {}
@@ -165,7 +166,8 @@ impl Draft<'_> {
         }
         let own = self.state.step(self.policy).map(|step| self.policy.weight_of(step));
         match self.state.phase.clone() {
-            Phase::Gated { .. } | Phase::Promoting { stage: PromoteStage::Gated, .. } => self.ask_gate(),
+            Phase::Gated { .. }
+            | Phase::Promoting { stage: PromoteStage::Gated | PromoteStage::After, .. } => self.ask_gate(),
             Phase::Preparing { next } => self.prepare(next),
             // The pods may have gone meanwhile: the weight follows them.
             Phase::Shifting { step } => self.prepare(step),
@@ -207,7 +209,12 @@ impl Draft<'_> {
         let bakes = usize::from(self.policy.bake.is_some());
         let last = self.policy.steps.len() + bakes;
         match (self.unpaused(), to) {
-            (Phase::Gated { .. } | Phase::Promoting { stage: PromoteStage::Gated, .. }, None) => {
+            (Phase::Gated { .. }, None) => {
+                self.unpause();
+                self.gate_passed(command.said());
+                Ok(())
+            }
+            (Phase::Promoting { stage, .. }, None) if stage.asks_gates() => {
                 self.unpause();
                 self.gate_passed(command.said());
                 Ok(())
@@ -255,7 +262,13 @@ impl Draft<'_> {
     }
 
     fn extend(&mut self, by: Duration, command: &Override) -> Result<(), Reason> {
-        let timers = [TimerId::StepDeadline, TimerId::BakeDeadline, TimerId::Prepare, TimerId::Promote];
+        let timers = [
+            TimerId::StepDeadline,
+            TimerId::BakeDeadline,
+            TimerId::Prepare,
+            TimerId::Replace,
+            TimerId::Promote,
+        ];
         for timer in timers {
             if let Some(at) = self.state.timer(timer) {
                 self.bump();

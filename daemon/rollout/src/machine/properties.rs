@@ -150,7 +150,7 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
         Chance::Unseen => Event::TargetUnseen { why: "it is gone".into() },
         Chance::Drained => Event::Drained(DrainEnd::Unknown),
         Chance::Ready { own } => {
-            let id = of(&|e| matches!(e, Effect::PromoteWorkload | Effect::RestoreWorkload));
+            let id = of(&ends_in_ready);
             Event::WorkloadReady { id: id.filter(|_| *own).unwrap_or(stray) }
         }
         Chance::Failed { pick: index, retrying } => {
@@ -158,7 +158,7 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
         }
         Chance::Done { pick: index } => match state.outstanding.get(*index).map(|one| &one.effect) {
             // The edge completes these with events of their own.
-            Some(Effect::SetTraffic { .. } | Effect::PromoteWorkload | Effect::RestoreWorkload) => {
+            Some(effect) if matches!(effect, Effect::SetTraffic { .. }) || ends_in_ready(effect) => {
                 Event::Requested
             }
             Some(_) | None => Event::EffectDone { id: pick(*index) },
@@ -195,30 +195,51 @@ fn event(chance: &Chance, state: &State, policy: &Policy, last: &Event) -> Event
     }
 }
 
-fn policies() -> impl Strategy<Value = Policy> {
-    (0u8..3, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..3, any::<bool>()).prop_map(
-        |(promote, bake, gates, pause, deadline, testers)| {
-            let mut policy = policy();
-            policy.promote = [Promote::CopyTemplate, Promote::Swap, Promote::External][usize::from(promote)];
-            policy.limits.on_deadline =
-                [OnDeadline::Hold, OnDeadline::Pause, OnDeadline::Abort][usize::from(deadline)];
-            let gate = |name: &str| GateSpec { id: GateId(name.into()), patience: Duration::from_secs(9) };
-            if !bake {
-                policy.bake = None;
-            }
-            if gates {
-                policy.gates = vec![gate("freeze")];
-                policy.steps[1].gates = vec![gate("approval")];
-                policy.promote_gates = vec![gate("last")];
-            }
-            if testers && gates {
-                policy.steps[0].gates = vec![gate("testers")];
-            }
-            policy.testers = testers;
-            policy.steps[0].pause = pause;
-            policy
-        },
+/// Effects whose end is `WorkloadReady`.
+fn ends_in_ready(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::EmptyWorkload | Effect::PromoteFirst | Effect::PromoteWorkload | Effect::RestoreWorkload
     )
+}
+
+/// What was outstanding is asked for again after a crash.
+fn asked_before(before: &State) -> bool {
+    before.outstanding.iter().any(|one| one.effect == Effect::EmptyWorkload)
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2), any::<bool>());
+    let arms = (0u8..3, flags, 0u8..3, any::<bool>());
+    arms.prop_map(|(promote, (bake, gates, pause, in_place, recreate), deadline, testers)| {
+        let mut policy = policy();
+        policy.promote = [Promote::CopyTemplate, Promote::Swap, Promote::External][usize::from(promote)];
+        policy.limits.on_deadline =
+            [OnDeadline::Hold, OnDeadline::Pause, OnDeadline::Abort][usize::from(deadline)];
+        let gate = |name: &str| GateSpec { id: GateId(name.into()), patience: Duration::from_secs(9) };
+        if !bake {
+            policy.bake = None;
+        }
+        if gates {
+            policy.gates = vec![gate("freeze")];
+            policy.steps[1].gates = vec![gate("approval")];
+            policy.promote_gates = vec![gate("last")];
+            policy.hooks = Hooks { mid: vec![gate("mid")], post: vec![gate("post")] };
+            policy.limits.replace = Some(Duration::from_secs(300));
+        }
+        if testers && gates {
+            policy.steps[0].gates = vec![gate("testers")];
+        }
+        policy.testers = testers;
+        policy.steps[0].pause = pause;
+        if recreate && policy.promote == Promote::CopyTemplate {
+            policy.replace = Replace::Recreate;
+        }
+        if in_place {
+            policy = Policy { in_place, promote: Promote::CopyTemplate, steps: vec![], bake: None, ..policy };
+        }
+        policy
+    })
 }
 
 /// The invariants, held against every transition of a walk.
@@ -239,6 +260,11 @@ impl Watcher {
         self.first(policy, before, state, event);
         self.second(policy, before, after);
         self.third(before, state, event);
+        let empties = after.effects.iter().any(|one| one.effect == Effect::EmptyWorkload);
+        assert!(
+            !empties || policy.in_place || asked_before(before) || state.read_back == Some(Weight::FULL),
+            "stable is emptied while it has traffic"
+        );
         self.seventh(state, &after.effects);
         assert!(state.outstanding.len() <= 64, "invariant 10: {} outstanding", state.outstanding.len());
         assert!(state.revision <= before.revision + 1, "one transition counts one revision");

@@ -34,6 +34,7 @@ pub(super) fn policy() -> Policy {
             prepare: Duration::from_secs(300),
             shift: Duration::from_secs(30),
             promote: Duration::from_secs(300),
+            replace: None,
             on_deadline: OnDeadline::Hold,
             on_undecided: OnTrouble::Hold,
             on_no_data: OnTrouble::Alert,
@@ -47,6 +48,9 @@ pub(super) fn policy() -> Policy {
         promote: Promote::CopyTemplate,
         flip: false,
         testers: false,
+        in_place: false,
+        replace: Replace::Rolling,
+        hooks: Hooks::default(),
     }
 }
 

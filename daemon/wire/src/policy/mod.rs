@@ -15,6 +15,7 @@ mod scalars;
 mod secrets;
 mod shown;
 mod status;
+mod strategy;
 mod target;
 mod testers;
 mod trigger;
@@ -33,13 +34,14 @@ pub use metrics::{Metrics, Preset, Prometheus, Queries, Scrape};
 pub use resolve::{MOST_POLICY_BYTES, cluster_name};
 pub use shown::{HIDDEN, shown};
 pub use status::{Condition, PolicyStatus, RolloutStatus};
+pub use strategy::{Hooks, Strategy};
 pub use target::{
-    AlbIngress, Haproxy, ObjectName, PlainRoute, Protocol, RuleRoute, ServiceFlip, Services, Target,
+    AlbIngress, Haproxy, InPlace, ObjectName, PlainRoute, Protocol, RuleRoute, ServiceFlip, Services, Target,
     VirtualService, Webhook,
 };
 pub use testers::{NameValue, Testers};
 pub use trigger::{Trigger, TriggerOn};
-pub use workloads::{PromoteBy, Workload, Workloads};
+pub use workloads::{PodCount, PromoteBy, Recreate, Replace, Rolling, Workload, Workloads};
 
 use crate::{
     analysis::Analysis,
@@ -74,6 +76,9 @@ pub struct Metadata {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Spec {
     pub target: Target,
+    /// One word that stands for steps, promotion and replacement; `sluice validate` prints what it came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
     /// The cluster whose daemons act (`sluice run --cluster`); the one of the daemon that reads the policy if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
@@ -98,6 +103,9 @@ pub struct Spec {
     /// Before the old version is replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub promote_gates: Vec<Gate>,
+    /// Around the replacement of the old version's pods.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
     /// Who may command what; without a rule whoever NATS or a token lets in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<AccessRule>,

@@ -11,7 +11,8 @@ use sluice_rollout::{
 use super::document::{self, Node};
 use super::{
     AlertSink, Gate, GateKind, Metadata, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Places,
-    Policy, PolicyFault, PolicyFaults, PromoteBy, StepSpec, Target, Testers, Workloads, form,
+    Policy, PolicyFault, PolicyFaults, PromoteBy, Replace, StepSpec, Strategy, Target, Testers, Workload,
+    Workloads, form,
 };
 use crate::API_VERSION;
 
@@ -29,7 +30,11 @@ impl Policy {
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, PolicyFaults> {
         let text = text(file, bytes)?;
         match serde_saphyr::from_str::<Policy>(text) {
-            Ok(policy) => PolicyFaults::located(file, policy.wrong(), bytes).map_or(Ok(policy), Err),
+            Ok(mut policy) => {
+                let document = policy.spec.strategy.and_then(|_| document::read(text).ok());
+                policy.spec.imply(document.as_ref());
+                PolicyFaults::located(file, policy.wrong(), bytes).map_or(Ok(policy), Err)
+            }
             Err(error) => Err(misread(file, text, &error)),
         }
     }
@@ -50,6 +55,8 @@ impl Policy {
         for (field, why) in self.spec.testers.iter().flat_map(Testers::wrong) {
             wrong.push((format!("spec.testers.{field}"), why));
         }
+        wrong.extend(self.spec.wrong_strategy());
+        wrong.extend(self.wrong_in_place());
         wrong.extend(self.wrong_gates());
         wrong.extend(self.wrong_workloads());
         for (index, sink) in self.spec.alerts.iter().enumerate() {
@@ -66,7 +73,7 @@ impl Policy {
         }
         let steps = self.machine().faults();
         wrong.extend(steps.iter().map(|error| (step_field(error), error.to_string())));
-        if steps.is_empty() {
+        if steps.is_empty() && !self.spec.is_in_place() {
             wrong.extend(self.plan().err().map(|error| {
                 let PlanError { field, value, why, remedy } = error;
                 (format!("spec.analysis.{field}"), format!("{value} {why}; {remedy}"))
@@ -82,7 +89,7 @@ impl Policy {
         let steps = steps.map(|(index, step)| (format!("spec.steps[{index}].gates"), &step.gates));
         let all =
             [("spec.gates".to_owned(), &spec.gates), ("spec.promoteGates".to_owned(), &spec.promote_gates)];
-        let gates = all.into_iter().chain(steps);
+        let gates = all.into_iter().chain(steps).chain(spec.hook_lists());
         let wrong = gates.flat_map(|(field, gates)| {
             gates.iter().enumerate().flat_map(move |(index, gate)| {
                 let below = format!("{field}[{index}].freeze");
@@ -115,6 +122,25 @@ impl Policy {
             .then(|| ("spec.workloads".to_owned(), why.to_owned()))
     }
 
+    /// The lock of the target and the workload that is replaced are of one name.
+    fn wrong_in_place(&self) -> Option<Wrong> {
+        let Target::InPlace(target) = &self.spec.target else { return None };
+        let why = match &self.spec.workloads.stable {
+            Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name)
+                if *name == target.name =>
+            {
+                return None;
+            }
+            Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name) => {
+                format!("is {:?}, and workloads.stable {name:?}: write the same name", target.name)
+            }
+            Workload::External => {
+                "needs the workload that is replaced: name it under workloads.stable".to_owned()
+            }
+        };
+        Some(("spec.target.inPlace.name".to_owned(), why))
+    }
+
     /// Gate names are told apart by the machine, so they must differ.
     fn wrong_gates(&self) -> Vec<Wrong> {
         let mut seen = std::collections::BTreeSet::new();
@@ -127,7 +153,8 @@ impl Policy {
         let all = of("spec.gates".to_owned(), &self.spec.gates)
             .into_iter()
             .chain(steps)
-            .chain(of("spec.promoteGates".to_owned(), &self.spec.promote_gates));
+            .chain(of("spec.promoteGates".to_owned(), &self.spec.promote_gates))
+            .chain(self.spec.hook_lists().flat_map(|(field, gates)| of(field, gates)));
         all.filter(|(_, name)| !seen.insert(name.clone()))
             .map(|(field, name)| (field, format!("gate name {name:?} is used twice; give each gate its own")))
             .collect()
@@ -145,11 +172,12 @@ impl Policy {
                 .map(|step| machine_step(step, &limits.step.min.0, &limits.step.max.0))
                 .collect(),
             bake: self.machine_bake(),
-            promote_gates: gates(&spec.promote_gates),
+            promote_gates: gates(&[spec.promote_gates.as_slice(), &spec.hooks.pre].concat()),
             limits: rollout::Limits {
                 prepare: limits.prepare.0,
                 shift: limits.shift.0,
                 promote: limits.promote.0,
+                replace: spec.workloads.replace.as_ref().map(|replace| replace.timeout().0),
                 on_deadline: limits.on_deadline.into(),
                 on_undecided: limits.on_undecided.into(),
                 on_no_data: limits.on_no_data.into(),
@@ -173,10 +201,19 @@ impl Policy {
             },
             flip: spec.is_flip(),
             testers: spec.testers.is_some(),
+            in_place: spec.is_in_place(),
+            replace: match spec.workloads.replace {
+                Some(Replace::Recreate(_)) => rollout::Replace::Recreate,
+                Some(Replace::Rolling(_)) | None => rollout::Replace::Rolling,
+            },
+            hooks: rollout::Hooks { mid: gates(&spec.hooks.mid), post: gates(&spec.hooks.post) },
         }
     }
 
     fn machine_bake(&self) -> Option<rollout::Bake> {
+        if self.spec.is_in_place() {
+            return None;
+        }
         let length = self.spec.bake.length.0;
         let weight = self.spec.bake_weight().ok()?;
         let max = length.saturating_mul(3).saturating_add(self.spec.limits.step.max.0);
@@ -186,14 +223,25 @@ impl Policy {
     /// Every gate of the policy, wherever it stands.
     pub fn all_gates(&self) -> impl Iterator<Item = &Gate> {
         let spec = &self.spec;
-        spec.gates.iter().chain(spec.steps.iter().flat_map(|step| &step.gates)).chain(&spec.promote_gates)
+        let hooks = spec.hooks.lists().into_iter().flat_map(|(_, gates)| gates);
+        spec.gates
+            .iter()
+            .chain(spec.steps.iter().flat_map(|step| &step.gates))
+            .chain(&spec.promote_gates)
+            .chain(hooks)
     }
 }
 
 impl super::Spec {
     pub fn is_flip(&self) -> bool {
         let may_flip = matches!(self.target, Target::ArgoRollout(_)) && self.steps.is_empty();
-        matches!(self.target, Target::Service(_)) || may_flip
+        let is_said = self.strategy == Some(Strategy::BlueGreen) && !self.is_in_place();
+        matches!(self.target, Target::Service(_)) || may_flip || is_said
+    }
+
+    /// Hooks with their fields.
+    fn hook_lists(&self) -> impl Iterator<Item = (String, &Vec<Gate>)> {
+        self.hooks.lists().into_iter().map(|(name, gates)| (format!("spec.hooks.{name}"), gates))
     }
 
     /// 100 % less the holdback; 100 % for a flip.

@@ -3,6 +3,7 @@
 use sluice_rollout::Weight;
 
 use super::document::Node;
+use super::workloads::PodCount;
 use crate::analysis::{Ratio, WorseBy};
 use crate::units::{Percent, Span};
 
@@ -15,6 +16,7 @@ pub(super) fn check(name: &str) -> Option<Check> {
         "Percent" => |node| parsed(node, Percent::parse),
         "Ratio" => |node| parsed(node, Ratio::parse),
         "WorseBy" => |node| parsed(node, WorseBy::parse),
+        "PodCount" => |node| parsed(node, PodCount::parse),
         "Weight" => weight,
         _ => return None,
     })

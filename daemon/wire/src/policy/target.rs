@@ -54,6 +54,8 @@ pub enum Target {
     /// Argo Rollouts: `argoproj.io/v1alpha1` Rollout, which runs both versions itself. `stable` and `canary` are its Services
     /// (`activeService` and `previewService` for blue/green, which has no steps).
     ArgoRollout(PlainRoute),
+    /// No router: the stable workload carries all traffic, and its pods are replaced (`strategy: rolling` or `recreate`).
+    InPlace(InPlace),
     /// HAProxy's runtime API; that HAProxy belongs to one daemon.
     Haproxy(Haproxy),
     /// Whatever answers GET and PUT of weights.
@@ -150,6 +152,13 @@ pub struct ServiceFlip {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InPlace {
+    /// The stable workload's name, as under `workloads.stable`: one rollout at a time replaces its pods.
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Haproxy {
     /// The runtime socket: a path, or `host:port` on loopback.
     pub socket: String,
@@ -234,7 +243,7 @@ impl Target {
             Target::VirtualService(service) => {
                 (&service.namespace, &service.name, &service.stable, &service.canary)
             }
-            Target::Service(_) | Target::Haproxy(_) | Target::Webhook(_) => return None,
+            Target::Service(_) | Target::InPlace(_) | Target::Haproxy(_) | Target::Webhook(_) => return None,
         };
         Some((ObjectName { namespace: namespace.as_deref(), name }, (stable, canary)))
     }
@@ -260,6 +269,7 @@ impl Target {
             | Target::SkipperIngress(_)
             | Target::Service(_)
             | Target::ArgoRollout(_)
+            | Target::InPlace(_)
             | Target::Haproxy(_)
             | Target::Webhook(_) => true,
         };
@@ -288,7 +298,11 @@ impl Target {
             Target::Service(flip) => std::mem::swap(&mut flip.stable, &mut flip.canary),
             Target::Haproxy(haproxy) => std::mem::swap(&mut haproxy.stable, &mut haproxy.canary),
             // The weights of a webhook are named, these two have the canary's weight only, and a Rollout's Services have fixed parts.
-            Target::Webhook(_) | Target::NginxIngress(_) | Target::Mapping(_) | Target::ArgoRollout(_) => {
+            Target::Webhook(_)
+            | Target::NginxIngress(_)
+            | Target::Mapping(_)
+            | Target::ArgoRollout(_)
+            | Target::InPlace(_) => {
                 return false;
             }
         }
