@@ -2,7 +2,7 @@
 //! `workload/mod.rs`).
 //!
 //! ```text
-//!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  argo  haproxy  webhook
+//!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  argo  haproxy  webhook  in_place
 //!   connect_workloads ──▶ dyn Workloads      workload/{deployment,external}, endpoints
 //!   cluster      policies that stand in the cluster, their status and events
 //!   job          a Job of the policy's image, run to its end
@@ -18,6 +18,7 @@ mod clients;
 pub mod cluster;
 mod error;
 mod haproxy;
+mod in_place;
 pub mod job;
 mod kubernetes;
 pub mod openshift;
@@ -32,7 +33,7 @@ mod workload;
 pub use clients::Clients;
 pub use error::{TargetError, Unfit};
 pub use target::{check, connect};
-pub use workload::connect_workloads;
+pub use workload::{History, Revision, connect_history, connect_workloads};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -139,10 +140,15 @@ pub trait Workloads: Send + Sync + std::fmt::Debug {
     async fn release_stable(&self, start: AtStart, fence: Fence) -> Result<(), TargetError>;
     async fn set_canary(&self, replicas: u32, fence: Fence) -> Result<(), TargetError>;
     async fn set_stable(&self, replicas: u32, fence: Fence) -> Result<(), TargetError>;
-    /// Asks for the policy's promotion; ends when the new stable's pods are available. Cancel-safe.
-    async fn promote(&self, fence: Fence) -> Result<(), TargetError>;
-    /// Puts stable's template back from its saved revision; ends when its pods are available. Cancel-safe.
-    async fn restore(&self, fence: Fence) -> Result<(), TargetError>;
+    /// Stable has no pod; ends when none is left, ending ones included. Cancel-safe.
+    async fn empty_stable(&self, fence: Fence) -> Result<(), TargetError>;
+    /// One pod of the new template for an emptied stable; ends when it is available. Cancel-safe.
+    async fn promote_first(&self, fence: Fence) -> Result<(), TargetError>;
+    /// Asks for the policy's promotion; ends when the new stable's pods are available, an emptied one's at its size of
+    /// the start. Cancel-safe.
+    async fn promote(&self, start: AtStart, fence: Fence) -> Result<(), TargetError>;
+    /// Puts stable's template back from its saved revision, and its size; ends when its pods are available. Cancel-safe.
+    async fn restore(&self, start: AtStart, fence: Fence) -> Result<(), TargetError>;
     /// Sizes on every change. Endless.
     fn watch(&self) -> BoxStream<'static, Result<Sizes, TargetError>>;
     /// The canary's ready endpoints on every change (EndpointSlices); `None`: cannot be known here. Endless.

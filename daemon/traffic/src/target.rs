@@ -12,7 +12,7 @@ use crate::kubernetes::routers::{
 use crate::kubernetes::testers::{Door, Form as TestersForm};
 use crate::kubernetes::{KubeTarget, names, object::Object, selector, weighted::Weighted};
 use crate::openshift::OpenShiftRoute;
-use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, webhook};
+use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, in_place, webhook};
 
 /// How a target is worked with.
 enum Form<'a> {
@@ -20,6 +20,7 @@ enum Form<'a> {
     Router(Box<Weighted>),
     Flip(&'a policy::ServiceFlip),
     ArgoRollout(&'a policy::PlainRoute),
+    InPlace(&'a policy::InPlace),
     Haproxy(&'a policy::Haproxy),
     Webhook(&'a policy::Webhook),
 }
@@ -46,6 +47,7 @@ fn form(target: &policy::Target) -> Form<'_> {
         policy::Target::KnativeService(service) => knative::describe(service),
         policy::Target::Service(flip) => return Form::Flip(flip),
         policy::Target::ArgoRollout(rollout) => return Form::ArgoRollout(rollout),
+        policy::Target::InPlace(config) => return Form::InPlace(config),
         policy::Target::Haproxy(config) => return Form::Haproxy(config),
         policy::Target::Webhook(config) => return Form::Webhook(config),
     };
@@ -71,6 +73,7 @@ pub async fn connect(
         }
         Form::Flip(flip) => Arc::new(selector::connect(flip, namespace, clients).await?),
         Form::ArgoRollout(rollout) => Arc::new(argo::connect(rollout, namespace, clients).await?),
+        Form::InPlace(config) => Arc::new(in_place::connect(config, namespace)),
         Form::Haproxy(config) => Arc::new(haproxy::connect(config).await?),
         Form::Webhook(config) => Arc::new(webhook::connect(config, clients)?),
     })
@@ -149,6 +152,7 @@ fn check_block(target: &policy::Target, weights: &[Weight]) -> Vec<Unfit> {
         Form::Router(router) => check_router(&router, target, weights),
         Form::Flip(flip) => selector::check(flip),
         Form::ArgoRollout(rollout) => argo::check(rollout),
+        Form::InPlace(config) => in_place::check(config),
         Form::Haproxy(config) => haproxy::check(config, weights),
         Form::Webhook(config) => webhook::check(config).err().into_iter().collect(),
     }

@@ -13,13 +13,11 @@ use sluice_rollout::{Fence, Role, RolloutId};
 
 use super::autoscaler::Autoscalers;
 use super::controller::Controller;
-use super::promotion::{
-    Progress, TEMPLATE_HASH, gitops_owner, images, template_for_stable, template_of_replica_set,
-};
+use super::promotion::{Progress, gitops_owner, images};
 use super::revision::Revisions;
 use crate::kubernetes::marks::{FENCE, annotation};
 use crate::kubernetes::object::{Change, Object};
-use crate::kubernetes::patch::{add, path, test};
+use crate::kubernetes::patch::{add, path};
 use crate::watches::Keep;
 use crate::{AtStart, Clients, Size, TargetError};
 
@@ -27,19 +25,21 @@ use crate::{AtStart, Clients, Size, TargetError};
 pub(crate) const AT_START: &str = "sluice.dev/at-start";
 /// The ReplicaSet that keeps stable's template from before the promotion.
 pub(crate) const FORMER: &str = "sluice.dev/former-replicaset";
+/// ReplicaSets whose template was put back, newest last: `undo` passes over them.
+pub(crate) const REVERTED: &str = "sluice.dev/reverted-replicasets";
 
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    controller: Controller,
-    object: Object,
+    pub(super) controller: Controller,
+    pub(super) object: Object,
     autoscalers: Autoscalers,
-    revisions: Revisions,
+    pub(super) revisions: Revisions,
 }
 
 /// What stands in [`AT_START`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Remembered {
+pub(super) struct Remembered {
     rollout: String,
     stable: u32,
     canary: u32,
@@ -47,7 +47,7 @@ struct Remembered {
     stable_min: Option<u32>,
     /// What the canary ran then: only that is promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    canary_pods: Option<String>,
+    pub(super) canary_pods: Option<String>,
 }
 
 impl Deployment {
@@ -171,52 +171,6 @@ impl Deployment {
         states.boxed()
     }
 
-    /// Promotion by copy: one patch writes the template and where the former one is kept. Ends when the pods are available.
-    pub async fn take_template_of(&self, canary: &Deployment, fence: Fence) -> Result<(), TargetError> {
-        let source = canary.object.get().await?;
-        let before = self.object.get().await?;
-        self.check_unchanged(canary, &before, &source)?;
-        let template = template_for_stable(&before, &source);
-        if before.data["spec"]["template"] != template {
-            let former = self.revisions.present(&self.object.place, &before).await?;
-            let write = |object: &DynamicObject| {
-                replace_template(&self.title(), object, &before, &template, Some(&former))
-            };
-            self.object.edit(fence, write).await?;
-        }
-        self.wait_until_rolled_out().await
-    }
-
-    /// What was judged is what is promoted.
-    fn check_unchanged(
-        &self,
-        canary: &Deployment,
-        stable: &DynamicObject,
-        source: &DynamicObject,
-    ) -> Result<(), TargetError> {
-        let judged = annotation(stable, AT_START)
-            .and_then(|text| serde_json::from_str::<Remembered>(text).ok()?.canary_pods);
-        match judged {
-            Some(judged) if judged != pods_hash(source) => {
-                let why = "it was changed after this rollout began, so it is not what was judged; announce it as a release of its own";
-                Err(canary.object.place.unfit("spec.template", why))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Back to the template that the promotion replaced; nothing to do where none was. Ends when the pods are available.
-    pub async fn restore_template(&self, fence: Fence) -> Result<(), TargetError> {
-        let before = self.object.get().await?;
-        let Some(former) = annotation(&before, FORMER) else { return Ok(()) };
-        let replica_set = self.revisions.get(&self.object.place, former).await?;
-        let template = template_of_replica_set(&replica_set, TEMPLATE_HASH);
-        self.object
-            .edit(fence, |object| replace_template(&self.title(), object, &before, &template, None))
-            .await?;
-        self.wait_until_rolled_out().await
-    }
-
     /// Somebody else promotes: until stable runs what the canary runs, and its pods are available.
     pub async fn wait_for_images_of(&self, canary: &Deployment) -> Result<(), TargetError> {
         let wanted = images(&canary.object.get().await?);
@@ -245,7 +199,10 @@ impl Deployment {
     }
 
     /// Ends with an error when the Deployment is gone or its own progress deadline has passed; a silent API server is waited for.
-    async fn wait_until(&self, arrived: impl Fn(&DynamicObject) -> bool + Send) -> Result<(), TargetError> {
+    pub(super) async fn wait_until(
+        &self,
+        arrived: impl Fn(&DynamicObject) -> bool + Send,
+    ) -> Result<(), TargetError> {
         let mut states = self.object.watch();
         while let Some(state) = states.next().await {
             match state {
@@ -351,38 +308,16 @@ impl Remembered {
     }
 }
 
-fn scale_to(wanted: u32) -> Change {
+pub(super) fn scale_to(wanted: u32) -> Change {
     Change { operations: vec![add(path(["spec", "replicas"]), wanted)], annotations: Vec::new() }
 }
 
-/// `before`: the object that the template was made from; another one by now is an error that a second try mends.
-fn replace_template(
-    title: &str,
-    object: &DynamicObject,
-    before: &DynamicObject,
-    template: &Value,
-    former: Option<&str>,
-) -> Result<Change, TargetError> {
-    let present = &object.data["spec"]["template"];
-    if present == template {
-        return Ok(Change::default());
-    }
-    if *present != before.data["spec"]["template"] {
-        return Err(TargetError::Changed(format!("{title}: spec.template")));
-    }
-    let at = || path(["spec", "template"]);
-    Ok(Change {
-        operations: vec![test(at(), present.clone()), add(at(), template.clone())],
-        annotations: former.map(|name| (FORMER, Some(name.to_owned()))).into_iter().collect(),
-    })
-}
-
 /// Wanted replicas; 1 where none are written.
-fn replicas(object: &DynamicObject) -> u32 {
+pub(super) fn replicas(object: &DynamicObject) -> u32 {
     count(&object.data["spec"]["replicas"]).unwrap_or(1)
 }
 
-fn count(value: &Value) -> Option<u32> {
+pub(super) fn count(value: &Value) -> Option<u32> {
     u32::try_from(value.as_u64()?).ok()
 }
 
@@ -397,7 +332,7 @@ fn size(object: &DynamicObject, role: Role) -> Size {
 }
 
 /// What the pods run; labels and annotations (a restart's time, say) are left out.
-fn pods_hash(object: &DynamicObject) -> String {
+pub(super) fn pods_hash(object: &DynamicObject) -> String {
     let spec = object.data["spec"]["template"]["spec"].to_string();
     Sha256::digest(spec.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

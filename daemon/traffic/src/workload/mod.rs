@@ -15,6 +15,7 @@ mod deployment;
 pub(crate) mod endpoints;
 mod external;
 pub(crate) mod promotion;
+mod replacing;
 mod revision;
 
 use std::sync::Arc;
@@ -22,15 +23,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
 use sluice_rollout::{Fence, Role, RolloutId};
-use sluice_wire::policy::{self, PromoteBy};
+use sluice_wire::policy::{self, PromoteBy, Replace};
 
 use crate::{AtStart, Clients, Size, Sizes, TargetError, Workloads};
 use controller::Controller;
 use deployment::Deployment;
 use endpoints::Endpoints;
+use replacing::Source;
 
 pub(crate) use promotion::{gitops_owner, template_of_replica_set};
 pub(crate) use revision::Revisions;
+pub use revision::{History, Revision, connect_history};
 
 /// The policy's workloads, ready to be asked. Reads nothing from them yet: `check` and `observe` do.
 /// `target` tells where the canary's endpoints can be seen.
@@ -44,6 +47,8 @@ pub async fn connect_workloads(
         stable: Arm::connect(&workloads.stable, namespace, clients).await?,
         canary: Arm::connect(&workloads.canary, namespace, clients).await?,
         promote: workloads.promote,
+        replace: workloads.replace.clone(),
+        from_revision: workloads.from_revision,
         endpoints: Endpoints::connect(target, namespace, clients).await?,
     }))
 }
@@ -60,6 +65,9 @@ struct Versions {
     stable: Arm,
     canary: Arm,
     promote: PromoteBy,
+    replace: Option<Replace>,
+    /// In place of the canary's template.
+    from_revision: Option<u64>,
     endpoints: Option<Endpoints>,
 }
 
@@ -131,6 +139,12 @@ impl Versions {
                 }
             ))),
         }
+    }
+
+    /// Stable, and where it gets its new template from.
+    fn replaced(&self) -> Result<(&Deployment, Source<'_>), TargetError> {
+        let (stable, canary) = self.both()?;
+        Ok((stable, self.from_revision.map_or(Source::Canary(canary), Source::Revision)))
     }
 
     fn deployments(&self) -> impl Iterator<Item = &Deployment> {
@@ -207,11 +221,22 @@ impl Workloads for Versions {
         self.stable.set(replicas, fence).await
     }
 
-    async fn promote(&self, fence: Fence) -> Result<(), TargetError> {
+    async fn empty_stable(&self, fence: Fence) -> Result<(), TargetError> {
+        self.replaced()?.0.empty(fence).await
+    }
+
+    async fn promote_first(&self, fence: Fence) -> Result<(), TargetError> {
+        let (stable, source) = self.replaced()?;
+        stable.take_first(source, fence).await
+    }
+
+    async fn promote(&self, start: AtStart, fence: Fence) -> Result<(), TargetError> {
         match self.promote {
             PromoteBy::CopyTemplate => {
-                let (stable, canary) = self.both()?;
-                stable.take_template_of(canary, fence).await
+                let (stable, source) = self.replaced()?;
+                let emptied = matches!(self.replace, Some(Replace::Recreate(_)));
+                let at_least = if emptied { start.stable } else { 0 };
+                stable.take(source, self.replace.as_ref(), at_least, fence).await
             }
             PromoteBy::External => {
                 let (stable, canary) = self.both()?;
@@ -224,9 +249,9 @@ impl Workloads for Versions {
         }
     }
 
-    async fn restore(&self, fence: Fence) -> Result<(), TargetError> {
+    async fn restore(&self, start: AtStart, fence: Fence) -> Result<(), TargetError> {
         match self.promote {
-            PromoteBy::CopyTemplate => self.both()?.0.restore_template(fence).await,
+            PromoteBy::CopyTemplate => self.both()?.0.restore(start, fence).await,
             PromoteBy::External => {
                 let (stable, canary) = self.both()?;
                 stable.check_has_other_images_than(canary).await

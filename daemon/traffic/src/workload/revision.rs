@@ -1,8 +1,12 @@
 //! ReplicaSets, where the Deployment controller keeps former templates: stable's is remembered there by name and read back.
 
 use kube::api::{DynamicObject, ListParams};
+use serde::Serialize;
+use serde_json::Value;
 
-use super::promotion::{TEMPLATE_HASH, template_of_replica_set};
+use super::controller::Controller;
+use super::deployment::REVERTED;
+use super::promotion::{TEMPLATE_HASH, images, template_of_replica_set};
 use crate::kubernetes::marks::annotation;
 use crate::kubernetes::object::{KindName, Object, Place};
 use crate::{Clients, TargetError};
@@ -18,6 +22,85 @@ const REPLICA_SET: KindName = KindName {
 
 /// The Deployment controller's number of a template, on the Deployment and on its ReplicaSets.
 const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// What `kubectl annotate` and CI write to say why.
+const CAUSE: &str = "kubernetes.io/change-cause";
+
+/// One template that a Deployment had, as its controller keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    pub number: u64,
+    /// The ReplicaSet that keeps it.
+    pub kept_by: String,
+    pub images: Vec<String>,
+    /// In its owner's words (`kubernetes.io/change-cause`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// RFC 3339, when it was made first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// It runs now.
+    pub current: bool,
+    /// A rollout put it back: `undo` without a number passes over it.
+    pub reverted: bool,
+    #[serde(skip)]
+    pub(crate) template: Value,
+}
+
+/// A Deployment's revisions, for people and for `undo`.
+#[derive(Debug)]
+pub struct History {
+    deployment: Object,
+    revisions: Revisions,
+}
+
+/// Of a Deployment; others keep no templates where we could read them.
+pub async fn connect_history(name: &str, namespace: &str, clients: &Clients) -> Result<History, TargetError> {
+    let kind = Controller::Deployment.kind();
+    Ok(History {
+        deployment: Object::connect(clients, kind, namespace, name).await?,
+        revisions: Revisions::connect(clients, namespace).await?,
+    })
+}
+
+impl History {
+    /// Oldest first.
+    pub async fn read(&self) -> Result<Vec<Revision>, TargetError> {
+        self.revisions.history(&self.deployment.get().await?).await
+    }
+
+    /// The revision to go back to: the named one, or the latest before the present one that was not put back.
+    pub async fn to_undo_to(&self, wanted: Option<u64>) -> Result<Revision, TargetError> {
+        let all = self.read().await?;
+        let (place, known) = (&self.deployment.place, numbers(&all));
+        let refuse = |why: String| {
+            TargetError::NotAsNeeded(format!(
+                "{}: {why}; it has {known} (see: sluice revisions {}/{})",
+                place.title(),
+                place.namespace,
+                place.name
+            ))
+        };
+        let found = match wanted {
+            Some(number) => all.iter().find(|one| one.number == number),
+            None => all.iter().rev().find(|one| !one.current && !one.reverted),
+        };
+        match (found, wanted) {
+            (Some(one), _) if one.current => Err(refuse(format!("revision {} runs already", one.number))),
+            (Some(one), _) => Ok(one.clone()),
+            (None, Some(number)) => Err(refuse(format!("there is no revision {number}"))),
+            (None, None) => Err(refuse("there is no former revision that was not put back".to_owned())),
+        }
+    }
+}
+
+fn numbers(all: &[Revision]) -> String {
+    if all.is_empty() {
+        return "none".to_owned();
+    }
+    all.iter().map(|one| one.number.to_string()).collect::<Vec<_>>().join(", ")
+}
 
 /// All ReplicaSets of a namespace.
 #[derive(Debug, Clone)]
@@ -38,6 +121,33 @@ impl Revisions {
             TargetError::Changed(format!(
                 "{} has no ReplicaSet with its present template (revision {number}), so there would be nothing to go back to",
                 place.title()
+            ))
+        })
+    }
+
+    /// Oldest first.
+    async fn history(&self, deployment: &DynamicObject) -> Result<Vec<Revision>, TargetError> {
+        let all = self.0.list(&ListParams::default().labels(&label_selector(deployment))).await?;
+        let owned = all.iter().filter(|set| is_owned_by(set, deployment));
+        let mut revisions: Vec<Revision> = owned.filter_map(|set| revision(set, deployment)).collect();
+        revisions.sort_by_key(|one| one.number);
+        Ok(revisions)
+    }
+
+    pub async fn numbered(
+        &self,
+        place: &Place,
+        deployment: &DynamicObject,
+        number: u64,
+    ) -> Result<Revision, TargetError> {
+        let all = self.history(deployment).await?;
+        let known = numbers(&all);
+        all.into_iter().find(|one| one.number == number).ok_or_else(|| {
+            TargetError::NotAsNeeded(format!(
+                "{} has no revision {number} any more, only {known} (see: kubectl -n {} rollout history deployment {})",
+                place.title(),
+                place.namespace,
+                place.name
             ))
         })
     }
@@ -72,6 +182,21 @@ impl Revisions {
     }
 }
 
+fn revision(set: &DynamicObject, deployment: &DynamicObject) -> Option<Revision> {
+    let name = set.metadata.name.clone()?;
+    let put_back = annotation(deployment, REVERTED).unwrap_or_default();
+    Some(Revision {
+        number: annotation(set, REVISION)?.parse().ok()?,
+        reverted: put_back.split(',').any(|one| one == name),
+        kept_by: name,
+        images: images(set),
+        cause: annotation(set, CAUSE).map(str::to_owned),
+        created: set.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()),
+        current: has_template_of(set, deployment),
+        template: template_of_replica_set(set, TEMPLATE_HASH),
+    })
+}
+
 fn label_selector(deployment: &DynamicObject) -> String {
     let labels = deployment.data["spec"]["selector"]["matchLabels"].as_object();
     let pairs =
@@ -90,7 +215,7 @@ fn has_template_of(replica_set: &DynamicObject, deployment: &DynamicObject) -> b
 }
 
 /// `creationTimestamp: null` comes and goes in templates.
-fn without_nulls(mut template: serde_json::Value) -> serde_json::Value {
+fn without_nulls(mut template: Value) -> Value {
     if let Some(metadata) = template["metadata"].as_object_mut() {
         metadata.retain(|_, value| !value.is_null());
     }
