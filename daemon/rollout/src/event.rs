@@ -100,6 +100,14 @@ pub enum Action {
     Extend {
         by: Duration,
     },
+    /// Stable back to a former revision: a rollout of its own, which the runtime begins.
+    Undo {
+        to_revision: Option<u64>,
+    },
+    /// Changes in the cluster start rollouts of the policy again, or no longer: the runtime's matter.
+    Triggers {
+        on: bool,
+    },
 }
 
 /// A command from a person on the bus.

@@ -67,6 +67,9 @@ pub struct Command {
     /// For `backends`, on an OpenShift Route: `checkout-canary=+15%` (or `=10`, `=5%`, `=-3`), `equal` or `zero`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backends: Option<String>,
+    /// For `undo`: the revision of stable's history to go back to; the latest that no rollout has put back if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<u64>,
     /// With `_all`: only rollouts whose policy has these labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub selector: BTreeMap<String, String>,
@@ -87,7 +90,7 @@ pub enum Asked {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     #[error(
-        "action {0:?} is unknown; it is one of promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend, backends"
+        "action {0:?} is unknown; it is one of promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend, backends, undo, triggers-on, triggers-off"
     )]
     Unknown(String),
     #[error("{action} needs {field} in its body, for example {example}")]
@@ -171,6 +174,9 @@ impl Command {
                     example: r#"{"by": "30m"}"#,
                 })?,
             },
+            "undo" => Action::Undo { to_revision: self.to_revision },
+            "triggers-on" => Action::Triggers { on: true },
+            "triggers-off" => Action::Triggers { on: false },
             other => return Err(CommandError::Unknown(other.chars().take(60).collect())),
         })
     }

@@ -63,6 +63,7 @@ impl Draft<'_> {
             Action::Skip { to } => self.skip(*to, command),
             Action::SetWeight { weight } => self.set_weight_by_hand(*weight, command),
             Action::Extend { by } => self.extend(*by, command),
+            Action::Undo { .. } | Action::Triggers { .. } => Err(self.not_now(&command.action)),
         }
     }
 
@@ -328,6 +329,9 @@ impl Action {
             Action::Skip { .. } => "skip",
             Action::SetWeight { .. } => "set-weight",
             Action::Extend { .. } => "extend",
+            Action::Undo { .. } => "undo",
+            Action::Triggers { on: true } => "triggers-on",
+            Action::Triggers { on: false } => "triggers-off",
         }
     }
 }

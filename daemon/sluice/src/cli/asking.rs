@@ -174,6 +174,35 @@ pub struct SkipArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct UndoArgs {
+    #[command(flatten)]
+    pub which: AllOr,
+    /// A number that `sluice revisions` lists; the latest that no rollout has put back if left out.
+    #[arg(long, value_name = "NUMBER")]
+    pub to_revision: Option<u64>,
+    #[command(flatten)]
+    pub because: Because,
+}
+
+impl UndoArgs {
+    pub fn command(&self) -> Command {
+        Command { to_revision: self.to_revision, ..command(&self.which, &self.because) }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct RevisionsArgs {
+    /// The Deployment: checkout, shop/checkout.
+    pub deployment: String,
+    /// In place of $KUBECONFIG, ~/.kube/config, or the pod's own account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    pub kube_context: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct SetWeightArgs {
     #[command(flatten)]
     pub which: AllOr,

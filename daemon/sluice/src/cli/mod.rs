@@ -18,8 +18,8 @@ use clap::{Parser, Subcommand};
 
 pub use asking::{
     AllOr, BackendsArgs, Because, CompletionsArgs, ExplainArgs, ExtendArgs, HistoryArgs, InitArgs, JudgeArgs,
-    ManArgs, OverrideArgs, RecordArgs, ReplayArgs, SchemaArgs, SetWeightArgs, SkipArgs, StartArgs,
-    StatusArgs, ValidateArgs, WatchArgs,
+    ManArgs, OverrideArgs, RecordArgs, ReplayArgs, RevisionsArgs, SchemaArgs, SetWeightArgs, SkipArgs,
+    StartArgs, StatusArgs, UndoArgs, ValidateArgs, WatchArgs,
 };
 pub use demo::DemoOptions;
 pub use entry::{entry, log_to_stderr};
@@ -134,6 +134,20 @@ pub enum Verb {
         after_help = "Examples:\n  sluice plan checkout.yaml --requests-per-second 200 --errors 0.5%\n  sluice plan checkout.yaml -r 2000 --latency 40ms,250ms --canary-pods 2 -o json"
     )]
     Plan(PlanArgs),
+    /// Put stable back to the template of a former revision, as a rollout of its own; triggers are off afterwards.
+    #[command(
+        after_help = "Examples:\n  sluice undo shop/checkout --reason 'INC-17'\n  sluice undo shop/checkout --to-revision 3"
+    )]
+    Undo(UndoArgs),
+    /// Let changed images or templates start rollouts of this policy again (see `trigger` in the policy).
+    #[command(after_help = "Example: sluice triggers-on shop/checkout")]
+    TriggersOn(OverrideArgs),
+    /// Let nothing but messages start rollouts of this policy.
+    #[command(after_help = "Example: sluice triggers-off shop/checkout --reason 'release freeze'")]
+    TriggersOff(OverrideArgs),
+    /// The revisions of a Deployment: what each ran, which one runs now, and which were put back. Asks the cluster itself.
+    #[command(after_help = "Example: sluice revisions shop/checkout")]
+    Revisions(RevisionsArgs),
     /// The backends of an OpenShift Route and what their weights come to; or change them, as `oc set route-backends` does.
     #[command(
         after_help = "Examples:\n  sluice backends checkout -n shop\n  sluice backends shop/checkout --adjust checkout-canary=+10%\n  sluice backends --policy shop/checkout --adjust checkout-canary=5% --reason \"a look\""

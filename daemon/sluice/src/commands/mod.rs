@@ -16,6 +16,7 @@ mod overriding;
 mod plan;
 mod record;
 mod replay;
+mod revisions;
 mod run;
 mod schema;
 mod screen;
@@ -57,6 +58,7 @@ async fn perform(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Verb::Validate(args) => validate::perform(&args, screen),
         Verb::Judge(args) => judge::perform(&args, screen).await,
         Verb::Plan(args) => plan::perform(&args, screen),
+        Verb::Revisions(args) => revisions::perform(&args, &global, screen).await,
         Verb::Backends(args) => backends::perform(&args, &global, screen).await,
         Verb::Schema(args) => schema::perform(args, screen),
         Verb::Completions(args) => completions::perform(&args, screen),
@@ -69,6 +71,9 @@ async fn perform(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         | Verb::Retry(_)
         | Verb::Skip(_)
         | Verb::SetWeight(_)
+        | Verb::Undo(_)
+        | Verb::TriggersOn(_)
+        | Verb::TriggersOff(_)
         | Verb::Extend(_)) => overriding::perform(&verb, &global, &connect().await?, screen).await,
     }
 }

@@ -79,6 +79,9 @@ fn asked(verb: &Verb) -> Option<(&AllOr, &Because, &'static str, Command)> {
         Verb::Retry(args) => (&args.which, &args.because, "retry", args.command()),
         Verb::Skip(args) => (&args.which, &args.because, "skip", args.command()),
         Verb::SetWeight(args) => (&args.which, &args.because, "set-weight", args.command()),
+        Verb::Undo(args) => (&args.which, &args.because, "undo", args.command()),
+        Verb::TriggersOn(args) => (&args.which, &args.because, "triggers-on", args.command()),
+        Verb::TriggersOff(args) => (&args.which, &args.because, "triggers-off", args.command()),
         Verb::Extend(args) => (&args.which, &args.because, "extend", args.command()),
         Verb::Init(_)
         | Verb::Run(_)
@@ -96,6 +99,7 @@ fn asked(verb: &Verb) -> Option<(&AllOr, &Because, &'static str, Command)> {
         | Verb::Plan(_)
         | Verb::Record(_)
         | Verb::Replay(_)
+        | Verb::Revisions(_)
         | Verb::Backends(_) => return None,
     })
 }

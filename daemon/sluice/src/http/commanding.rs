@@ -22,7 +22,7 @@ const MOST_KEY_BYTES: usize = 256;
 /// Takes a command for one rollout, or with `_all` for all of them, narrowed by `selector`.
 #[utoipa::path(post, path = "/api/v1/rollouts/{namespace}/{name}/{action}", tag = "rollouts",
     params(("namespace" = String, Path, description = "or _all"), ("name" = String, Path, description = "or _all"),
-        ("action" = String, Path, description = "promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend or backends")),
+        ("action" = String, Path, description = "promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend, backends, undo, triggers-on or triggers-off")),
     request_body = ref("#/components/schemas/Command"), responses(
     (status = 200, description = "accepted: what happens now", body = ref("#/components/schemas/Answer")),
     (status = 409, description = "refused: why", body = ref("#/components/schemas/Answer")),

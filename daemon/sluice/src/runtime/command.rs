@@ -65,6 +65,9 @@ impl Daemon {
             }
         };
         let wish = Wish { user: user.to_owned(), actor, key, action, command, sent, nonce };
+        if let Some(answer) = self.about_policy(namespace, name, &wish).await {
+            return answer;
+        }
         if namespace == ALL || name == ALL {
             return self.obey_all(namespace, name, &wish).await;
         }
@@ -100,7 +103,7 @@ impl Daemon {
     }
 
     /// The attempt that this very command began before, if it did: delivered again, it gets the first answer.
-    async fn retried(&self, namespace: &str, name: &str, wish: &Wish) -> Option<Answer> {
+    pub(super) async fn retried(&self, namespace: &str, name: &str, wish: &Wish) -> Option<Answer> {
         let key = wish.key_of_attempt();
         let attempts = self.parts.ledger.attempts(namespace, name).await.ok()?;
         for id in attempts.ids.iter().rev() {
@@ -112,7 +115,12 @@ impl Daemon {
         None
     }
 
-    async fn once(&self, id: &RolloutId, wish: &Wish, obeying: impl Future<Output = Answer>) -> Answer {
+    pub(super) async fn once(
+        &self,
+        id: &RolloutId,
+        wish: &Wish,
+        obeying: impl Future<Output = Answer>,
+    ) -> Answer {
         let (place, what) = ((id.namespace(), id.name()), (id.attempt(), wish.action.name()));
         authority::once(&self.parts.ledger, place, wish.nonce.as_ref(), what, obeying).await
     }
@@ -225,22 +233,22 @@ impl Daemon {
 }
 
 /// One person's command, before it is addressed.
-struct Wish {
+pub(super) struct Wish {
     /// Whom the door let in.
-    user: String,
+    pub(super) user: String,
     /// Of a signed command.
     nonce: Option<Nonce>,
-    actor: String,
-    key: String,
-    action: Action,
-    command: Command,
+    pub(super) actor: String,
+    pub(super) key: String,
+    pub(super) action: Action,
+    pub(super) command: Command,
     /// When the bus took it, where that is known: a stored command may be a day old.
     sent: Option<Timestamp>,
 }
 
 impl Wish {
     /// Where it makes a new attempt: what recognises a repeat in that one's charter.
-    fn key_of_attempt(&self) -> String {
+    pub(super) fn key_of_attempt(&self) -> String {
         format!("sluice/retry {}", self.key)
     }
 

@@ -11,6 +11,7 @@
 //! | `target/<object>` | which rollout holds this target | until it is settled |
 //! | `record/<ns>/<name>/<attempt>` | batches of the decision record: no key, but a record of the store's | as they come |
 //! | `trigger/<ns>/<name>/<workload>` | the template that was last acted upon | when it changes |
+//! | `triggers-off/<ns>/<name>` | that the policy's triggers start nothing | by `undo` and `triggers-off` |
 //! | `nonces/<ns>/<name>` | signed commands of the last minutes, and their answers | before and after each |
 //! | `open/<ns>/<name>/<attempt>` | whose it was last: the rollout has not settled | until it is settled |
 
@@ -242,6 +243,18 @@ impl Ledger {
         self.overwrite(&trigger_key(namespace, name, workload), triggered).await
     }
 
+    /// Whether a person, or an undo, has switched the policy's triggers off.
+    pub async fn triggers_are_off(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
+        Ok(self.read::<bool>(&triggers_off_key(namespace, name)).await?.is_some_and(|(off, _)| off))
+    }
+
+    pub async fn switch_triggers(&self, namespace: &str, name: &str, on: bool) -> Result<(), StoreError> {
+        match on {
+            true => self.store.delete(&triggers_off_key(namespace, name)).await,
+            false => self.overwrite(&triggers_off_key(namespace, name), &true).await,
+        }
+    }
+
     pub async fn clear_pending(&self, namespace: &str, name: &str) -> Result<(), StoreError> {
         self.store.delete(&pending_key(namespace, name)).await
     }
@@ -371,6 +384,10 @@ fn pending_key(namespace: &str, name: &str) -> String {
 
 fn trigger_key(namespace: &str, name: &str, workload: &str) -> String {
     format!("trigger/{}/{}/{}", escape(namespace), escape(name), escape(workload))
+}
+
+fn triggers_off_key(namespace: &str, name: &str) -> String {
+    format!("triggers-off/{}/{}", escape(namespace), escape(name))
 }
 
 fn beat_key(daemon: &str) -> String {

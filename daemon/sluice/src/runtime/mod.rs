@@ -40,6 +40,7 @@ mod simulation;
 mod standing;
 mod taking_up;
 mod troubles;
+mod undoing;
 mod versions;
 mod views;
 mod waiting;

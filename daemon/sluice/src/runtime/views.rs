@@ -123,6 +123,14 @@ fn waits_for(state: &State, machine: &Machine) -> Option<String> {
         Phase::Gated { .. } | Phase::Promoting { stage: PromoteStage::Gated, .. } => {
             format!("gate {}", state.asked_gate(machine)?.0)
         }
+        Phase::Promoting { stage: PromoteStage::Between | PromoteStage::After, .. } => {
+            match state.asked_gate(machine) {
+                Some(hook) => format!("hook {}", hook.0),
+                None => "the traffic to be where it belongs".to_owned(),
+            }
+        }
+        Phase::Promoting { stage: PromoteStage::Emptying, .. } => "the last of stable's old pods".to_owned(),
+        Phase::Promoting { stage: PromoteStage::Proving, .. } => "stable's first new pod".to_owned(),
         Phase::Preparing { .. } if !state.baseline_measured => {
             format!(
                 "the service to be measured; canary {} of {} pods available",
@@ -217,7 +225,9 @@ pub fn effect_words(effect: &Effect) -> String {
         Effect::ResolveAlert { kind, .. } => format!("withdraw the alert: {}", alert_words(*kind)),
         Effect::ReleaseTraffic => "put the target's original back".to_owned(),
         Effect::WatchDrain { limit } => format!("watch the canary drain, {} s at most", limit.as_secs()),
-        Effect::PromoteWorkload => "stable takes the canary's template".to_owned(),
+        Effect::EmptyWorkload => "stable's pods go, all of them".to_owned(),
+        Effect::PromoteFirst => "one pod of the new template".to_owned(),
+        Effect::PromoteWorkload => "stable takes the new template".to_owned(),
         Effect::RestoreWorkload => "stable takes its former template back".to_owned(),
     }
 }
@@ -226,6 +236,7 @@ fn timer_words(timer: TimerId) -> &'static str {
     match timer {
         TimerId::Gate => "ask the gate again at",
         TimerId::Patience => "tell on-call of a silent gate at",
+        TimerId::Replace => "this part of stable's replacement to be through by",
         TimerId::Prepare => "the canary's pods to be there by",
         TimerId::Shift => "the weight to be read back by",
         TimerId::StepDeadline => "the step to be decided by",

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Everybody, or every action.
 const ALL: &str = "*";
 /// As subjects and paths name them.
-pub const ACTIONS: [&str; 10] = [
+pub const ACTIONS: [&str; 13] = [
     "promote",
     "promote-full",
     "pause",
@@ -17,6 +17,9 @@ pub const ACTIONS: [&str; 10] = [
     "set-weight",
     "extend",
     "backends",
+    "undo",
+    "triggers-on",
+    "triggers-off",
 ];
 
 /// One rule. A command is taken if one rule names its user and its action; without any rule everybody may do everything.
@@ -25,7 +28,8 @@ pub const ACTIONS: [&str; 10] = [
 pub struct AccessRule {
     /// Names as the bus' subject or the token says them; "*" is everybody.
     pub users: Vec<String>,
-    /// promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend, backends; "*" is all of them.
+    /// promote, promote-full, pause, resume, abort, retry, skip, set-weight, extend, backends, undo, triggers-on, triggers-off;
+    /// "*" is all of them.
     pub actions: Vec<String>,
 }
 

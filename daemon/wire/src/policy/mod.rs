@@ -270,6 +270,18 @@ impl Policy {
         policy
     }
 
+    /// The same policy as an undo: stable gets the template of one of its own revisions, with no weights, gates or hooks.
+    pub fn undone(&self, revision: u64) -> Policy {
+        let mut policy = self.clone();
+        let spec = &mut policy.spec;
+        spec.workloads.from_revision = Some(revision);
+        (spec.strategy, spec.hooks) = (None, Hooks::default());
+        spec.steps.clear();
+        spec.gates.clear();
+        spec.promote_gates.clear();
+        policy
+    }
+
     /// The same policy with the two versions in each other's place: how a rollout after a swap begins.
     pub fn swapped(&self) -> Policy {
         let mut policy = self.clone();

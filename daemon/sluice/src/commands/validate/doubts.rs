@@ -72,7 +72,7 @@ fn telling(policy: &Policy) -> Doubts {
 
 fn baking(policy: &Policy) -> Doubts {
     let bake = policy.spec.bake.length.0;
-    if bake.is_zero() && !policy.spec.is_flip() {
+    if bake.is_zero() && !policy.spec.is_flip() && !policy.spec.is_in_place() {
         let why = "without a bake the old version is replaced right after the last step: give at least 10m";
         return vec![("spec.bake.for", why.to_owned())];
     }

@@ -32,6 +32,9 @@ struct Report {
     policies: usize,
     faults: Vec<Finding>,
     warnings: Vec<Finding>,
+    /// What a policy's `strategy` came to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    implied: Vec<Finding>,
 }
 
 /// Something at a place. Lines and columns count from 1.
@@ -64,6 +67,8 @@ fn check(path: &Path, names: &mut BTreeMap<String, String>, report: &mut Report)
         let why = format!("{name} stands in {other} too: give one of them another name");
         report.faults.push(placed(&file, "metadata.name", why, &places));
     }
+    let implied = policy.spec.implied();
+    report.implied.extend(implied.map(|words| placed(&file, "spec.strategy", words, &places)));
     let doubts = doubts::of(&policy).into_iter();
     report.warnings.extend(doubts.map(|(field, why)| placed(&file, &field, why, &places)));
     Ok(())
@@ -125,6 +130,7 @@ fn tell(report: &Report, screen: &mut Screen) -> std::io::Result<()> {
     }
     report.faults.iter().try_for_each(|fault| screen.line(&words(fault, "")))?;
     report.warnings.iter().try_for_each(|warning| screen.line(&words(warning, "warning: ")))?;
+    report.implied.iter().try_for_each(|implied| screen.line(&words(implied, "")))?;
     let counted = [
         number(report.policies, "sound policy", "sound policies"),
         number(report.faults.len(), "fault", "faults"),

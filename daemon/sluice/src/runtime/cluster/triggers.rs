@@ -220,6 +220,16 @@ impl Daemon {
                 );
                 first
             }
+            Meaning::Release(next)
+                if ledger.triggers_are_off(namespace, name).await.map_err(|error| error.to_string())? =>
+            {
+                tracing::warn!(
+                    policy = format!("{namespace}/{name}"),
+                    workload,
+                    "it was changed while its triggers are off: nothing starts (sluice triggers-on {namespace}/{name}, or announce it)"
+                );
+                next
+            }
             Meaning::Release(next) => {
                 self.released(policy, role, template, &next).await?;
                 next

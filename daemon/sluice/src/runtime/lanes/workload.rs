@@ -21,11 +21,29 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) async fn perform(edge: Edge, job: Numbered) {
     match job.effect {
         Effect::ScaleWorkload { role, replicas } => scale(&edge, &job, role, replicas).await,
+        Effect::EmptyWorkload => {
+            template(&edge, &job, |edge, _, fence| async move { edge.workloads.empty_stable(fence).await })
+                .await
+        }
+        Effect::PromoteFirst => {
+            template(&edge, &job, |edge, _, fence| async move { edge.workloads.promote_first(fence).await })
+                .await
+        }
         Effect::PromoteWorkload => {
-            template(&edge, &job, |edge, fence| async move { edge.workloads.promote(fence).await }).await
+            template(
+                &edge,
+                &job,
+                |edge, start, fence| async move { edge.workloads.promote(start, fence).await },
+            )
+            .await
         }
         Effect::RestoreWorkload => {
-            template(&edge, &job, |edge, fence| async move { edge.workloads.restore(fence).await }).await
+            template(
+                &edge,
+                &job,
+                |edge, start, fence| async move { edge.workloads.restore(start, fence).await },
+            )
+            .await
         }
         ref other => tracing::error!(effect = other.name(), "not of the workload lane"),
     }
@@ -87,11 +105,15 @@ fn gives_up(effect: &Effect) -> bool {
 
 async fn template<F, R>(edge: &Edge, job: &Numbered, work: F)
 where
-    F: Fn(Edge, Fence) -> R,
+    F: Fn(Edge, AtStart, Fence) -> R,
     R: Future<Output = Result<(), TargetError>>,
 {
     let fence = edge.fence(job.id);
-    if tried(edge, job, || work(edge.clone(), fence)).await.is_some() {
+    let attempt = || async {
+        let start = edge.workloads.at_start(&edge.id, edge.charter.after.as_ref(), fence).await?;
+        work(edge.clone(), start, fence).await
+    };
+    if tried(edge, job, attempt).await.is_some() {
         edge.post.event(Event::WorkloadReady { id: job.id }).await;
     }
 }

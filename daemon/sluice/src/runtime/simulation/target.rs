@@ -233,12 +233,22 @@ impl Workloads for Shared {
         self.size(Role::Stable, fence, |_| whole(replicas)).await
     }
 
-    async fn promote(&self, _: Fence) -> Result<(), TargetError> {
+    async fn empty_stable(&self, _: Fence) -> Result<(), TargetError> {
         tokio::time::sleep(Duration::from_secs(3)).await;
         self.target(|_| ()).await
     }
 
-    async fn restore(&self, _: Fence) -> Result<(), TargetError> {
+    async fn promote_first(&self, _: Fence) -> Result<(), TargetError> {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        self.target(|_| ()).await
+    }
+
+    async fn promote(&self, _: AtStart, _: Fence) -> Result<(), TargetError> {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        self.target(|_| ()).await
+    }
+
+    async fn restore(&self, _: AtStart, _: Fence) -> Result<(), TargetError> {
         tokio::time::sleep(Duration::from_secs(3)).await;
         self.target(|_| ()).await
     }

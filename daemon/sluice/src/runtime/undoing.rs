@@ -1,0 +1,166 @@
+//! Commands about a policy rather than one of its rollouts: stable goes back to a former revision, triggers go off and on.
+//!
+//! An undo is a rollout of its own, without weights, gates and hooks: it has a record, a history and an end as any other, is
+//! taken over as any other, and can be aborted.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use sluice_rollout::{Action, RolloutId};
+use sluice_traffic::connect_history;
+use sluice_wire::{
+    message::{Announcement, Answer},
+    policy::{Policy, PromoteBy, TriggerOn, Workload},
+    subject::ALL,
+};
+
+use super::{Daemon, announce::parse, command::Wish};
+
+/// In place of an attempt, where a command is about none.
+const NO_ATTEMPT: &str = "policy";
+
+impl Daemon {
+    /// Nothing for commands to a rollout.
+    pub(super) async fn about_policy(&self, namespace: &str, name: &str, wish: &Wish) -> Option<Answer> {
+        let (undo, on) = match wish.action {
+            Action::Undo { to_revision } => (Some(to_revision), false),
+            Action::Triggers { on } => (None, on),
+            Action::Promote
+            | Action::PromoteFull
+            | Action::Pause
+            | Action::Resume
+            | Action::Abort
+            | Action::Retry
+            | Action::Skip { .. }
+            | Action::SetWeight { .. }
+            | Action::Extend { .. } => return None,
+        };
+        if namespace == ALL || name == ALL {
+            let why = format!("refused: {} is about one policy: name it", wish.action.name());
+            return Some(Answer::refused(why));
+        }
+        if undo.is_some()
+            && let Some(first) = self.retried(namespace, name, wish).await
+        {
+            return Some(first);
+        }
+        let obeying = async {
+            let done = match undo {
+                Some(revision) => self.undo(namespace, name, revision, wish).await,
+                None => self.switch_triggers(namespace, name, on, wish).await,
+            };
+            done.unwrap_or_else(|refusal| refusal)
+        };
+        Some(match RolloutId::new(namespace, name, NO_ATTEMPT) {
+            Ok(id) => self.once(&id, wish, obeying).await,
+            Err(error) => refused(error),
+        })
+    }
+
+    /// Stable gets the template of a former revision; the latest that no rollout has put back if none is named.
+    async fn undo(
+        &self,
+        namespace: &str,
+        name: &str,
+        revision: Option<u64>,
+        wish: &Wish,
+    ) -> Result<Answer, Answer> {
+        let policy = self.policy_of(namespace, name, wish).await?;
+        let stable = undoable(&policy).map_err(refused)?;
+        let latest = self.latest_saved(namespace, name).await.map_err(refused)?;
+        if let Some(running) = latest.filter(|saved| !saved.state.is_done()) {
+            let (id, phase) = (&running.state.id, running.state.phase.name());
+            return Err(refused(format!("{id} is {phase}: abort it first, which puts it back by itself")));
+        }
+        let history = connect_history(stable, namespace, &self.parts.clients).await.map_err(refused)?;
+        let to = history.to_undo_to(revision).await.map_err(refused)?;
+        let announcement = Announcement {
+            version: Some(format!("revision-{}", to.number)),
+            attempt: Some(format!("undo-{}", short(&wish.key))),
+            policy: serde_json::to_value(policy.undone(to.number)).ok(),
+            actor: Some(wish.actor.clone()),
+            ..Announcement::default()
+        };
+        let event = wish.announcement(namespace, name, announcement);
+        let answer = self.announced(namespace, name, event, None).await.map_err(refused)?;
+        if !answer.accepted {
+            return Err(answer);
+        }
+        let mut said =
+            format!("{}: back to revision {} ({})", answer.message, to.number, to.images.join(", "));
+        if policy.spec.trigger.on != TriggerOn::Announcement {
+            self.parts.ledger.switch_triggers(namespace, name, false).await.map_err(refused)?;
+            said += &format!("; its triggers are off until sluice triggers-on {namespace}/{name}");
+        }
+        Ok(Answer { message: said, ..answer })
+    }
+
+    async fn switch_triggers(
+        &self,
+        namespace: &str,
+        name: &str,
+        on: bool,
+        wish: &Wish,
+    ) -> Result<Answer, Answer> {
+        let policy = self.policy_of(namespace, name, wish).await?;
+        if policy.spec.trigger.on == TriggerOn::Announcement {
+            return Err(refused("its policy has no trigger: nothing but a message starts a rollout"));
+        }
+        self.parts.ledger.switch_triggers(namespace, name, on).await.map_err(refused)?;
+        let (actor, reason) = (&wish.actor, &wish.command.reason);
+        tracing::info!(policy = format!("{namespace}/{name}"), on, actor, reason, "triggers are switched");
+        let said = match on {
+            true => "its triggers are on: what changes from now on starts a rollout",
+            false => "its triggers are off: changes start nothing until triggers-on",
+        };
+        Ok(Answer { accepted: true, ..Answer::refused(format!("{namespace}/{name}: {said}")) })
+    }
+
+    /// The policy as it stands now, or that of the latest attempt where it came with a message; and its word on who may.
+    async fn policy_of(&self, namespace: &str, name: &str, wish: &Wish) -> Result<Arc<Policy>, Answer> {
+        let policy = match self.book.get(namespace, name) {
+            Some(policy) => policy,
+            None => Arc::new(self.policy_of_latest(namespace, name).await?),
+        };
+        match self.barred(&policy, &wish.user, wish.action.name()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(policy),
+        }
+    }
+
+    async fn policy_of_latest(&self, namespace: &str, name: &str) -> Result<Policy, Answer> {
+        let unknown = || refused(format!("no policy {namespace}/{name} is known here"));
+        let id = self.find(namespace, name, None).await.map_err(refused)?.ok_or_else(unknown)?;
+        let charter = self.parts.ledger.charter(&id).await.map_err(refused)?.ok_or_else(unknown)?;
+        parse(&charter).map_err(refused)
+    }
+}
+
+/// The Deployment whose template is put back.
+fn undoable(policy: &Policy) -> Result<&str, String> {
+    let workloads = &policy.spec.workloads;
+    match (&workloads.promote, &workloads.stable) {
+        (PromoteBy::CopyTemplate, Workload::Deployment(name)) => Ok(name),
+        (PromoteBy::CopyTemplate, Workload::DeploymentConfig(name) | Workload::StatefulSet(name)) => Err(
+            format!("stable is {name}, and only a Deployment keeps former templates where they can be read"),
+        ),
+        (PromoteBy::CopyTemplate, Workload::External) => {
+            Err("the policy names no Deployment under workloads.stable".to_owned())
+        }
+        (PromoteBy::Swap, _) => {
+            Err("its versions change roles: announce the former version as a release, or flip back"
+                .to_owned())
+        }
+        (PromoteBy::External, _) => {
+            Err("somebody else promotes (workloads.promote: external), and has to undo it".to_owned())
+        }
+    }
+}
+
+fn refused(why: impl std::fmt::Display) -> Answer {
+    Answer::refused(format!("refused: {why}"))
+}
+
+fn short(key: &str) -> String {
+    Sha256::digest(key.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
