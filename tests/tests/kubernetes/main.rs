@@ -12,6 +12,7 @@ mod daemons;
 mod good;
 mod harm;
 mod input;
+mod lifecycle;
 mod older;
 mod outages;
 mod outside;

@@ -8,6 +8,7 @@ mod haproxy;
 mod httproute;
 mod jobs;
 mod openshift;
+mod replacing;
 mod routers;
 mod selector;
 mod shop;

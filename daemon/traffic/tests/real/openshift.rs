@@ -127,7 +127,7 @@ async fn deployment_configs_are_scaled_and_waited_for_and_their_templates_stay_t
     report(&shop, "b", 2).await;
     let full = |n| Size { wanted: n, available: n };
     seen(&mut states, "both at size", |sizes| *sizes == Sizes { stable: full(3), canary: full(2) }).await;
-    workloads.promote(fence("1.3")).await.unwrap();
+    workloads.promote(start, fence("1.3")).await.unwrap();
     workloads.set_stable(0, fence("1.4")).await.unwrap();
     let a = shop.get("deploymentconfigs.apps.openshift.io/a").await;
     assert_eq!(

@@ -5,7 +5,10 @@ use sluice_wire::policy::{self, PromoteBy, Workload};
 
 use crate::shop::{LIMIT, Shop, fence, owners, rollout, seen};
 
-const SHOP: &str = "
+/// Sizes of [`SHOP`] at rest.
+pub const START: AtStart = AtStart { stable: 3, canary: 0, stable_min: None };
+
+pub const SHOP: &str = "
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: checkout}
@@ -43,7 +46,7 @@ spec:
   metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
 ";
 
-fn route() -> policy::Target {
+pub fn route() -> policy::Target {
     policy::Target::HttpRoute(policy::RuleRoute {
         name: "checkout".into(),
         namespace: None,
@@ -54,7 +57,7 @@ fn route() -> policy::Target {
     })
 }
 
-fn by(promote: PromoteBy) -> policy::Workloads {
+pub fn by(promote: PromoteBy) -> policy::Workloads {
     policy::Workloads {
         stable: Workload::Deployment("checkout".into()),
         canary: Workload::Deployment("checkout-canary".into()),
@@ -63,13 +66,13 @@ fn by(promote: PromoteBy) -> policy::Workloads {
     }
 }
 
-struct Versions {
-    shop: Shop,
-    workloads: std::sync::Arc<dyn Workloads>,
+pub struct Versions {
+    pub shop: Shop,
+    pub workloads: std::sync::Arc<dyn Workloads>,
 }
 
 /// Both Deployments at rest, the canary at 0.
-async fn versions(label: &str, promote: PromoteBy) -> Versions {
+pub async fn versions(label: &str, promote: PromoteBy) -> Versions {
     versions_of(label, promote, SHOP).await
 }
 
@@ -85,15 +88,15 @@ async fn versions_of(label: &str, promote: PromoteBy, yaml: &str) -> Versions {
 }
 
 impl Versions {
-    async fn template(&self, name: &str) -> Value {
+    pub async fn template(&self, name: &str) -> Value {
         self.shop.get(&format!("deployment/{name}")).await["spec"]["template"].clone()
     }
 
-    async fn replicas(&self, name: &str) -> Value {
+    pub async fn replicas(&self, name: &str) -> Value {
         self.shop.get(&format!("deployment/{name}")).await["spec"]["replicas"].clone()
     }
 
-    async fn sizes(&self, stable: u32, canary: u32) {
+    pub async fn sizes(&self, stable: u32, canary: u32) {
         let full = |n| Size { wanted: n, available: n };
         let wanted = Sizes { stable: full(stable), canary: full(canary) };
         seen(&mut self.workloads.watch(), &format!("{wanted:?}"), |sizes| *sizes == wanted).await;
@@ -110,7 +113,7 @@ async fn the_canary_goes_up_stable_is_held_and_all_comes_back() {
     v.workloads.check().await.unwrap();
     let before = owners(v.shop.get("deployment/checkout").await)["spec"].clone();
     let start = v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
-    assert_eq!(start, AtStart { stable: 3, canary: 0, stable_min: None });
+    assert_eq!(start, START);
 
     v.workloads.raise_canary(2, fence("1.2")).await.unwrap();
     v.workloads.raise_canary(1, fence("1.3")).await.unwrap();
@@ -146,7 +149,7 @@ async fn a_new_owner_fences_the_former_one_off_before_it_writes_anything_else() 
     v.workloads.take_over(fence("2.1")).await.unwrap();
     for late in [
         v.workloads.raise_canary(2, fence("1.9")).await,
-        v.workloads.promote(fence("1.10")).await,
+        v.workloads.promote(START, fence("1.10")).await,
         v.workloads.take_over(fence("1.11")).await,
     ] {
         assert!(matches!(late, Err(TargetError::Fenced { .. })), "{late:?}");
@@ -193,24 +196,24 @@ async fn promotion_by_copy_keeps_stables_labels_and_can_be_undone() {
     let v = versions("copy", PromoteBy::CopyTemplate).await;
     let before = v.template("checkout").await;
     v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
-    v.workloads.restore(fence("1.2")).await.unwrap();
+    v.workloads.restore(START, fence("1.2")).await.unwrap();
     assert_eq!(v.template("checkout").await, before, "nothing was promoted yet, so nothing is restored");
 
-    v.workloads.promote(fence("1.3")).await.unwrap();
+    v.workloads.promote(START, fence("1.3")).await.unwrap();
     let promoted = v.template("checkout").await;
     assert_eq!(promoted["metadata"]["labels"], json!({"app": "checkout", "release": "2"}));
     assert_eq!(promoted["spec"], v.template("checkout-canary").await["spec"]);
     assert_eq!(v.replicas("checkout").await, 3, "promotion does not scale");
     v.sizes(3, 0).await;
     let generation = v.shop.get("deployment/checkout").await["metadata"]["generation"].clone();
-    v.workloads.promote(fence("1.4")).await.unwrap();
+    v.workloads.promote(START, fence("1.4")).await.unwrap();
     assert_eq!(v.shop.get("deployment/checkout").await["metadata"]["generation"], generation, "done already");
 
-    assert!(matches!(v.workloads.restore(fence("1.2")).await, Err(TargetError::Fenced { .. })));
-    v.workloads.restore(fence("1.5")).await.unwrap();
+    assert!(matches!(v.workloads.restore(START, fence("1.2")).await, Err(TargetError::Fenced { .. })));
+    v.workloads.restore(START, fence("1.5")).await.unwrap();
     assert_eq!(v.template("checkout").await, before);
     v.sizes(3, 0).await;
-    v.workloads.restore(fence("1.6")).await.unwrap();
+    v.workloads.restore(START, fence("1.6")).await.unwrap();
 }
 
 #[tokio::test]
@@ -219,7 +222,7 @@ async fn a_promotion_whose_pods_never_come_up_says_so_and_is_undone() {
     let v = versions_of("stuck", PromoteBy::CopyTemplate, &never).await;
     v.shop.edit("deployment/checkout", r#"{"spec":{"progressDeadlineSeconds":2,"minReadySeconds":1}}"#).await;
     let before = v.template("checkout").await;
-    let error = tokio::time::timeout(LIMIT, v.workloads.promote(fence("1.1")))
+    let error = tokio::time::timeout(LIMIT, v.workloads.promote(START, fence("1.1")))
         .await
         .unwrap()
         .unwrap_err()
@@ -228,14 +231,14 @@ async fn a_promotion_whose_pods_never_come_up_says_so_and_is_undone() {
         error.contains("progress") && error.contains("kubectl") && error.contains("rollout status"),
         "{error}"
     );
-    v.workloads.restore(fence("1.2")).await.unwrap();
+    v.workloads.restore(START, fence("1.2")).await.unwrap();
     assert_eq!(v.template("checkout").await, before);
 }
 
 #[tokio::test]
 async fn a_former_template_that_is_gone_is_told() {
     let v = versions("gone", PromoteBy::CopyTemplate).await;
-    v.workloads.promote(fence("1.1")).await.unwrap();
+    v.workloads.promote(START, fence("1.1")).await.unwrap();
     v.shop.edit("deployment/checkout", r#"{"spec":{"revisionHistoryLimit":0}}"#).await;
     v.shop.kube.wait(&v.shop.namespace, "replicaset", "delete", LIMIT).await.ok();
     let former =
@@ -243,7 +246,7 @@ async fn a_former_template_that_is_gone_is_told() {
             .clone();
     let former = format!("replicaset/{}", former.as_str().unwrap());
     v.shop.kube.wait(&v.shop.namespace, &former, "delete", LIMIT).await.unwrap();
-    let error = v.workloads.restore(fence("1.2")).await.unwrap_err().to_string();
+    let error = v.workloads.restore(START, fence("1.2")).await.unwrap_err().to_string();
     assert!(error.contains("is gone") && error.contains("rollout history"), "{error}");
 }
 
@@ -252,7 +255,7 @@ async fn a_canary_that_changed_after_it_was_judged_is_not_promoted() {
     let v = versions("changed", PromoteBy::CopyTemplate).await;
     v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     v.shop.kubectl(&["set", "image", "deployment/checkout-canary", "app=checkout:3"]).await;
-    let error = v.workloads.promote(fence("1.2")).await.unwrap_err().to_string();
+    let error = v.workloads.promote(START, fence("1.2")).await.unwrap_err().to_string();
     assert!(error.contains("checkout-canary") && error.contains("what was judged"), "{error}");
 }
 
@@ -261,14 +264,14 @@ async fn an_external_promotion_is_waited_for() {
     let v = versions("external", PromoteBy::External).await;
     v.workloads.check().await.unwrap();
     let workloads = v.workloads.clone();
-    let promotion = tokio::spawn(async move { workloads.promote(fence("1.1")).await });
+    let promotion = tokio::spawn(async move { workloads.promote(START, fence("1.1")).await });
     v.shop.kubectl(&["set", "image", "deployment/checkout", "app=checkout:2"]).await;
     tokio::time::timeout(LIMIT, promotion).await.unwrap().unwrap().unwrap();
     v.sizes(3, 0).await;
-    let error = v.workloads.restore(fence("1.2")).await.unwrap_err().to_string();
+    let error = v.workloads.restore(START, fence("1.2")).await.unwrap_err().to_string();
     assert!(error.contains("checkout:2"), "{error}");
     v.shop.kubectl(&["set", "image", "deployment/checkout", "app=checkout:1"]).await;
-    v.workloads.restore(fence("1.3")).await.unwrap();
+    v.workloads.restore(START, fence("1.3")).await.unwrap();
 }
 
 #[tokio::test]
@@ -278,7 +281,7 @@ async fn a_canary_whose_endpoints_vanish_is_seen_at_once() {
     seen(&mut endpoints, "none yet", |count| *count == 0).await;
     v.workloads.raise_canary(2, fence("1.1")).await.unwrap();
     seen(&mut endpoints, "both", |count| *count == 2).await;
-    v.workloads.promote(fence("1.2")).await.unwrap();
+    v.workloads.promote(START, fence("1.2")).await.unwrap();
     v.shop.kubectl(&["label", "pods", "--selector=app=checkout-canary", "sluice.test/ready=never"]).await;
     seen(&mut endpoints, "none, for no pod is ready", |count| *count == 0).await;
 }
@@ -369,7 +372,7 @@ async fn stateful_sets_are_scaled_and_waited_for() {
     seen(&mut states, "green at its size", |sizes| sizes.canary == full(2)).await;
 
     shop.kubectl(&["set", "image", "statefulset/green", "app=checkout:2"]).await;
-    tokio::time::timeout(LIMIT, workloads.promote(fence("1.3"))).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, workloads.promote(START, fence("1.3"))).await.unwrap().unwrap();
     let green = shop.get("statefulset/green").await;
     assert_eq!(
         green["status"]["currentRevision"], green["status"]["updateRevision"],

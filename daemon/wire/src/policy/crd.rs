@@ -90,8 +90,8 @@ fn schema() -> Value {
     })
 }
 
-/// A flip has no steps.
-const STEPS_RULE: &str = "has(self.target.service) || (has(self.steps) && size(self.steps) > 0)";
+/// A flip has no steps, nor has what is replaced in place; a strategy brings its own.
+const STEPS_RULE: &str = "has(self.target.service) || has(self.target.inPlace) || has(self.strategy) || (has(self.steps) && size(self.steps) > 0)";
 
 /// Writes JSON Schema as a structural one.
 struct Structural<'s> {
@@ -102,8 +102,10 @@ impl<'s> Structural<'s> {
     fn of(&self, schema: &'s Value) -> Value {
         let (named, inner) = self.resolved(schema);
         let mut made = match named {
-            // `0` needs no unit.
-            Some("Span") => json!({"x-kubernetes-int-or-string": true, "pattern": inner["pattern"]}),
+            // `0` needs no unit, and pods have none.
+            Some("Span" | "PodCount") => {
+                json!({"x-kubernetes-int-or-string": true, "pattern": inner["pattern"]})
+            }
             // A number or a text, which no single type is.
             Some("Weight") => json!({PRESERVED: true}),
             Some(_) | None => self.by_form(inner),

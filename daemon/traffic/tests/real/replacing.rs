@@ -1,0 +1,134 @@
+//! How a Deployment's pods come to another template and back, under the Deployment controller: recreate, rolling, undo.
+
+use serde_json::{Value, json};
+use sluice_traffic::{Workloads, connect_history};
+use sluice_wire::policy::{self, PodCount, PromoteBy, Recreate, Replace, Rolling};
+
+use crate::shop::{fence, rollout};
+use crate::workloads::{START, Versions, by, route, versions};
+
+impl Versions {
+    async fn replaced(
+        &self,
+        replace: Option<Replace>,
+        from_revision: Option<u64>,
+    ) -> std::sync::Arc<dyn Workloads> {
+        let workloads = policy::Workloads { replace, from_revision, ..by(PromoteBy::CopyTemplate) };
+        self.shop.workloads(&workloads, &route()).await
+    }
+
+    async fn image(&self) -> Value {
+        self.template("checkout").await["spec"]["containers"][0]["image"].clone()
+    }
+
+    /// Revision, image, whether it runs now, whether it was put back.
+    async fn history(&self) -> Vec<(u64, String, bool, bool)> {
+        let history = connect_history("checkout", &self.shop.namespace, &self.shop.clients()).await.unwrap();
+        let all = history.read().await.unwrap().into_iter();
+        all.map(|one| (one.number, one.images.join(","), one.current, one.reverted)).collect()
+    }
+
+    async fn to_undo_to(&self, wanted: Option<u64>) -> Result<u64, String> {
+        let history = connect_history("checkout", &self.shop.namespace, &self.shop.clients()).await.unwrap();
+        history.to_undo_to(wanted).await.map(|one| one.number).map_err(|error| error.to_string())
+    }
+}
+
+fn recreate() -> Option<Replace> {
+    Some(Replace::Recreate(Recreate::default()))
+}
+
+#[tokio::test]
+async fn recreate_empties_stable_proves_one_pod_and_all_of_it_can_run_again_and_be_put_back() {
+    let v = versions("recreate", PromoteBy::CopyTemplate).await;
+    let workloads = v.replaced(recreate(), None).await;
+    workloads.check().await.unwrap();
+    workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    for number in ["1.2", "1.3"] {
+        workloads.empty_stable(fence(number)).await.unwrap();
+    }
+    let pods = v.shop.kubectl(&["get", "pods", "--selector=app=checkout", "-o", "name"]).await;
+    assert_eq!(
+        (pods.trim(), v.image().await),
+        ("", json!("checkout:1")),
+        "the old ones are gone, nothing is new"
+    );
+
+    for number in ["1.4", "1.5"] {
+        workloads.promote_first(fence(number)).await.unwrap();
+        v.sizes(1, 0).await;
+    }
+    assert_eq!(v.image().await, "checkout:2");
+    for number in ["1.6", "1.7"] {
+        workloads.promote(START, fence(number)).await.unwrap();
+        v.sizes(3, 0).await;
+    }
+
+    workloads.empty_stable(fence("1.8")).await.unwrap();
+    workloads.restore(START, fence("1.9")).await.unwrap();
+    v.sizes(3, 0).await;
+    assert_eq!(v.image().await, "checkout:1", "template and size are back");
+    let known = v.history().await;
+    let wanted = [(2, "checkout:2".to_owned(), false, true), (3, "checkout:1".to_owned(), true, false)];
+    assert_eq!(known, wanted);
+    let refused = v.to_undo_to(None).await.unwrap_err();
+    assert!(refused.contains("was not put back") && refused.contains("2, 3"), "{refused}");
+
+    // What proves good later is no longer passed over.
+    workloads.promote(START, fence("1.10")).await.unwrap();
+    assert!(v.history().await.iter().all(|(.., reverted)| !reverted));
+    assert_eq!(v.to_undo_to(None).await, Ok(3));
+}
+
+#[tokio::test]
+async fn an_abort_between_old_and_new_pods_brings_the_old_ones_back() {
+    let v = versions("between", PromoteBy::CopyTemplate).await;
+    let workloads = v.replaced(recreate(), None).await;
+    workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    workloads.empty_stable(fence("1.2")).await.unwrap();
+    workloads.restore(START, fence("1.3")).await.unwrap();
+    v.sizes(3, 0).await;
+    assert_eq!(v.image().await, "checkout:1");
+}
+
+#[tokio::test]
+async fn the_policys_rolling_strategy_stands_only_while_pods_are_replaced() {
+    let v = versions("rolling", PromoteBy::CopyTemplate).await;
+    let path = format!("/apis/apps/v1/namespaces/{}/deployments", v.shop.namespace);
+    let watch = v.shop.kube.watch(&path).await.unwrap();
+    let strategy = async || v.shop.get("deployment/checkout").await["spec"]["strategy"].clone();
+    let before = strategy().await;
+    let rolling =
+        Rolling { max_surge: PodCount::Pods(0), max_unavailable: PodCount::Pods(1), ..Rolling::default() };
+    let workloads = v.replaced(Some(Replace::Rolling(rolling)), None).await;
+    workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    workloads.promote(START, fence("1.2")).await.unwrap();
+    assert_eq!((v.image().await, strategy().await), (json!("checkout:2"), before));
+    let asked = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+    let most = watch.events().into_iter().filter(|seen| seen.name() == "checkout").map(|seen| {
+        let stood = seen.object["spec"]["strategy"] == asked;
+        (stood, seen.object["status"]["replicas"].as_u64().unwrap_or(0))
+    });
+    let seen: Vec<(bool, u64)> = most.collect();
+    assert!(seen.iter().any(|(stood, _)| *stood), "the policy's strategy never stood there: {seen:?}");
+    assert!(seen.iter().all(|(_, pods)| *pods <= 3), "a pod above stable's size: {seen:?}");
+    workloads.restore(START, fence("1.3")).await.unwrap();
+    assert_eq!(v.image().await, "checkout:1");
+}
+
+#[tokio::test]
+async fn a_named_revision_comes_back_and_one_that_is_not_there_is_told() {
+    let v = versions("undo", PromoteBy::CopyTemplate).await;
+    v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    v.workloads.promote(START, fence("1.2")).await.unwrap();
+    assert_eq!(v.to_undo_to(None).await, Ok(1));
+    let undoing = v.replaced(None, Some(1)).await;
+    undoing.promote(START, fence("1.3")).await.unwrap();
+    assert_eq!(v.image().await, "checkout:1");
+    undoing.restore(START, fence("1.4")).await.unwrap();
+    assert_eq!(v.image().await, "checkout:2", "an undo can be aborted, too");
+    let refused = v.to_undo_to(Some(9)).await.unwrap_err();
+    assert!(refused.contains("no revision 9") && refused.contains("sluice revisions"), "{refused}");
+    let gone = v.replaced(None, Some(9)).await.promote(START, fence("1.5")).await.unwrap_err().to_string();
+    assert!(gone.contains("no revision 9") && gone.contains("rollout history"), "{gone}");
+}
