@@ -77,7 +77,7 @@ impl Daemon {
         let announcement = Announcement {
             version: Some(format!("revision-{}", to.number)),
             attempt: Some(format!("undo-{}", short(&wish.key))),
-            policy: serde_json::to_value(policy.undone(to.number)).ok(),
+            policy: serde_json::to_value(policy.undone(&to.kept_by)).ok(),
             actor: Some(wish.actor.clone()),
             ..Announcement::default()
         };

@@ -48,7 +48,7 @@ pub async fn connect_workloads(
         canary: Arm::connect(&workloads.canary, namespace, clients).await?,
         promote: workloads.promote,
         replace: workloads.replace.clone(),
-        from_revision: workloads.from_revision,
+        from_replica_set: workloads.from_replica_set.clone(),
         endpoints: Endpoints::connect(target, namespace, clients).await?,
     }))
 }
@@ -67,7 +67,7 @@ struct Versions {
     promote: PromoteBy,
     replace: Option<Replace>,
     /// In place of the canary's template.
-    from_revision: Option<u64>,
+    from_replica_set: Option<String>,
     endpoints: Option<Endpoints>,
 }
 
@@ -144,7 +144,7 @@ impl Versions {
     /// Stable, and where it gets its new template from.
     fn replaced(&self) -> Result<(&Deployment, Source<'_>), TargetError> {
         let (stable, canary) = self.both()?;
-        Ok((stable, self.from_revision.map_or(Source::Canary(canary), Source::Revision)))
+        Ok((stable, self.from_replica_set.as_deref().map_or(Source::Canary(canary), Source::ReplicaSet)))
     }
 
     fn deployments(&self) -> impl Iterator<Item = &Deployment> {

@@ -28,8 +28,8 @@ const MOST_REVERTED: usize = 5;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source<'a> {
     Canary(&'a Deployment),
-    /// A revision of the Deployment's own history.
-    Revision(u64),
+    /// Of the Deployment's own history. Its name stays; its revision's number changes once its template is taken again.
+    ReplicaSet(&'a str),
 }
 
 impl Deployment {
@@ -97,8 +97,9 @@ impl Deployment {
                 check_unchanged(canary, before, &object)?;
                 Ok(template_for_stable(before, &object))
             }
-            Source::Revision(number) => {
-                self.revisions.numbered(&self.object.place, before, number).await.map(|kept| kept.template)
+            Source::ReplicaSet(name) => {
+                let replica_set = self.revisions.get(&self.object.place, name).await?;
+                Ok(template_of_replica_set(&replica_set, TEMPLATE_HASH))
             }
         }
     }

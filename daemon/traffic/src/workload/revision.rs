@@ -30,6 +30,7 @@ const CAUSE: &str = "kubernetes.io/change-cause";
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Revision {
+    /// As the controller counts: a template that is taken again gets the next number.
     pub number: u64,
     /// The ReplicaSet that keeps it.
     pub kept_by: String,
@@ -44,8 +45,6 @@ pub struct Revision {
     pub current: bool,
     /// A rollout put it back: `undo` without a number passes over it.
     pub reverted: bool,
-    #[serde(skip)]
-    pub(crate) template: Value,
 }
 
 /// A Deployment's revisions, for people and for `undo`.
@@ -134,24 +133,6 @@ impl Revisions {
         Ok(revisions)
     }
 
-    pub async fn numbered(
-        &self,
-        place: &Place,
-        deployment: &DynamicObject,
-        number: u64,
-    ) -> Result<Revision, TargetError> {
-        let all = self.history(deployment).await?;
-        let known = numbers(&all);
-        all.into_iter().find(|one| one.number == number).ok_or_else(|| {
-            TargetError::NotAsNeeded(format!(
-                "{} has no revision {number} any more, only {known} (see: kubectl -n {} rollout history deployment {})",
-                place.title(),
-                place.namespace,
-                place.name
-            ))
-        })
-    }
-
     /// The ReplicaSet of an owner that has this label.
     pub async fn labelled(
         &self,
@@ -172,7 +153,7 @@ impl Revisions {
     pub async fn get(&self, place: &Place, name: &str) -> Result<DynamicObject, TargetError> {
         self.0.sibling(name).get().await.map_err(|error| match error {
             TargetError::NotAsNeeded(_) => TargetError::NotAsNeeded(format!(
-                "{}: ReplicaSet {name} with its template from before the promotion is gone; kubectl -n {} rollout history deployment {} shows what is left",
+                "{}: ReplicaSet {name}, which keeps its former template, is gone; kubectl -n {} rollout history deployment {} shows what is left",
                 place.title(),
                 place.namespace,
                 place.name
@@ -193,7 +174,6 @@ fn revision(set: &DynamicObject, deployment: &DynamicObject) -> Option<Revision>
         cause: annotation(set, CAUSE).map(str::to_owned),
         created: set.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()),
         current: has_template_of(set, deployment),
-        template: template_of_replica_set(set, TEMPLATE_HASH),
     })
 }
 

@@ -11,9 +11,9 @@ impl Versions {
     async fn replaced(
         &self,
         replace: Option<Replace>,
-        from_revision: Option<u64>,
+        from_replica_set: Option<String>,
     ) -> std::sync::Arc<dyn Workloads> {
-        let workloads = policy::Workloads { replace, from_revision, ..by(PromoteBy::CopyTemplate) };
+        let workloads = policy::Workloads { replace, from_replica_set, ..by(PromoteBy::CopyTemplate) };
         self.shop.workloads(&workloads, &route()).await
     }
 
@@ -122,13 +122,21 @@ async fn a_named_revision_comes_back_and_one_that_is_not_there_is_told() {
     v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     v.workloads.promote(START, fence("1.2")).await.unwrap();
     assert_eq!(v.to_undo_to(None).await, Ok(1));
-    let undoing = v.replaced(None, Some(1)).await;
-    undoing.promote(START, fence("1.3")).await.unwrap();
-    assert_eq!(v.image().await, "checkout:1");
-    undoing.restore(START, fence("1.4")).await.unwrap();
+    let history = connect_history("checkout", &v.shop.namespace, &v.shop.clients()).await.unwrap();
+    let first = history.to_undo_to(Some(1)).await.unwrap();
+    let undoing = v.replaced(None, Some(first.kept_by)).await;
+    for number in ["1.3", "1.4"] {
+        undoing.promote(START, fence(number)).await.unwrap();
+        assert_eq!(v.image().await, "checkout:1", "also when its revision has got another number");
+    }
+    undoing.restore(START, fence("1.5")).await.unwrap();
     assert_eq!(v.image().await, "checkout:2", "an undo can be aborted, too");
     let refused = v.to_undo_to(Some(9)).await.unwrap_err();
     assert!(refused.contains("no revision 9") && refused.contains("sluice revisions"), "{refused}");
-    let gone = v.replaced(None, Some(9)).await.promote(START, fence("1.5")).await.unwrap_err().to_string();
-    assert!(gone.contains("no revision 9") && gone.contains("rollout history"), "{gone}");
+    let gone = v.replaced(None, Some("checkout-9".into())).await;
+    let gone = gone.promote(START, fence("1.6")).await.unwrap_err().to_string();
+    assert!(
+        gone.contains("checkout-9") && gone.contains("is gone") && gone.contains("rollout history"),
+        "{gone}"
+    );
 }

@@ -270,12 +270,13 @@ impl Policy {
         policy
     }
 
-    /// The same policy as an undo: stable gets the template of one of its own revisions, with no weights, gates or hooks.
-    pub fn undone(&self, revision: u64) -> Policy {
+    /// The same policy as an undo: stable gets the template that one of its own ReplicaSets keeps, with no weights, gates or
+    /// hooks.
+    pub fn undone(&self, replica_set: &str) -> Policy {
         let mut policy = self.clone();
         let spec = &mut policy.spec;
-        spec.workloads.from_revision = Some(revision);
-        (spec.strategy, spec.hooks) = (None, Hooks::default());
+        spec.workloads.from_replica_set = Some(replica_set.to_owned());
+        (spec.strategy, spec.testers, spec.hooks) = (None, None, Hooks::default());
         spec.steps.clear();
         spec.gates.clear();
         spec.promote_gates.clear();

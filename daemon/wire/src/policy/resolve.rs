@@ -11,8 +11,8 @@ use sluice_rollout::{
 use super::document::{self, Node};
 use super::{
     AlertSink, Gate, GateKind, Metadata, OnDeadlineSpec, OnDriftSpec, OnTroubleSpec, OnUndrainedSpec, Places,
-    Policy, PolicyFault, PolicyFaults, PromoteBy, Replace, StepSpec, Strategy, Target, Testers, Workload,
-    Workloads, form,
+    Policy, PolicyFault, PolicyFaults, PromoteBy, Replace, StepSpec, Strategy, Target, Testers, Workloads,
+    form,
 };
 use crate::API_VERSION;
 
@@ -56,7 +56,6 @@ impl Policy {
             wrong.push((format!("spec.testers.{field}"), why));
         }
         wrong.extend(self.spec.wrong_strategy());
-        wrong.extend(self.wrong_in_place());
         wrong.extend(self.wrong_gates());
         wrong.extend(self.wrong_workloads());
         for (index, sink) in self.spec.alerts.iter().enumerate() {
@@ -120,25 +119,6 @@ impl Policy {
         let why = "an Argo Rollout runs both versions itself: leave workloads out (scaleDownDelaySeconds stands in the Rollout)";
         (runs_itself && self.spec.workloads != Workloads::default())
             .then(|| ("spec.workloads".to_owned(), why.to_owned()))
-    }
-
-    /// The lock of the target and the workload that is replaced are of one name.
-    fn wrong_in_place(&self) -> Option<Wrong> {
-        let Target::InPlace(target) = &self.spec.target else { return None };
-        let why = match &self.spec.workloads.stable {
-            Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name)
-                if *name == target.name =>
-            {
-                return None;
-            }
-            Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name) => {
-                format!("is {:?}, and workloads.stable {name:?}: write the same name", target.name)
-            }
-            Workload::External => {
-                "needs the workload that is replaced: name it under workloads.stable".to_owned()
-            }
-        };
-        Some(("spec.target.inPlace.name".to_owned(), why))
     }
 
     /// Gate names are told apart by the machine, so they must differ.

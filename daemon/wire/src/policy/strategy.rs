@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sluice_rollout::Weight;
 
 use super::document::Node;
-use super::{Gate, PromoteBy, Recreate, Replace, Rolling, Spec, StepSpec, Target};
+use super::{Gate, PromoteBy, Recreate, Replace, Rolling, Spec, StepSpec, Target, Workload};
 
 /// How the new version comes to the traffic. What the policy says itself counts before what the word implies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,7 +52,7 @@ const CANARY_STEPS: [f64; 4] = [1.0, 5.0, 25.0, 50.0];
 impl Spec {
     /// No weights: the new version takes stable's place.
     pub fn is_in_place(&self) -> bool {
-        matches!(self.target, Target::InPlace(_)) || self.workloads.from_revision.is_some()
+        matches!(self.target, Target::InPlace(_)) || self.workloads.from_replica_set.is_some()
     }
 
     /// Fills in what the word stands for and the document does not say itself.
@@ -163,12 +163,116 @@ impl Spec {
                 "is 0 as maxUnavailable is, so no pod could ever be replaced: give one of them 1",
             );
         }
+        wrong.extend(self.wrong_in_place());
         wrong
+    }
+
+    /// The lock of the target and the workload that is replaced are of one name.
+    fn wrong_in_place(&self) -> Option<(String, String)> {
+        let Target::InPlace(target) = &self.target else { return None };
+        let why = match &self.workloads.stable {
+            Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name)
+                if *name == target.name =>
+            {
+                return None;
+            }
+            Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name) => {
+                format!("is {:?}, and workloads.stable {name:?}: write the same name", target.name)
+            }
+            Workload::External => {
+                "needs the workload that is replaced: name it under workloads.stable".to_owned()
+            }
+        };
+        Some(("spec.target.inPlace.name".to_owned(), why))
     }
 }
 
 impl StepSpec {
     fn of(weight: Weight) -> StepSpec {
         StepSpec { weight, min: None, max: None, gates: Vec::new(), pause: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_rollout as rollout;
+
+    use super::super::{Policy, PromoteBy};
+
+    const IN_PLACE: &str = "{inPlace: {name: a}}";
+    const ROUTER: &str = "{httpRoute: {name: r, stable: a, canary: b}}";
+    const BOTH: &str = "stable: {deployment: a}, canary: {deployment: b}";
+
+    fn parsed(strategy: &str, target: &str, workloads: &str, more: &str) -> Result<Policy, String> {
+        let text = format!(
+            "apiVersion: sluice.dev/v1alpha1\nkind: RolloutPolicy\nmetadata: {{name: p}}\nspec:\n  strategy: {strategy}\n  \
+             target: {target}\n  workloads: {{{workloads}}}\n  metrics: {{prometheus: {{url: \"http://p:9090\"}}}}\n{more}"
+        );
+        Policy::parse("p.yaml", text.as_bytes()).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn a_word_brings_what_the_policy_leaves_out_and_what_it_says_itself_counts_first() {
+        let canary = parsed("canary", ROUTER, BOTH, "").unwrap();
+        assert_eq!(canary.machine().steps.len(), 4);
+        let own = parsed("canary", ROUTER, BOTH, "  steps: [{weight: 7}]\n").unwrap();
+        assert_eq!(own.machine().steps.len(), 1);
+
+        let blue_green = parsed("blueGreen", ROUTER, BOTH, "").unwrap();
+        assert_eq!((blue_green.spec.workloads.promote, blue_green.machine().flip), (PromoteBy::Swap, true));
+        let copied = parsed("blueGreen", ROUTER, &format!("{BOTH}, promote: copyTemplate"), "").unwrap();
+        assert_eq!(copied.spec.workloads.promote, PromoteBy::CopyTemplate);
+
+        let recreate = parsed("recreate", IN_PLACE, BOTH, "").unwrap().machine();
+        assert_eq!((recreate.in_place, recreate.replace), (true, rollout::Replace::Recreate));
+        assert_eq!((recreate.bake, recreate.steps.len()), (None, 0));
+        let rolling = parsed("rolling", IN_PLACE, BOTH, "").unwrap();
+        assert_eq!(rolling.machine().replace, rollout::Replace::Rolling);
+        let words = rolling.spec.implied().unwrap();
+        assert!(words.contains("maxSurge 25%, maxUnavailable 25%, 10m"), "{words}");
+        let again = serde_json::to_string(&rolling).unwrap();
+        assert_eq!(Policy::parse("again", again.as_bytes()).unwrap(), rolling, "it is kept as it was read");
+    }
+
+    #[test]
+    fn words_that_do_not_go_together_are_refused_with_the_remedy() {
+        let rolling = |fields: &str| format!("{BOTH}, replace: {{rolling: {{{fields}}}}}");
+        for (strategy, target, workloads, more, expected) in [
+            ("rolling", ROUTER, BOTH, "", "write target: {inPlace"),
+            ("canary", IN_PLACE, BOTH, "", "carries no weights"),
+            ("recreate", IN_PLACE, BOTH, "  steps: [{weight: 5}]\n", "leave `steps` out"),
+            ("recreate", IN_PLACE, rolling("").as_str(), "", "keep one of them"),
+            (
+                "rolling",
+                IN_PLACE,
+                rolling("maxSurge: 0, maxUnavailable: 0%").as_str(),
+                "",
+                "give one of them 1",
+            ),
+            ("rolling", IN_PLACE, rolling("maxSurge: many").as_str(), "", "1 or 25%"),
+            ("rolling", IN_PLACE, "canary: {deployment: b}", "", "name it under workloads.stable"),
+            ("rolling", "{inPlace: {name: c}}", BOTH, "", "write the same name"),
+            (
+                "rolling",
+                IN_PLACE,
+                BOTH,
+                "  hooks: {mid: [{name: m, approval: {}}]}\n",
+                "only workloads.replace",
+            ),
+            ("slowly", IN_PLACE, BOTH, "", "slowly"),
+        ] {
+            let refused = parsed(strategy, target, workloads, more).unwrap_err();
+            assert!(refused.contains(expected), "{strategy} {workloads} {more}: {refused}");
+        }
+    }
+
+    #[test]
+    fn an_undo_has_no_weights_gates_or_hooks() {
+        let gated = "  steps: [{weight: 5}]\n  gates: [{name: g, approval: {}}]\n  hooks: {post: [{name: h, approval: {}}]}\n";
+        let undone = parsed("canary", ROUTER, BOTH, gated).unwrap().undone("a-5d4f");
+        let machine = undone.machine();
+        assert!(machine.in_place && machine.gates.is_empty() && machine.hooks.post.is_empty());
+        let text = serde_json::to_string(&undone).unwrap();
+        assert_eq!(Policy::parse("undone", text.as_bytes()).unwrap(), undone);
     }
 }

@@ -20,9 +20,10 @@ pub struct Workloads {
     /// How stable's pods come to the new template; as the Deployment's own strategy says if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace: Option<Replace>,
-    /// In place of the canary's template the one that stable had in this revision: what `sluice undo` comes down to.
+    /// In place of the canary's template the one that this ReplicaSet of stable's keeps: what `sluice undo` comes down to. (The
+    /// number of a revision changes as soon as its template is taken again; its ReplicaSet stays.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_revision: Option<u64>,
+    pub from_replica_set: Option<String>,
     /// How long the old pods stay after promotion.
     #[serde(default = "thirty_seconds")]
     pub scale_down_delay: Span,
@@ -203,7 +204,7 @@ impl Default for Workloads {
             canary: Workload::External,
             promote: PromoteBy::Swap,
             replace: None,
-            from_revision: None,
+            from_replica_set: None,
             scale_down_delay: thirty_seconds(),
         }
     }
