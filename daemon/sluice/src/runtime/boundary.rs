@@ -146,6 +146,8 @@ mod dying {
             | Effect::Publish { .. }
             | Effect::ReleaseTraffic
             | Effect::WatchDrain { .. }
+            | Effect::EmptyWorkload
+            | Effect::PromoteFirst
             | Effect::PromoteWorkload
             | Effect::RestoreWorkload
             | Effect::Observe(_)
