@@ -1,21 +1,26 @@
 //! No router: the stable workload carries all traffic, and its pods are replaced where they are. There is no weight to write,
-//! so nothing is written; the workload's own fence guards what is done to its pods.
+//! so nothing is written. The fence is the workload's own: a new rollout begins above whatever stands there, also where
+//! another policy, or a store that is lost, has counted before.
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
 use sluice_rollout::{Fence, Weight};
 use sluice_wire::policy;
 
-use crate::{Observed, Target, TargetError, Unfit, Wanted, kubernetes::names};
+use crate::kubernetes::{marks::Marks, names, object::Object};
+use crate::workload::controller::Controller;
+use crate::{Clients, Observed, Target, TargetError, Unfit, Wanted};
 
 #[derive(Debug)]
-pub(crate) struct InPlace {
-    namespace: String,
-    name: String,
-}
+pub(crate) struct InPlace(Object);
 
-pub(crate) fn connect(config: &policy::InPlace, namespace: &str) -> InPlace {
-    InPlace { namespace: namespace.to_owned(), name: config.name.clone() }
+pub(crate) async fn connect(
+    config: &policy::InPlace,
+    namespace: &str,
+    clients: &Clients,
+) -> Result<InPlace, TargetError> {
+    let kind = Controller::Deployment.kind();
+    Object::connect(clients, kind, namespace, &config.name).await.map(InPlace)
 }
 
 pub(crate) fn check(config: &policy::InPlace) -> Vec<Unfit> {
@@ -29,11 +34,11 @@ fn standing(fence: Option<Fence>) -> Observed {
 #[async_trait]
 impl Target for InPlace {
     fn name(&self) -> String {
-        format!("the pods of {}/{}", self.namespace, self.name)
+        format!("the pods of {}", self.0.place.title())
     }
 
     fn key(&self) -> String {
-        format!("in-place/{}/{}", self.namespace, self.name)
+        format!("in-place/{}", self.0.place.key())
     }
 
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError> {
@@ -47,7 +52,7 @@ impl Target for InPlace {
     }
 
     async fn observe(&self) -> Result<Observed, TargetError> {
-        Ok(standing(None))
+        Ok(standing(Marks::of(&self.0.get().await?).fence))
     }
 
     async fn apply(&self, wanted: &Wanted) -> Result<Observed, TargetError> {

@@ -73,7 +73,7 @@ pub async fn connect(
         }
         Form::Flip(flip) => Arc::new(selector::connect(flip, namespace, clients).await?),
         Form::ArgoRollout(rollout) => Arc::new(argo::connect(rollout, namespace, clients).await?),
-        Form::InPlace(config) => Arc::new(in_place::connect(config, namespace)),
+        Form::InPlace(config) => Arc::new(in_place::connect(config, namespace, clients).await?),
         Form::Haproxy(config) => Arc::new(haproxy::connect(config).await?),
         Form::Webhook(config) => Arc::new(webhook::connect(config, clients)?),
     })
