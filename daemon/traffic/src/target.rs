@@ -143,6 +143,7 @@ fn testers_form(target: &policy::Target) -> Option<TestersForm> {
         | policy::Target::Service(_)
         | policy::Target::ArgoRollout(_)
         | policy::Target::Haproxy(_)
+        | policy::Target::InPlace(_)
         | policy::Target::Webhook(_) => None,
     }
 }
