@@ -76,7 +76,7 @@ impl Daemon {
         answered(self.admit(charter).await)
     }
 
-    /// The same of an attempt whose charter is known already: its policy is the operator's, whoever asks for it again.
+    /// The same of an attempt whose charter is made already: its policy is the operator's, whoever asks for it.
     pub(super) async fn tried_again(&self, charter: Charter) -> Result<Answer, StartError> {
         let turn = self.turn(charter.id.namespace(), charter.id.name());
         let _one_at_a_time = turn.lock().await;
@@ -258,7 +258,7 @@ impl Daemon {
     }
 
     /// With the cluster that it belongs to: its own, or this daemon's.
-    fn of_this_cluster(&self, mut policy: Policy, inlined: bool) -> Result<Policy, StartError> {
+    pub(super) fn of_this_cluster(&self, mut policy: Policy, inlined: bool) -> Result<Policy, StartError> {
         let own = self.parts.cluster.as_deref();
         match policy.spec.cluster.as_deref() {
             Some(cluster) if self.parts.alone && own.is_none() => {

@@ -243,7 +243,7 @@ pub(super) struct Wish {
     pub(super) action: Action,
     pub(super) command: Command,
     /// When the bus took it, where that is known: a stored command may be a day old.
-    sent: Option<Timestamp>,
+    pub(super) sent: Option<Timestamp>,
 }
 
 impl Wish {

@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use sluice_rollout::{Action, RolloutId};
-use sluice_traffic::connect_history;
+use sluice_traffic::{Revision, connect_history};
 use sluice_wire::{
-    message::{Announcement, Answer},
+    message::Answer,
     policy::{Policy, PromoteBy, TriggerOn, Workload},
+    record::{Charter, VERSION},
     subject::ALL,
 };
 
-use super::{Daemon, announce::parse, command::Wish};
+use super::{Daemon, announce::parse, clock::now, command::Wish, policy_bytes, versions};
 
 /// In place of an attempt, where a command is about none.
 const NO_ATTEMPT: &str = "policy";
@@ -67,32 +68,78 @@ impl Daemon {
     ) -> Result<Answer, Answer> {
         let policy = self.policy_of(namespace, name, wish).await?;
         let stable = undoable(&policy).map_err(refused)?;
-        let latest = self.latest_saved(namespace, name).await.map_err(refused)?;
-        if let Some(running) = latest.filter(|saved| !saved.state.is_done()) {
-            let (id, phase) = (&running.state.id, running.state.phase.name());
-            return Err(refused(format!("{id} is {phase}: abort it first, which puts it back by itself")));
-        }
+        self.is_meant_for_now(namespace, name, wish).await?;
         let history = connect_history(stable, namespace, &self.parts.clients).await.map_err(refused)?;
         let to = history.to_undo_to(revision).await.map_err(refused)?;
-        let announcement = Announcement {
-            version: Some(format!("revision-{}", to.number)),
-            attempt: Some(format!("undo-{}", short(&wish.key))),
-            policy: serde_json::to_value(policy.undone(&to.kept_by)).ok(),
-            actor: Some(wish.actor.clone()),
-            ..Announcement::default()
-        };
-        let event = wish.announcement(namespace, name, announcement);
-        let answer = self.announced(namespace, name, event, None).await.map_err(refused)?;
+        let charter = self.charter_of_undo(namespace, name, &policy, &to, wish).map_err(refused)?;
+        // Off before anything moves: a daemon that dies in between leaves them off, which is said below and in `status`.
+        let triggers = policy.spec.trigger.on != TriggerOn::Announcement;
+        let were_off = self.parts.ledger.triggers_are_off(namespace, name).await.map_err(refused)?;
+        if triggers && !were_off {
+            self.parts.ledger.switch_triggers(namespace, name, false).await.map_err(refused)?;
+        }
+        let answer = self.tried_again(charter).await.unwrap_or_else(refused);
         if !answer.accepted {
+            if triggers && !were_off {
+                self.parts.ledger.switch_triggers(namespace, name, true).await.map_err(refused)?;
+            }
             return Err(answer);
         }
         let mut said =
             format!("{}: back to revision {} ({})", answer.message, to.number, to.images.join(", "));
-        if policy.spec.trigger.on != TriggerOn::Announcement {
-            self.parts.ledger.switch_triggers(namespace, name, false).await.map_err(refused)?;
+        if triggers {
             said += &format!("; its triggers are off until sluice triggers-on {namespace}/{name}");
         }
         Ok(Answer { message: said, ..answer })
+    }
+
+    /// An undo is for what stands now: not while something runs, and not if it was sent before the latest attempt began.
+    async fn is_meant_for_now(&self, namespace: &str, name: &str, wish: &Wish) -> Result<(), Answer> {
+        let Some(latest) = self.latest_saved(namespace, name).await.map_err(refused)? else { return Ok(()) };
+        let (id, phase) = (&latest.state.id, latest.state.phase.name());
+        if !latest.state.is_done() {
+            return Err(refused(format!("{id} is {phase}: abort it first, which puts it back by itself")));
+        }
+        if wish.sent.is_some_and(|sent| sent < latest.state.started) {
+            return Err(refused(format!(
+                "sent before {id} began; send it again if it is meant for that one"
+            )));
+        }
+        match &wish.command.attempt {
+            Some(attempt) if attempt != id.attempt() => {
+                Err(refused(format!("attempt {attempt} is no longer the latest, {id} is")))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// As if it had been announced under the operator's policy, whoever asks for it.
+    fn charter_of_undo(
+        &self,
+        namespace: &str,
+        name: &str,
+        policy: &Policy,
+        to: &Revision,
+        wish: &Wish,
+    ) -> Result<Charter, String> {
+        let undone = policy.undone(&to.kept_by);
+        let undone = self.of_this_cluster(undone, false).map_err(|error| error.to_string())?;
+        let policy = policy_bytes(&undone);
+        let attempt = format!("undo-{}", short(&wish.key));
+        Ok(Charter {
+            version: VERSION,
+            id: RolloutId::new(namespace, name, &attempt).map_err(|error| error.to_string())?,
+            release: Some(format!("revision-{}", to.number)),
+            actor: Some(wish.actor.clone()),
+            from: None,
+            key: wish.key_of_attempt(),
+            sequence: None,
+            policy_hash: Charter::hash(&policy),
+            policy,
+            announced: now(),
+            after: None,
+            retries: 0,
+        })
     }
 
     async fn switch_triggers(
@@ -139,6 +186,10 @@ impl Daemon {
 /// The Deployment whose template is put back.
 fn undoable(policy: &Policy) -> Result<&str, String> {
     let workloads = &policy.spec.workloads;
+    if versions::are_named_in(&policy_bytes(policy)) {
+        return Err("its policy names versions (${version}, ${stable}): announce the former version as a release (sluice start)"
+            .to_owned());
+    }
     match (&workloads.promote, &workloads.stable) {
         (PromoteBy::CopyTemplate, Workload::Deployment(name)) => Ok(name),
         (PromoteBy::CopyTemplate, Workload::DeploymentConfig(name) | Workload::StatefulSet(name)) => Err(

@@ -14,6 +14,11 @@ use super::announce::{StartError, parse};
 const VERSION: &str = "${version}";
 const STABLE: &str = "${stable}";
 
+/// Whether a policy's text has names to be filled in.
+pub(super) fn are_named_in(policy: &str) -> bool {
+    policy.contains(VERSION) || policy.contains(STABLE)
+}
+
 impl Daemon {
     /// The charter's policy with its versions' names in it.
     pub(super) async fn with_versions(&self, charter: &Charter) -> Result<Policy, StartError> {

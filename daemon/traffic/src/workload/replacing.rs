@@ -77,7 +77,7 @@ impl Deployment {
         };
         let strategy = replace.and_then(own_strategy_for);
         let write = |object: &DynamicObject| {
-            let mut change = self.replace_template(object, &before, &template, former.as_deref())?;
+            let mut change = replace_template(&self.title(), object, &before, &template, former.as_deref())?;
             if replicas(object) < at_least {
                 change.operations.extend(scale_to(at_least).operations);
             }
@@ -110,7 +110,7 @@ impl Deployment {
         let before = self.object.get().await?;
         let former = annotation(&before, FORMER);
         if former.is_none() && replicas(&before) >= start.stable {
-            return Ok(());
+            return self.settle(fence).await;
         }
         let template = match former {
             Some(former) => {
@@ -124,7 +124,7 @@ impl Deployment {
             false => self.revisions.present(&self.object.place, &before).await.ok(),
         };
         let write = |object: &DynamicObject| {
-            let mut change = self.replace_template(object, &before, &template, None)?;
+            let mut change = replace_template(&self.title(), object, &before, &template, None)?;
             if replicas(object) < start.stable {
                 change.operations.extend(scale_to(start.stable).operations);
             }
@@ -159,28 +159,28 @@ impl Deployment {
         };
         self.object.edit(fence, write).await.map(drop)
     }
+}
 
-    /// `before`: the object that the template was made from; another one by now is an error that a second try mends.
-    fn replace_template(
-        &self,
-        object: &DynamicObject,
-        before: &DynamicObject,
-        template: &Value,
-        former: Option<&str>,
-    ) -> Result<Change, TargetError> {
-        let present = &object.data["spec"]["template"];
-        if present == template {
-            return Ok(Change::default());
-        }
-        if *present != before.data["spec"]["template"] {
-            return Err(TargetError::Changed(format!("{}: spec.template", self.title())));
-        }
-        let at = || path(["spec", "template"]);
-        Ok(Change {
-            operations: vec![test(at(), present.clone()), add(at(), template.clone())],
-            annotations: former.map(|name| (FORMER, Some(name.to_owned()))).into_iter().collect(),
-        })
+/// `before`: the object that the template was made from; another one by now is an error that a second try mends.
+pub(super) fn replace_template(
+    title: &str,
+    object: &DynamicObject,
+    before: &DynamicObject,
+    template: &Value,
+    former: Option<&str>,
+) -> Result<Change, TargetError> {
+    let present = &object.data["spec"]["template"];
+    if present == template {
+        return Ok(Change::default());
     }
+    if *present != before.data["spec"]["template"] {
+        return Err(TargetError::Changed(format!("{title}: spec.template")));
+    }
+    let at = || path(["spec", "template"]);
+    Ok(Change {
+        operations: vec![test(at(), present.clone()), add(at(), template.clone())],
+        annotations: former.map(|name| (FORMER, Some(name.to_owned()))).into_iter().collect(),
+    })
 }
 
 /// What was judged is what is promoted.

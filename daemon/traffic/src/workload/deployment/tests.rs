@@ -1,7 +1,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::workload::promotion::{images, progress, stateful_progress};
+use crate::workload::promotion::{
+    images, progress, stateful_progress, template_for_stable, template_of_replica_set,
+};
+use crate::workload::replacing::replace_template;
 
 fn deployment(json: Value) -> DynamicObject {
     serde_json::from_value(json).unwrap()
