@@ -13,6 +13,7 @@ use sluice_rollout::{Fence, Role, RolloutId};
 
 use super::autoscaler::Autoscalers;
 use super::controller::Controller;
+use super::pods::Pods;
 use super::promotion::{Progress, gitops_owner, images};
 use super::revision::Revisions;
 use crate::kubernetes::marks::{FENCE, annotation};
@@ -34,6 +35,7 @@ pub(crate) struct Deployment {
     pub(super) object: Object,
     autoscalers: Autoscalers,
     pub(super) revisions: Revisions,
+    pub(super) pods: Pods,
 }
 
 /// What stands in [`AT_START`].
@@ -62,6 +64,7 @@ impl Deployment {
             object: Object::connect(clients, controller.kind(), namespace, name).await?,
             autoscalers: Autoscalers::connect(clients, namespace).await?,
             revisions: Revisions::connect(clients, namespace).await?,
+            pods: Pods::connect(clients, namespace).await?,
         })
     }
 

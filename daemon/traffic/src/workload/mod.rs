@@ -14,6 +14,7 @@ pub(crate) mod controller;
 mod deployment;
 pub(crate) mod endpoints;
 mod external;
+mod pods;
 pub(crate) mod promotion;
 mod replacing;
 mod revision;
@@ -169,7 +170,11 @@ impl Workloads for Versions {
             endpoints.check().await?;
         }
         match self.promote {
-            PromoteBy::CopyTemplate => self.both()?.0.check_copy().await,
+            PromoteBy::CopyTemplate => {
+                let (stable, _) = self.both()?;
+                stable.check_copy().await?;
+                stable.check_replace(self.replace.as_ref()).await
+            }
             PromoteBy::External => self.both().map(drop),
             PromoteBy::Swap => Ok(()),
         }

@@ -33,15 +33,27 @@ pub(crate) enum Source<'a> {
 }
 
 impl Deployment {
+    /// Whether its pods may be seen, which [`Deployment::empty`] needs: said before anything is touched.
+    pub async fn check_replace(&self, replace: Option<&Replace>) -> Result<(), TargetError> {
+        match replace {
+            Some(Replace::Recreate(_)) => {
+                let object = self.object.get().await?;
+                self.pods.are_left(&self.object.place, &object).await.map(drop)
+            }
+            Some(Replace::Rolling(_)) | None => Ok(()),
+        }
+    }
+
     /// None of its pods is left, not even one that ends.
     pub async fn empty(&self, fence: Fence) -> Result<(), TargetError> {
         self.set(0, fence).await?;
-        let left = |object: &DynamicObject, field: &str| count(&object.data["status"][field]).unwrap_or(0);
+        let left = |object: &DynamicObject| count(&object.data["status"]["replicas"]).unwrap_or(0);
         self.wait_until(|object| {
             let seen = object.data["status"]["observedGeneration"].as_i64() >= object.metadata.generation;
-            seen && left(object, "replicas") == 0 && left(object, "terminatingReplicas") == 0
+            seen && left(object) == 0
         })
-        .await
+        .await?;
+        self.pods.wait_until_gone(&self.object.place, &self.object.get().await?).await
     }
 
     /// One pod of the new template where none is; ends when it is available.
