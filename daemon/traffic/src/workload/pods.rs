@@ -10,14 +10,8 @@ use kube::core::Selector;
 use crate::kubernetes::object::{KindName, Object, Place};
 use crate::{Clients, TargetError};
 
-const POD: KindName = KindName {
-    group: "",
-    version: "v1",
-    kind: "Pod",
-    plural: "pods",
-    kubectl: "pods",
-    short: "pod",
-};
+const POD: KindName =
+    KindName { group: "", version: "v1", kind: "Pod", plural: "pods", kubectl: "pods", short: "pod" };
 
 /// A pod that has come to its end runs nothing, whether it is deleted or not.
 const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
