@@ -139,6 +139,8 @@ pub struct Policy {
     pub in_place: bool,
     pub replace: Replace,
     pub hooks: Hooks,
+    /// There is no router: the canary's pods come with its weight and not before, and go with it.
+    pub pods_are_the_weight: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sluice_metrics_adapters::{Ask, Http, SourceError};
-use sluice_rollout::{RolloutId, Weight};
+use sluice_rollout::RolloutId;
 use sluice_wire::policy::{Policy, PolicyFault, PolicyFaults};
 
 /// Files beyond this many are not read.
@@ -69,13 +69,8 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Policy, PolicyFaults> {
 
 /// What target, metrics and gates would refuse when they are connected.
 pub fn wrong(policy: &Policy) -> Vec<Wrong> {
-    let spec = &policy.spec;
-    let machine = policy.machine();
-    let weights: Vec<Weight> = machine.steps.iter().map(|step| step.weight).collect();
-    let mut wrong: Vec<Wrong> = sluice_traffic::check(&spec.target, spec.testers.as_ref(), &weights)
-        .into_iter()
-        .map(|unfit| (unfit.field, unfit.why))
-        .collect();
+    let mut wrong: Vec<Wrong> =
+        sluice_traffic::check(policy).into_iter().map(|unfit| (unfit.field, unfit.why)).collect();
     wrong.extend(wrong_metrics(policy));
     wrong.extend(policy.wrong_calendars());
     wrong

@@ -2,7 +2,7 @@
 //! `workload/mod.rs`).
 //!
 //! ```text
-//!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  argo  haproxy  webhook  in_place
+//!   connect ──▶ dyn Target      kubernetes/{routers/*,selector}  replicas  argo  haproxy  webhook  in_place
 //!   connect_workloads ──▶ dyn Workloads      workload/{deployment,external}, endpoints
 //!   cluster      policies that stand in the cluster, their status and events
 //!   job          a Job of the policy's image, run to its end
@@ -23,6 +23,7 @@ pub mod job;
 mod kubernetes;
 pub mod openshift;
 mod poll;
+mod replicas;
 mod share;
 mod target;
 mod turns;
@@ -32,7 +33,7 @@ mod workload;
 
 pub use clients::Clients;
 pub use error::{TargetError, Unfit};
-pub use target::{check, connect};
+pub use target::{check, connect, fewest_stable_pods};
 pub use workload::{History, Revision, connect_history, connect_workloads};
 
 use async_trait::async_trait;

@@ -12,13 +12,14 @@ use crate::kubernetes::routers::{
 use crate::kubernetes::testers::{Door, Form as TestersForm};
 use crate::kubernetes::{KubeTarget, names, object::Object, selector, weighted::Weighted};
 use crate::openshift::OpenShiftRoute;
-use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, in_place, webhook};
+use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, in_place, replicas, webhook};
 
 /// How a target is worked with.
 enum Form<'a> {
     /// Integers in a Kubernetes object.
     Router(Box<Weighted>),
     Flip(&'a policy::ServiceFlip),
+    Replicas(&'a policy::PodShare),
     ArgoRollout(&'a policy::PlainRoute),
     InPlace(&'a policy::InPlace),
     Haproxy(&'a policy::Haproxy),
@@ -46,6 +47,7 @@ fn form(target: &policy::Target) -> Form<'_> {
         policy::Target::SkipperIngress(ingress) => skipper::describe(ingress),
         policy::Target::KnativeService(service) => knative::describe(service),
         policy::Target::Service(flip) => return Form::Flip(flip),
+        policy::Target::Replicas(share) => return Form::Replicas(share),
         policy::Target::ArgoRollout(rollout) => return Form::ArgoRollout(rollout),
         policy::Target::InPlace(config) => return Form::InPlace(config),
         policy::Target::Haproxy(config) => return Form::Haproxy(config),
@@ -55,10 +57,11 @@ fn form(target: &policy::Target) -> Form<'_> {
 }
 
 /// The policy's target, ready to be asked. Reads nothing from it yet: `check` and `observe` do.
-/// `namespace`: the policy's own, for targets that name none.
+/// `workloads`: what runs the versions, where their pods are the weight. `namespace`: the policy's own, for targets that name none.
 pub async fn connect(
     target: &policy::Target,
     testers: Option<&Testers>,
+    workloads: &policy::Workloads,
     namespace: &str,
     clients: &Clients,
 ) -> Result<Arc<dyn Target>, TargetError> {
@@ -72,6 +75,7 @@ pub async fn connect(
             Arc::new(router)
         }
         Form::Flip(flip) => Arc::new(selector::connect(flip, namespace, clients).await?),
+        Form::Replicas(share) => Arc::new(replicas::connect(share, workloads, namespace, clients).await?),
         Form::ArgoRollout(rollout) => Arc::new(argo::connect(rollout, namespace, clients).await?),
         Form::InPlace(config) => Arc::new(in_place::connect(config, namespace, clients).await?),
         Form::Haproxy(config) => Arc::new(haproxy::connect(config).await?),
@@ -94,10 +98,27 @@ async fn connect_router(
 }
 
 /// What is wrong with the block itself, and which of the policy's weights it can never express. Nothing outside is asked.
-pub fn check(target: &policy::Target, testers: Option<&Testers>, weights: &[Weight]) -> Vec<Unfit> {
-    let mut unfit = check_block(target, weights);
-    unfit.extend(door(target, testers).err());
+pub fn check(policy: &policy::Policy) -> Vec<Unfit> {
+    let spec = &policy.spec;
+    let mut unfit = check_block(spec, &weights(policy));
+    unfit.extend(door(&spec.target, spec.testers.as_ref()).err());
     unfit
+}
+
+/// The steps' weights and the bake's, with the fields that they stand in.
+fn weights(policy: &policy::Policy) -> Vec<(String, Weight)> {
+    let machine = policy.machine();
+    let steps = machine.steps.iter().enumerate();
+    let steps = steps.map(|(index, step)| (format!("spec.steps[{index}].weight"), step.weight));
+    steps.chain(machine.bake.map(|bake| ("spec.bake.holdback".to_owned(), bake.weight))).collect()
+}
+
+/// The fewest stable pods with which the policy's weights are shares of pods; `None` where the target is a router.
+pub fn fewest_stable_pods(policy: &policy::Policy) -> Option<u32> {
+    let weights: Vec<Weight> = weights(policy).into_iter().map(|(_, weight)| weight).collect();
+    matches!(policy.spec.target, policy::Target::Replicas(_))
+        .then(|| replicas::fewest_stable_pods(&weights))
+        .flatten()
 }
 
 /// How the target tells testers' requests, if the policy names any.
@@ -141,6 +162,7 @@ fn testers_form(target: &policy::Target) -> Option<TestersForm> {
         | policy::Target::SkipperIngress(_)
         | policy::Target::KnativeService(_)
         | policy::Target::Service(_)
+        | policy::Target::Replicas(_)
         | policy::Target::ArgoRollout(_)
         | policy::Target::Haproxy(_)
         | policy::Target::InPlace(_)
@@ -148,13 +170,15 @@ fn testers_form(target: &policy::Target) -> Option<TestersForm> {
     }
 }
 
-fn check_block(target: &policy::Target, weights: &[Weight]) -> Vec<Unfit> {
-    match form(target) {
-        Form::Router(router) => check_router(&router, target, weights),
+fn check_block(spec: &policy::Spec, weights: &[(String, Weight)]) -> Vec<Unfit> {
+    let steps: Vec<Weight> = weights.iter().take(spec.steps.len()).map(|(_, weight)| *weight).collect();
+    match form(&spec.target) {
+        Form::Router(router) => check_router(&router, &spec.target, &steps),
         Form::Flip(flip) => selector::check(flip),
+        Form::Replicas(_) => replicas::check(&spec.workloads, weights),
         Form::ArgoRollout(rollout) => argo::check(rollout),
         Form::InPlace(config) => in_place::check(config),
-        Form::Haproxy(config) => haproxy::check(config, weights),
+        Form::Haproxy(config) => haproxy::check(config, &steps),
         Form::Webhook(config) => webhook::check(config).err().into_iter().collect(),
     }
 }

@@ -24,6 +24,8 @@ pub enum Shape {
     ArgoRollout,
     /// An Argo Rollout that is blue and green. What is watched is the active Service.
     ArgoBlueGreen,
+    /// Two Deployments behind one Service and no router. The canary is called `checkout`, since its size is the weight.
+    Replicas,
     /// Avi's pool group in an annotation of the Service `checkout`. The versions change roles with every release.
     PoolGroup,
 }
@@ -46,6 +48,7 @@ impl Shape {
             | Shape::PoolGroup
             | Shape::ArgoRollout => "app",
             Shape::ArgoBlueGreen => HASH,
+            Shape::Replicas => "shop",
         }
     }
 
@@ -55,6 +58,7 @@ impl Shape {
             Shape::HttpRoute => "httproute",
             Shape::VirtualService | Shape::Subsets | Shape::ArgoRollout => "virtualservice",
             Shape::Service | Shape::PoolGroup | Shape::ArgoBlueGreen => "service",
+            Shape::Replicas => "deployment",
         }
     }
 
@@ -70,6 +74,7 @@ impl Shape {
             Shape::Service | Shape::PoolGroup | Shape::ArgoBlueGreen => {
                 format!("/api/v1/namespaces/{namespace}/services")
             }
+            Shape::Replicas => format!("/apis/apps/v1/namespaces/{namespace}/deployments"),
         }
     }
 
@@ -82,7 +87,7 @@ impl Shape {
             Shape::VirtualService | Shape::ArgoRollout => VIRTUAL_SERVICE.to_owned(),
             Shape::Subsets => by_subset(),
             Shape::Service => service("checkout", self.stable_name()),
-            Shape::ArgoBlueGreen => of_shop("checkout"),
+            Shape::ArgoBlueGreen | Shape::Replicas => of_shop("checkout"),
             Shape::PoolGroup => service("checkout", "checkout").replace(
                 "metadata: {name: checkout}",
                 &format!(
@@ -102,6 +107,7 @@ impl Shape {
             Shape::Subsets => [service("checkout", "checkout"), DESTINATION_RULE.to_owned()].join("\n---\n"),
             Shape::Service => service("checkout-preview", self.canary_name()),
             Shape::PoolGroup => service("checkout-canary", "checkout-canary"),
+            Shape::Replicas => String::new(),
         };
         let pods = match self {
             Shape::ArgoRollout => format!("{ARGO_ROLLOUT}{ARGO_CANARY}"),
@@ -113,6 +119,11 @@ impl Shape {
                 ]
                 .join("\n---\n")
             }
+            Shape::Replicas => [
+                deployment(self.stable_name(), "v1", 3, "shop: checkout"),
+                deployment(self.canary_name(), "v2", options.canary_replicas, "shop: checkout"),
+            ]
+            .join("\n---\n"),
         };
         [pods, others, route].join("\n---\n")
     }
@@ -127,6 +138,7 @@ impl Shape {
             | Shape::ArgoBlueGreen
             | Shape::PoolGroup => "checkout",
             Shape::Service => "checkout-blue",
+            Shape::Replicas => "checkout-main",
         }
     }
 
@@ -140,6 +152,7 @@ impl Shape {
             | Shape::PoolGroup => "checkout-canary",
             Shape::Service => "checkout-green",
             Shape::ArgoBlueGreen => "checkout-preview",
+            Shape::Replicas => "checkout",
         }
     }
 
@@ -161,6 +174,7 @@ impl Shape {
                 "stable": "stable", "canary": "canary"}}),
             Shape::ArgoRollout | Shape::ArgoBlueGreen => json!({"argoRollout": pair}),
             Shape::PoolGroup => json!({"aviPoolGroup": pair}),
+            Shape::Replicas => json!({"replicas": {"service": "checkout"}}),
             Shape::Service => json!({"service": {"name": "checkout",
                 "stable": {"app": self.stable_name()}, "canary": {"app": self.canary_name()}}}),
         }
@@ -169,7 +183,7 @@ impl Shape {
     /// The policy's `workloads`.
     pub fn workloads(self) -> Value {
         let promote = match self {
-            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets => "copyTemplate",
+            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets | Shape::Replicas => "copyTemplate",
             Shape::Service | Shape::PoolGroup => "swap",
             // It runs both versions itself.
             Shape::ArgoRollout | Shape::ArgoBlueGreen => return Value::Null,
@@ -190,6 +204,8 @@ impl Shape {
                 "analysis": {"slo": {"errors": "2%"}}}),
             Shape::Service => json!({"steps": [], "bake": {"for": "3s", "holdback": "0%"},
                 "analysis": {"slo": {"errors": "2%"}}}),
+            // One and three pods beside stable's three.
+            Shape::Replicas => json!({"steps": [{"weight": 25}], "bake": {"for": "3s", "holdback": "50%"}}),
         }
     }
 
@@ -225,6 +241,8 @@ impl Shape {
                 let ratio = |at: usize| group["poolgroup"]["members"][at]["ratio"].as_u64().unwrap_or(0);
                 vec![("checkout".to_owned(), ratio(0)), ("checkout-canary".to_owned(), ratio(1))]
             }
+            // The Service sends to all its pods alike.
+            Shape::Replicas => vec![("checkout".to_owned(), 1)],
         }
     }
 
@@ -246,6 +264,7 @@ impl Shape {
             }
             Shape::PoolGroup => json!([{"op": "add", "path": "/metadata/annotations/avi_proxy",
                 "value": pool_group(canary.into(), stable.into())}]),
+            Shape::Replicas => json!([add("/spec/replicas", canary)]),
             // The selector is Argo's controller's.
             Shape::ArgoBlueGreen => json!([]),
             Shape::Service => {
@@ -278,6 +297,7 @@ impl Shape {
             Shape::Service | Shape::ArgoBlueGreen => {
                 drop_if(&mut object["spec"]["selector"], |_| true, self.version_label());
             }
+            Shape::Replicas => drop_if(&mut object["spec"], |_| true, "replicas"),
             Shape::PoolGroup => {
                 let ratios: Vec<u64> = self.backends(&object).into_iter().map(|(_, ratio)| ratio).collect();
                 let text = object.pointer_mut("/metadata/annotations/avi_proxy");
@@ -292,6 +312,11 @@ impl Shape {
 
     /// The canary's part of the pair, in percent.
     pub fn canary_percent(self, object: &Value) -> Option<f64> {
+        if self == Shape::Replicas {
+            // Beside stable's three.
+            let pods = object["spec"]["replicas"].as_f64()?;
+            return Some(100.0 * pods / (3.0 + pods));
+        }
         let backends = self.backends(object);
         let of =
             |wanted: &str| backends.iter().find(|(name, _)| name == wanted).map_or(0, |(_, weight)| *weight);

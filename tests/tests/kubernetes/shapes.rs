@@ -114,6 +114,55 @@ fn ratios(first: u64, second: u64) -> Vec<(String, u64)> {
 }
 
 #[test]
+fn without_a_router_the_canarys_share_of_the_pods_is_its_weight() -> Result<()> {
+    story(async {
+        let world = open("replicas-good", Shape::Replicas).await?;
+        let _load = world.load().await?;
+        let daemon = world.daemon(json!({})).await?;
+        let started = daemon.cli(&["start", &world.rollout(), "--version", "v2", "--wait"]).await?;
+        ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&world.rollout()).await);
+        world.wait_weights(&[0.0, 25.0, 50.0, 0.0]).await?;
+        world.wait_field("deployment/checkout-main", IMAGE, json!("registry.example/checkout:v2")).await?;
+        world.wait_field("deployment/checkout-main", "/status/availableReplicas", json!(3)).await
+    })
+}
+
+#[test]
+fn errors_of_a_pod_without_a_router_are_aborted_while_an_autoscaler_gives_stable_more() -> Result<()> {
+    story(async {
+        let world = open("replicas-bad", Shape::Replicas).await?;
+        world.apply(AUTOSCALER).await?;
+        let _load = world.load().await?;
+        let long = json!({"steps": [{"weight": 25, "min": "10m", "max": "1h"}]});
+        let daemon = world.daemon(long).await?;
+        world.bus.announce(&world.rollout(), "v2").await?;
+        daemon.wait_for(&world.rollout(), "to stand at 25 %", |view| view.phase == "observing").await?;
+        world.wait_field("hpa/checkout-main", "/spec/minReplicas", json!(3)).await?;
+        // What an autoscaler does: the canary's one pod has a smaller share then, and that is nobody's drift.
+        world.kubectl(&["scale", "deployment/checkout-main", "--replicas=5"]).await?;
+        world.fleet.wait_until_ready(world.shape.stable_label(), 5, sluice_tests::LIMIT).await?;
+        world.behaviour("v2").set_error_share(0.5);
+        let ended = daemon.wait_for_end(&world.rollout()).await?;
+        ensure!(ended.outcome == Some(Outcome::Reverted) && ended.reason.contains("errors"), "{ended:?}");
+        world.wait_weights(&[0.0, 25.0, 0.0]).await?;
+        let history = daemon.history(&world.rollout()).await?;
+        ensure!(!history.iter().any(|line| line.reason.contains("in five minutes")), "a drift: {history:?}");
+        world.wait_field("hpa/checkout-main", "/spec/minReplicas", json!(1)).await
+    })
+}
+
+const AUTOSCALER: &str = "
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: checkout-main}
+spec:
+  minReplicas: 1
+  maxReplicas: 10
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: checkout-main}
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]
+";
+
+#[test]
 fn an_external_promotion_is_waited_for() -> Result<()> {
     story(async {
         let world = World::open("external").await?;

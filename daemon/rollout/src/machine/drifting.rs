@@ -199,7 +199,7 @@ impl Draft<'_> {
     }
 
     fn correct(&mut self, found: Weight, wanted: Weight) -> Reason {
-        if wanted > found && self.state.canary_available == 0 {
+        if wanted > found && !self.has_pods() {
             return Reason::CanaryNotAvailable { available: 0, needed: self.state.canary_needed };
         }
         self.bump();

@@ -53,6 +53,41 @@ fn who_opens_the_canary_again_while_it_drains_is_put_right_downwards_three_times
     );
 }
 
+/// Without a router.
+fn by_pods() -> Policy {
+    let mut policy = policy();
+    policy.pods_are_the_weight = true;
+    policy.limits.prepare = std::time::Duration::from_secs(300);
+    policy
+}
+
+#[test]
+fn without_a_router_the_canarys_pods_come_with_its_weight_and_the_canary_is_never_scaled_before() {
+    let mut story = Story::of(by_pods());
+    story.event(Event::Requested);
+    assert_eq!(story.phase(), "preparing", "it is to be measured first");
+    story.event(Event::BaselineMeasured(Baseline::Measured));
+    assert_eq!(story.phase(), "shifting");
+    assert!(
+        story.all.contains(&Effect::ScaleWorkload { role: Role::Stable, replicas: Replicas::HeldAtStart })
+    );
+    story.written();
+    assert_eq!(story.phase(), "observing");
+    story.after(60).evidence(Verdict::Pass, 60);
+    assert_eq!((story.phase(), story.asked_weights()), ("shifting", vec![5.0, 50.0]));
+    let scaled = |effect: &Effect| matches!(effect, Effect::ScaleWorkload { role: Role::Canary, .. });
+    assert!(!story.all.iter().any(scaled), "its size is its weight");
+}
+
+#[test]
+fn without_a_router_a_first_weight_whose_pods_never_come_is_taken_back() {
+    let mut story = Story::of(by_pods());
+    story.event(Event::Requested);
+    story.event(Event::BaselineMeasured(Baseline::Measured));
+    story.after(300).fire(TimerId::Shift);
+    assert_eq!((story.phase(), story.asked_weights()), ("reverting", vec![5.0, 0.0]));
+}
+
 #[test]
 fn after_the_aftermath_and_after_a_later_rollouts_write_the_target_is_none_of_ours() {
     let mut story = reverted();

@@ -1,5 +1,7 @@
 //! From the announcement to a weight in effect: gates, preparing, shifting.
 
+use std::time::Duration;
+
 use super::Draft;
 use crate::{
     AlertKind, Effect, EffectId, GateAnswer, GateId, Notice, Observation, Phase, PromoteStage, Reason,
@@ -121,8 +123,12 @@ impl Draft<'_> {
         if next == 0 {
             self.ask(Effect::ScaleWorkload { role: Role::Stable, replicas: Replicas::HeldAtStart });
         }
-        self.ask(Effect::ScaleWorkload { role: Role::Canary, replicas: Replicas::AtLeastShare(weight) });
         self.wake(TimerId::Prepare, self.now.plus(self.policy.limits.prepare));
+        if self.policy.pods_are_the_weight {
+            self.try_shift();
+        } else {
+            self.ask(Effect::ScaleWorkload { role: Role::Canary, replicas: Replicas::AtLeastShare(weight) });
+        }
     }
 
     pub(super) fn scaled(&mut self, id: EffectId, needed: u32) -> Reason {
@@ -206,7 +212,13 @@ impl Draft<'_> {
             .outstanding
             .iter()
             .any(|one| matches!(one.effect, Effect::ScaleWorkload { role: Role::Canary, .. }));
-        !scaling && self.state.canary_available >= self.state.canary_needed.max(1)
+        let enough = self.state.canary_available >= self.state.canary_needed.max(1);
+        !scaling && (enough || self.policy.pods_are_the_weight)
+    }
+
+    /// The canary has pods for a weight, or they come with it.
+    pub(super) fn has_pods(&self) -> bool {
+        self.policy.pods_are_the_weight || self.state.canary_available > 0
     }
 
     pub(super) fn prepare_overdue(&mut self) -> Reason {
@@ -237,7 +249,13 @@ impl Draft<'_> {
         self.enter(Phase::Shifting { step });
         self.forget_timers(&[TimerId::Prepare]);
         self.set_weight(weight);
-        self.wake(TimerId::Shift, self.now.plus(self.policy.limits.shift));
+        self.wake(TimerId::Shift, self.now.plus(self.time_to_shift()));
+    }
+
+    /// Pods take their time.
+    fn time_to_shift(&self) -> Duration {
+        let limits = &self.policy.limits;
+        if self.policy.pods_are_the_weight { limits.prepare.max(limits.shift) } else { limits.shift }
     }
 
     pub(super) fn set_weight(&mut self, weight: Weight) {
@@ -247,7 +265,12 @@ impl Draft<'_> {
     }
 
     pub(super) fn shift_overdue(&mut self) -> Reason {
+        let (available, needed) = (self.state.canary_available, self.state.canary_needed);
         match self.state.phase {
+            // As where its pods come first: what never becomes available is no release.
+            Phase::Shifting { step: 0 } if self.policy.pods_are_the_weight => {
+                self.abort(Reason::PrepareDeadline { available, needed })
+            }
             Phase::Shifting { .. } => {
                 self.needs_attention(Reason::WeightOverdue { weight: self.state.weight })
             }

@@ -161,7 +161,7 @@ impl Draft<'_> {
     fn go_on(&mut self, why: &PauseReason) {
         if *why == PauseReason::Drift {
             self.state.drifts.clear();
-            if self.state.canary_available > 0 || self.state.weight.is_zero() {
+            if self.has_pods() || self.state.weight.is_zero() {
                 self.set_weight(self.state.weight);
             }
         }
@@ -253,7 +253,7 @@ impl Draft<'_> {
         if weight > most {
             return Err(Reason::WeightTooHigh { asked: weight, most });
         }
-        if weight > self.state.weight && self.state.canary_available == 0 {
+        if weight > self.state.weight && !self.has_pods() {
             return Err(Reason::CanaryNotAvailable { available: 0, needed: 1 });
         }
         self.unpause();

@@ -51,6 +51,7 @@ pub(super) fn policy() -> Policy {
         in_place: false,
         replace: Replace::Rolling,
         hooks: Hooks::default(),
+        pods_are_the_weight: false,
     }
 }
 

@@ -214,7 +214,8 @@ impl Answer {
         let warnings = doubts(policy, &plan, &traffic, &rows);
         let sum = |of: fn(&StepOutlook) -> Option<f64>| rows.iter().map(of).sum::<Option<f64>>();
         let (minutes, minutes_95) = (sum(|row| row.pass_minutes), sum(|row| row.pass_minutes_95));
-        let notes = notes(&plan, &traffic, &rows);
+        let mut notes = notes(&plan, &traffic, &rows);
+        notes.extend(pods(policy));
         let steps = policy.machine().steps;
         let max = |row: &StepOutlook| {
             steps.get(row.step as usize - 1).map_or(0.0, |step| step.max.as_secs_f64() / 60.0)
@@ -299,6 +300,15 @@ impl Row {
         ];
         fixed.into_iter().chain(of.sees.iter().map(|sight| cell(sight.minutes, sight.minutes_95))).collect()
     }
+}
+
+/// Without a router: how many pods stable needs for the policy's weights.
+pub(super) fn pods(policy: &Policy) -> Option<String> {
+    let fewest = sluice_traffic::fewest_stable_pods(policy)?;
+    Some(format!(
+        "without a router a weight is a share of the pods: {fewest} is the least number of stable pods with which each weight of this \
+         policy is one; beside S pods the finest is 1 in S + 1"
+    ))
 }
 
 fn notes(plan: &Plan, traffic: &Traffic, rows: &[StepOutlook]) -> Vec<String> {

@@ -23,7 +23,9 @@ pub trait Outside: Send + Sync {
 impl Outside for Clients {
     async fn connect(&self, policy: &Policy) -> Result<(Arc<dyn Target>, Arc<dyn Workloads>), TargetError> {
         let (spec, namespace) = (&policy.spec, &policy.metadata.namespace);
-        let target = sluice_traffic::connect(&spec.target, spec.testers.as_ref(), namespace, self).await?;
+        let target =
+            sluice_traffic::connect(&spec.target, spec.testers.as_ref(), &spec.workloads, namespace, self)
+                .await?;
         let workloads =
             sluice_traffic::connect_workloads(&spec.workloads, &spec.target, namespace, self).await?;
         Ok((target, workloads))

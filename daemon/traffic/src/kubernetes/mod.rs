@@ -206,7 +206,11 @@ impl<K: Kind> Target for KubeTarget<K> {
     }
 }
 
-fn observed<K: Kind>(kind: &K, place: &Place, object: &DynamicObject) -> Result<Observed, TargetError> {
+pub(crate) fn observed<K: Kind>(
+    kind: &K,
+    place: &Place,
+    object: &DynamicObject,
+) -> Result<Observed, TargetError> {
     let marks = Marks::of(object);
     let (canary, written) = kind.read(place, object, marks.weight())?;
     Ok(Observed { canary, written, fence: marks.fence, abort: marks.abort })

@@ -56,6 +56,11 @@ fn scales(autoscaler: &DynamicObject, kind: &str, name: &str) -> bool {
 }
 
 impl Autoscaler {
+    /// `hpa shop/checkout`
+    pub fn title(&self) -> String {
+        self.object.place.title()
+    }
+
     /// The minimum that is its owner's, not ours.
     pub fn own_minimum(&self) -> u32 {
         own_minimum(&self.read)

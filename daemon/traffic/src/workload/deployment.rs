@@ -311,12 +311,12 @@ impl Remembered {
     }
 }
 
-pub(super) fn scale_to(wanted: u32) -> Change {
+pub(crate) fn scale_to(wanted: u32) -> Change {
     Change { operations: vec![add(path(["spec", "replicas"]), wanted)], annotations: Vec::new() }
 }
 
 /// Wanted replicas; 1 where none are written.
-pub(super) fn replicas(object: &DynamicObject) -> u32 {
+pub(crate) fn replicas(object: &DynamicObject) -> u32 {
     count(&object.data["spec"]["replicas"]).unwrap_or(1)
 }
 
@@ -325,7 +325,7 @@ pub(super) fn count(value: &Value) -> Option<u32> {
 }
 
 /// Of the canary only pods of its present template count: the new version is what gets the traffic.
-fn size(object: &DynamicObject, role: Role) -> Size {
+pub(crate) fn size(object: &DynamicObject, role: Role) -> Size {
     let status = |field: &str| count(&object.data["status"][field]).unwrap_or(0);
     let available = match role {
         Role::Stable => status("availableReplicas"),

@@ -9,9 +9,9 @@
 //!
 //! Every wish names the result and can be repeated; every write tests our fence on the object it changes.
 
-mod autoscaler;
+pub(crate) mod autoscaler;
 pub(crate) mod controller;
-mod deployment;
+pub(crate) mod deployment;
 pub(crate) mod endpoints;
 mod external;
 mod pods;
@@ -50,6 +50,7 @@ pub async fn connect_workloads(
         promote: workloads.promote,
         replace: workloads.replace.clone(),
         from_replica_set: workloads.from_replica_set.clone(),
+        canary_is_the_targets: matches!(target, policy::Target::Replicas(_)),
         endpoints: Endpoints::connect(target, namespace, clients).await?,
     }))
 }
@@ -69,6 +70,8 @@ struct Versions {
     replace: Option<Replace>,
     /// In place of the canary's template.
     from_replica_set: Option<String>,
+    /// Its pods are its weight: the target scales it, and nobody else.
+    canary_is_the_targets: bool,
     endpoints: Option<Endpoints>,
 }
 
@@ -190,7 +193,9 @@ impl Workloads for Versions {
     }
 
     async fn take_over(&self, fence: Fence) -> Result<(), TargetError> {
-        for deployment in self.deployments() {
+        let ours =
+            if self.canary_is_the_targets { &[&self.stable][..] } else { &[&self.stable, &self.canary] };
+        for deployment in ours.iter().filter_map(|arm| arm.deployment()) {
             deployment.take_over(fence).await?;
         }
         Ok(())
@@ -204,7 +209,7 @@ impl Workloads for Versions {
     }
 
     async fn raise_canary(&self, at_least: u32, fence: Fence) -> Result<(), TargetError> {
-        self.canary.floor(at_least, fence).await
+        if self.canary_is_the_targets { Ok(()) } else { self.canary.floor(at_least, fence).await }
     }
 
     async fn hold_stable(&self, floor: u32, fence: Fence) -> Result<(), TargetError> {
@@ -219,7 +224,7 @@ impl Workloads for Versions {
     }
 
     async fn set_canary(&self, replicas: u32, fence: Fence) -> Result<(), TargetError> {
-        self.canary.set(replicas, fence).await
+        if self.canary_is_the_targets { Ok(()) } else { self.canary.set(replicas, fence).await }
     }
 
     async fn set_stable(&self, replicas: u32, fence: Fence) -> Result<(), TargetError> {

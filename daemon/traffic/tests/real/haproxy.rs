@@ -27,7 +27,15 @@ fn config(haproxy: &Haproxy) -> policy::Haproxy {
 async fn connect(config: policy::Haproxy) -> std::sync::Arc<dyn sluice_traffic::Target> {
     sluice_rig::http::install_crypto();
     let clients = sluice_traffic::Clients::new(None).unwrap();
-    sluice_traffic::connect(&policy::Target::Haproxy(config), None, "shop", &clients).await.unwrap()
+    sluice_traffic::connect(
+        &policy::Target::Haproxy(config),
+        None,
+        &policy::Workloads::default(),
+        "shop",
+        &clients,
+    )
+    .await
+    .unwrap()
 }
 
 async fn weights(haproxy: &Haproxy) -> (u16, u16) {

@@ -292,7 +292,10 @@ async fn a_server_that_does_not_answer_costs_one_attempt() {
     std::fs::write(&file, config_of_nobody).unwrap();
     let attempt = Duration::from_millis(200);
     let clients = sluice_traffic::Clients::new(Some(file)).unwrap().with_attempt(attempt);
-    let target = sluice_traffic::connect(&config(), None, &shop.namespace, &clients).await.unwrap();
+    let target =
+        sluice_traffic::connect(&config(), None, &policy::Workloads::default(), &shop.namespace, &clients)
+            .await
+            .unwrap();
     assert_eq!(target.apply(&abort("1.1")).await, Err(TargetError::Timeout(attempt)));
     drop(listener);
     assert!(target.apply(&abort("1.1")).await.unwrap_err().retryable());

@@ -9,6 +9,7 @@ mod httproute;
 mod jobs;
 mod openshift;
 mod replacing;
+mod replicas;
 mod routers;
 mod selector;
 mod shop;

@@ -106,7 +106,9 @@ async fn a_server_that_goes_away_is_told_and_its_return_is_seen() {
     let mut kube = Kube::start(KubeOptions::default()).await.unwrap();
     kube.apply("default", SHOP).await.unwrap();
     let clients = Clients::new(Some(kube.kubeconfig(Kube::ADMIN))).unwrap();
-    let target = sluice_traffic::connect(&config(), None, "default", &clients).await.unwrap();
+    let target = sluice_traffic::connect(&config(), None, &policy::Workloads::default(), "default", &clients)
+        .await
+        .unwrap();
     let mut states = target.watch();
     seen(&mut states, "the present state", has_percent(0.0)).await;
     kube.api.kill();

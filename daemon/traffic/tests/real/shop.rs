@@ -62,7 +62,9 @@ impl Shop {
     }
 
     pub async fn target(&self, target: &policy::Target) -> Arc<dyn Target> {
-        sluice_traffic::connect(target, None, &self.namespace, &self.clients()).await.unwrap()
+        sluice_traffic::connect(target, None, &policy::Workloads::default(), &self.namespace, &self.clients())
+            .await
+            .unwrap()
     }
 
     pub async fn workloads(

@@ -33,7 +33,9 @@ type States = BoxStream<'static, Result<Observed, TargetError>>;
 async fn target(shop: &Shop, clients: &Clients, name: &str) -> Arc<dyn Target> {
     let target = serde_json::json!({"httpRoute": {"name": name, "stable": "stable", "canary": "canary"}});
     let target: policy::Target = serde_json::from_value(target).unwrap();
-    sluice_traffic::connect(&target, None, &shop.namespace, clients).await.unwrap()
+    sluice_traffic::connect(&target, None, &policy::Workloads::default(), &shop.namespace, clients)
+        .await
+        .unwrap()
 }
 
 /// Every route as one daemon follows it, each seen once.

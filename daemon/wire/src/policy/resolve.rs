@@ -187,6 +187,7 @@ impl Policy {
                 Some(Replace::Rolling(_)) | None => rollout::Replace::Rolling,
             },
             hooks: rollout::Hooks { mid: gates(&spec.hooks.mid), post: gates(&spec.hooks.post) },
+            pods_are_the_weight: matches!(spec.target, Target::Replicas(_)),
         }
     }
 

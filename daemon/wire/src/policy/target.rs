@@ -51,6 +51,8 @@ pub enum Target {
     KnativeService(PlainRoute),
     /// A Service whose selector is flipped from blue to green: all traffic or none.
     Service(ServiceFlip),
+    /// Two workloads behind one Service, without a router: the weight is the canary's share of the pods, 50 % at most.
+    Replicas(PodShare),
     /// Argo Rollouts: `argoproj.io/v1alpha1` Rollout, which runs both versions itself. `stable` and `canary` are its Services
     /// (`activeService` and `previewService` for blue/green, which has no steps).
     ArgoRollout(PlainRoute),
@@ -152,6 +154,13 @@ pub struct ServiceFlip {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodShare {
+    /// The Service that selects the pods of both versions, in the policy's namespace. `workloads` names what runs them.
+    pub service: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InPlace {
     /// The stable workload's name, as under `workloads.stable`: one rollout at a time replaces its pods.
     pub name: String,
@@ -243,7 +252,11 @@ impl Target {
             Target::VirtualService(service) => {
                 (&service.namespace, &service.name, &service.stable, &service.canary)
             }
-            Target::Service(_) | Target::InPlace(_) | Target::Haproxy(_) | Target::Webhook(_) => return None,
+            Target::Service(_)
+            | Target::Replicas(_)
+            | Target::InPlace(_)
+            | Target::Haproxy(_)
+            | Target::Webhook(_) => return None,
         };
         Some((ObjectName { namespace: namespace.as_deref(), name }, (stable, canary)))
     }
@@ -268,6 +281,7 @@ impl Target {
             | Target::Mapping(_)
             | Target::SkipperIngress(_)
             | Target::Service(_)
+            | Target::Replicas(_)
             | Target::ArgoRollout(_)
             | Target::InPlace(_)
             | Target::Haproxy(_)
@@ -297,14 +311,14 @@ impl Target {
             Target::VirtualService(service) => std::mem::swap(&mut service.stable, &mut service.canary),
             Target::Service(flip) => std::mem::swap(&mut flip.stable, &mut flip.canary),
             Target::Haproxy(haproxy) => std::mem::swap(&mut haproxy.stable, &mut haproxy.canary),
-            // The weights of a webhook are named, these two have the canary's weight only, and a Rollout's Services have fixed parts.
+            // The weights of a webhook are named, these two have the canary's weight only, a Rollout's Services have fixed parts, and
+            // without a router nothing is swapped.
             Target::Webhook(_)
             | Target::NginxIngress(_)
             | Target::Mapping(_)
-            | Target::ArgoRollout(_)
-            | Target::InPlace(_) => {
-                return false;
-            }
+            | Target::Replicas(_)
+            | Target::InPlace(_)
+            | Target::ArgoRollout(_) => return false,
         }
         true
     }

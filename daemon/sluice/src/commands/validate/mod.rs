@@ -13,7 +13,7 @@ use sluice_wire::policy::{Places, PolicyFault};
 use crate::cli::{Exit, ValidateArgs};
 use crate::policy_files::{self, MOST_FILES};
 
-use super::{Failure, Screen};
+use super::{Failure, Screen, plan};
 
 pub fn perform(args: &ValidateArgs, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut report = Report::default();
@@ -35,6 +35,9 @@ struct Report {
     /// What a policy's `strategy` came to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     implied: Vec<Finding>,
+    /// What holds, and is good to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Finding>,
 }
 
 /// Something at a place. Lines and columns count from 1.
@@ -69,6 +72,8 @@ fn check(path: &Path, names: &mut BTreeMap<String, String>, report: &mut Report)
     }
     let implied = policy.spec.implied();
     report.implied.extend(implied.map(|words| placed(&file, "spec.strategy", words, &places)));
+    let note = plan::pods(&policy).map(|note| placed(&file, "spec.target.replicas", note, &places));
+    report.notes.extend(note);
     let doubts = doubts::of(&policy).into_iter();
     report.warnings.extend(doubts.map(|(field, why)| placed(&file, &field, why, &places)));
     Ok(())
@@ -131,6 +136,7 @@ fn tell(report: &Report, screen: &mut Screen) -> std::io::Result<()> {
     report.faults.iter().try_for_each(|fault| screen.line(&words(fault, "")))?;
     report.warnings.iter().try_for_each(|warning| screen.line(&words(warning, "warning: ")))?;
     report.implied.iter().try_for_each(|implied| screen.line(&words(implied, "")))?;
+    report.notes.iter().try_for_each(|note| screen.line(&words(note, "note: ")))?;
     let counted = [
         number(report.policies, "sound policy", "sound policies"),
         number(report.faults.len(), "fault", "faults"),

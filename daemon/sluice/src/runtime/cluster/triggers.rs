@@ -285,7 +285,13 @@ impl Daemon {
         }
         let (spec, namespace, clients) = (&policy.spec, &policy.metadata.namespace, &self.parts.clients);
         let observed = async {
-            let target = sluice_traffic::connect(&spec.target, spec.testers.as_ref(), namespace, clients);
+            let target = sluice_traffic::connect(
+                &spec.target,
+                spec.testers.as_ref(),
+                &spec.workloads,
+                namespace,
+                clients,
+            );
             target.await?.observe().await
         };
         let observed = observed.await.map_err(|error| error.to_string())?;
