@@ -12,4 +12,5 @@ pub mod picture;
 pub mod policy_files;
 pub mod replay;
 pub mod runtime;
+pub mod shared_targets;
 pub mod signing;

@@ -33,7 +33,7 @@ mod workload;
 
 pub use clients::Clients;
 pub use error::{TargetError, Unfit};
-pub use target::{check, connect, fewest_stable_pods};
+pub use target::{check, connect, fewest_stable_pods, written};
 pub use workload::{History, Revision, connect_history, connect_workloads};
 
 use async_trait::async_trait;

@@ -12,6 +12,7 @@ use crate::kubernetes::routers::{
 use crate::kubernetes::testers::{Door, Form as TestersForm};
 use crate::kubernetes::{KubeTarget, names, object::Object, selector, weighted::Weighted};
 use crate::openshift::OpenShiftRoute;
+use crate::workload::controller::Controller;
 use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, in_place, replicas, webhook};
 
 /// How a target is worked with.
@@ -119,6 +120,28 @@ pub fn fewest_stable_pods(policy: &policy::Policy) -> Option<u32> {
     matches!(policy.spec.target, policy::Target::Replicas(_))
         .then(|| replicas::fewest_stable_pods(&weights))
         .flatten()
+}
+
+/// What the policy's rollouts write, as people call it: `httproute shop/checkout`. Two policies that write the same cannot run
+/// a rollout at once. `None` for a webhook, which is no object.
+pub fn written(policy: &policy::Policy) -> Option<String> {
+    let (spec, own) = (&policy.spec, policy.metadata.namespace.as_str());
+    let title = |short: &str| {
+        let object = spec.target.object()?;
+        Some(format!("{short} {}/{}", object.namespace.unwrap_or(own), object.name))
+    };
+    match form(&spec.target) {
+        Form::Router(router) => title(router.kind.short),
+        Form::Flip(_) => title(selector::SERVICE.short),
+        Form::ArgoRollout(_) => title(argo::ROLLOUT.short),
+        Form::Replicas(_) => {
+            let (controller, name) = Controller::of(&spec.workloads.canary)?;
+            Some(format!("{} {own}/{name}", controller.kind().short))
+        }
+        Form::InPlace(config) => Some(format!("pods of {own}/{}", config.name)),
+        Form::Haproxy(config) => Some(format!("backend {} of HAProxy at {}", config.backend, config.socket)),
+        Form::Webhook(_) => None,
+    }
 }
 
 /// How the target tells testers' requests, if the policy names any.

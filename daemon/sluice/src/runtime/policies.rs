@@ -13,7 +13,7 @@ use sluice_traffic::cluster::{PolicyNews, PolicyObject};
 use sluice_wire::policy::{Condition, Policy, TriggerOn};
 
 use super::{Daemon, cluster::book::ClusterBook};
-use crate::{cluster_rights::Rights, policy_files};
+use crate::{cluster_rights::Rights, policy_files, shared_targets::SharedTargets};
 
 /// How often the policy folder is looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
@@ -40,6 +40,7 @@ struct Pages {
     faults: Vec<String>,
     /// Files that cannot be used now.
     wrong: BTreeSet<PathBuf>,
+    targets: SharedTargets<Name>,
     seen: BTreeMap<PathBuf, (SystemTime, u64)>,
 }
 
@@ -110,7 +111,14 @@ impl PolicyBook {
     /// The object in the cluster, and what its status should say of it.
     pub fn in_cluster(&self, name: &Name) -> Option<(PolicyObject, Condition)> {
         let file = self.in_a_file(name).is_some();
-        self.cluster().entry(name).map(|entry| (entry.object.clone(), entry.accepted(file)))
+        let cluster = self.cluster();
+        let shared = cluster.shared(name);
+        cluster.entry(name).map(|entry| (entry.object.clone(), entry.accepted(file, shared)))
+    }
+
+    /// Why a changed workload was refused as a release, for the status of its policy; `None`: one was taken.
+    pub fn note_refusal(&self, name: &Name, why: Option<String>) {
+        self.cluster().note_refusal(name, why);
     }
 
     /// As the API server answered a write to its status.
@@ -149,16 +157,31 @@ impl PolicyBook {
         next.read();
         let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
         next.keep_former(&pages);
+        next.compare_targets();
         *pages = next;
         drop(pages);
         self.tell();
         Ok(true)
     }
 
+    /// One line for each policy file whose target another one writes, too.
+    fn shared_targets(&self) -> Vec<String> {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let called = |(namespace, name): &Name| format!("policy {namespace}/{name}");
+        let told =
+            pages.targets.shared().take(MOST_TOLD).filter_map(|name| {
+                Some(format!("{}: {}", called(name), pages.targets.warning(name, called)?))
+            });
+        told.collect()
+    }
+
     /// One line of what was read, and one a fault.
     fn tell(&self) {
         for why in self.faults() {
             tracing::error!("a policy cannot be used; its former version stays, if there is one: {why}");
+        }
+        for why in self.shared_targets() {
+            tracing::warn!("{why}");
         }
         let names = self.names();
         let more = names.len().saturating_sub(MOST_TOLD);
@@ -192,6 +215,12 @@ impl Pages {
                     self.wrong.insert(path.clone());
                 }
             }
+        }
+    }
+
+    fn compare_targets(&mut self) {
+        for (name, policy) in &self.policies {
+            self.targets.put(name.clone(), policy, None);
         }
     }
 
@@ -274,6 +303,32 @@ spec:
 ";
 
     #[test]
+    fn two_files_that_write_one_object_are_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let route = "{httpRoute: {name: shop, stable: a, canary: b}}";
+        let metrics = "{prometheus: {url: 'http://prometheus:9090'}}";
+        for name in ["one", "two", "three"] {
+            let target =
+                if name == "three" { route.replace("name: shop", "name: other") } else { route.to_owned() };
+            let text = format!(
+                "apiVersion: sluice.dev/v1alpha1\nkind: RolloutPolicy\nmetadata: {{name: {name}}}\nspec:\n  target: {target}\n  \
+                 metrics: {metrics}\n  workloads: {{stable: {{deployment: a}}, canary: {{deployment: b}}}}\n  steps: [{{weight: 5}}]\n"
+            );
+            std::fs::write(folder.path().join(format!("{name}.yaml")), text).unwrap();
+        }
+        let book = PolicyBook::new(vec![folder.path().to_owned()]);
+        assert!(book.reload().unwrap() && book.faults().is_empty(), "{:?}", book.faults());
+        let told = book.shared_targets();
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(
+            told[0].starts_with(
+                "policy default/one: httproute default/shop is written by policy default/two too: "
+            ),
+            "{told:#?}"
+        );
+    }
+
+    #[test]
     fn a_wrong_file_is_told_once_with_its_place_and_the_former_policy_stays() {
         let folder = tempfile::tempdir().unwrap();
         let put = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
@@ -292,6 +347,7 @@ spec:
         );
         assert!(faults[1].contains("twin2.yaml: metadata.name: default/other stands in"), "{faults:#?}");
         assert_eq!(book.names(), ["default/other", "default/shop"]);
+        assert!(book.shared_targets().is_empty(), "what a webhook writes is not known");
         std::fs::remove_file(folder.path().join("twin.yaml")).unwrap();
         std::fs::remove_file(folder.path().join("twin2.yaml")).unwrap();
         assert!(book.reload().unwrap());

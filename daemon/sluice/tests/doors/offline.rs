@@ -117,6 +117,41 @@ async fn folders_in_folders_are_checked_and_one_without_policies_is_told() {
 }
 
 #[tokio::test]
+async fn two_policies_that_write_one_object_are_warned_of_with_both_places() {
+    let desk = Desk::with(POLICY);
+    desk.put("twin.yaml", POLICY.replace("name: checkout, namespace", "name: twin, namespace"));
+    let ran = desk.sluice("validate .").await;
+    let told: Vec<&str> = ran.out.lines().collect();
+    let begin = "./policy.yaml:5:3: warning: spec.target: httproute shop/checkout is written by policy shop/twin too: ";
+    assert!(ran.code == 0 && told.len() == 3 && told[0].starts_with(begin), "{ran:?}");
+    assert!(
+        told[1].starts_with("./twin.yaml:5:3: warning: ") && told[1].contains("policy shop/checkout"),
+        "{ran:?}"
+    );
+    assert_eq!(told[2], "2 sound policies, 0 faults, 2 warnings");
+}
+
+#[tokio::test]
+async fn without_a_router_the_pods_that_stable_needs_are_noted_and_no_warning() {
+    let by_pods = POLICY
+        .replace(
+            "{httpRoute: {name: checkout, stable: checkout, canary: checkout-canary}}",
+            "{replicas: {service: checkout}}",
+        )
+        .replace(", preset: istio", "")
+        .replace("{weight: 5}, {weight: 50}", "{weight: 10}, {weight: 25}");
+    let too_much = Desk::with(&by_pods).sluice("validate policy.yaml").await;
+    assert!(
+        too_much.code == 2 && too_much.out.contains("spec.bake.holdback: 95 % would take more"),
+        "{too_much:?}"
+    );
+    let fine = by_pods + "  bake: {for: 10m, holdback: 50%}\n";
+    let ran = Desk::with(&fine).sluice("validate --strict policy.yaml").await;
+    let told = "policy.yaml:5:12: note: spec.target.replicas: without a router a weight is a share of the pods: 9 is the least";
+    assert!(ran.code == 0 && ran.out.starts_with(told), "{ran:?}");
+}
+
+#[tokio::test]
 async fn programs_get_places_as_fields() {
     let ran = Desk::with(&POLICY.replace("{weight: 50}", "{wieght: 50}"))
         .sluice("validate policy.yaml -o json")

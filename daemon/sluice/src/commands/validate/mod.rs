@@ -12,15 +12,17 @@ use sluice_wire::policy::{Places, PolicyFault};
 
 use crate::cli::{Exit, ValidateArgs};
 use crate::policy_files::{self, MOST_FILES};
+use crate::shared_targets::SharedTargets;
 
 use super::{Failure, Screen, plan};
 
 pub fn perform(args: &ValidateArgs, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut report = Report::default();
-    let mut names = BTreeMap::new();
+    let mut known = Known::default();
     for path in files(&args.files)? {
-        check(&path, &mut names, &mut report)?;
+        check(&path, &mut known, &mut report)?;
     }
+    known.warn_of_shared_targets(&mut report);
     let well = report.faults.is_empty() && (report.warnings.is_empty() || !args.strict);
     tell(&Report { valid: well, ..report }, screen)?;
     Ok(if well { Exit::Well } else { Exit::WrongUse })
@@ -54,7 +56,28 @@ pub(super) struct Finding {
     message: String,
 }
 
-fn check(path: &Path, names: &mut BTreeMap<String, String>, report: &mut Report) -> Result<(), Failure> {
+/// What the files before have said.
+#[derive(Default)]
+struct Known {
+    /// Each policy's file.
+    names: BTreeMap<String, String>,
+    targets: SharedTargets<String>,
+    /// Where each policy says what it writes.
+    places: BTreeMap<String, Finding>,
+}
+
+impl Known {
+    /// Two policies that write one object are both told of.
+    fn warn_of_shared_targets(self, report: &mut Report) {
+        let told = self.targets.shared().filter_map(|name| {
+            let message = self.targets.warning(name, |other| format!("policy {other}"))?;
+            Some(Finding { message, ..self.places.get(name)?.clone() })
+        });
+        report.warnings.extend(told);
+    }
+}
+
+fn check(path: &Path, known: &mut Known, report: &mut Report) -> Result<(), Failure> {
     let (file, bytes) = read(path)?;
     let policy = match policy_files::parse(&file, &bytes) {
         Ok(policy) => policy,
@@ -66,7 +89,9 @@ fn check(path: &Path, names: &mut BTreeMap<String, String>, report: &mut Report)
     report.policies += 1;
     let places = Places::of(&bytes);
     let name = format!("{}/{}", policy.metadata.namespace, policy.metadata.name);
-    if let Some(other) = names.insert(name.clone(), file.clone()) {
+    known.targets.put(name.clone(), &policy, None);
+    known.places.insert(name.clone(), placed(&file, "spec.target", String::new(), &places));
+    if let Some(other) = known.names.insert(name.clone(), file.clone()) {
         let why = format!("{name} stands in {other} too: give one of them another name");
         report.faults.push(placed(&file, "metadata.name", why, &places));
     }

@@ -12,7 +12,7 @@ use std::{
 use sluice_traffic::cluster::{PolicyNews, PolicyObject};
 use sluice_wire::policy::{Condition, Policy};
 
-use crate::{cluster_rights::Rights, policy_files};
+use crate::{cluster_rights::Rights, policy_files, shared_targets::SharedTargets};
 
 /// Whether the generation is in force.
 pub const ACCEPTED: &str = "Accepted";
@@ -31,6 +31,7 @@ pub struct ClusterBook {
     listed: BTreeSet<Option<String>>,
     /// Whose status is to be looked at.
     due: BTreeSet<Name>,
+    targets: SharedTargets<Name>,
 }
 
 /// One object, and what came of it.
@@ -41,6 +42,8 @@ pub struct Entry {
     pub in_force: Option<(Arc<Policy>, i64)>,
     /// What is wrong with the present one.
     pub fault: Option<String>,
+    /// Why a changed workload was refused as a release; nothing once one was taken, or the policy is another.
+    pub refused: Option<String>,
 }
 
 impl ClusterBook {
@@ -83,12 +86,14 @@ impl ClusterBook {
                 let there: BTreeSet<Name> = objects.iter().map(name_of).collect();
                 let within = |name: &Name| namespace.as_ref().is_none_or(|namespace| *namespace == name.0);
                 self.entries.retain(|name, _| there.contains(name) || !within(name));
+                self.targets.retain(|name| self.entries.contains_key(name));
                 objects.into_iter().for_each(|object| self.place(object));
                 self.listed.insert(namespace);
             }
             PolicyNews::Written(object) => self.place(*object),
             PolicyNews::Gone { namespace, name } => {
                 tracing::info!(policy = format!("{namespace}/{name}"), "gone from the cluster");
+                self.targets.remove(&(namespace.clone(), name.clone()));
                 self.entries.remove(&(namespace, name));
             }
         }
@@ -106,7 +111,25 @@ impl ClusterBook {
                 judged(object, policy, known.and_then(|known| known.in_force))
             }
         };
+        if let Some((policy, _)) = &entry.in_force {
+            self.targets.put(name.clone(), policy, self.cluster.as_deref());
+        }
         self.entries.insert(name, entry);
+    }
+
+    /// Why a changed workload was refused as a release; `None`: one was taken.
+    pub fn note_refusal(&mut self, name: &Name, why: Option<String>) {
+        if let Some(entry) = self.entries.get_mut(name)
+            && entry.refused != why
+        {
+            entry.refused = why;
+            self.due.insert(name.clone());
+        }
+    }
+
+    /// Who else in the cluster writes the same object.
+    pub fn shared(&self, name: &Name) -> Option<String> {
+        self.targets.warning(name, |(namespace, name)| format!("rolloutpolicy {namespace}/{name}"))
     }
 
     /// As the API server answered a write of ours.
@@ -135,8 +158,8 @@ impl ClusterBook {
 }
 
 impl Entry {
-    /// What its status should say. `file`: a policy file has the same name.
-    pub fn accepted(&self, file: bool) -> Condition {
+    /// What its status should say. `file`: a policy file has the same name. `shared`: who else writes its target.
+    pub fn accepted(&self, file: bool, shared: Option<String>) -> Condition {
         let generation = self.object.generation;
         let (status, reason, message) = match (&self.fault, &self.in_force) {
             _ if file => (
@@ -145,7 +168,16 @@ impl Entry {
                 "a policy file of the daemon has this name, and files come first: rename one of the two, or take the file away"
                     .to_owned(),
             ),
-            (None, _) => ("True", "Accepted", "in force".to_owned()),
+            (None, _) => {
+                let refused = self.refused.as_ref().map(|why| format!("a changed workload was refused as a release: {why}"));
+                let reason = match (&refused, &shared) {
+                    (Some(_), _) => "TriggerRefused",
+                    (None, Some(_)) => "TargetShared",
+                    (None, None) => "Accepted",
+                };
+                let words = std::iter::once("in force".to_owned()).chain(refused).chain(shared);
+                ("True", reason, words.collect::<Vec<_>>().join("; "))
+            }
             (Some(why), Some((_, former))) => {
                 ("False", "Invalid", format!("{why}; generation {former} stays in force"))
             }
@@ -172,7 +204,7 @@ fn judged(object: PolicyObject, policy: Result<Policy, String>, former: Option<(
         Ok(policy) => {
             tracing::info!(policy = name, generation = object.generation, "read from the cluster");
             let in_force = Some((Arc::new(policy), object.generation));
-            Entry { object, in_force, fault: None }
+            Entry { object, in_force, fault: None, refused: None }
         }
         Err(why) => {
             tracing::error!(
@@ -181,7 +213,7 @@ fn judged(object: PolicyObject, policy: Result<Policy, String>, former: Option<(
                 why,
                 "a policy in the cluster cannot be used; its former version stays, if there is one"
             );
-            Entry { object, in_force: former, fault: Some(why) }
+            Entry { object, in_force: former, fault: Some(why), refused: None }
         }
     }
 }
@@ -266,7 +298,7 @@ mod tests {
 
         book.take(PolicyNews::Written(Box::new(object(2, spec(500.0)))));
         assert_eq!(first_step(&book), Some(5.0), "the former one stays");
-        let told = book.entry(&checkout()).unwrap().accepted(false);
+        let told = book.entry(&checkout()).unwrap().accepted(false, None);
         assert_eq!((told.status.as_str(), told.observed_generation), ("False", Some(2)));
         assert!(told.message.starts_with("spec.steps[0].weight: "), "{}", told.message);
         assert!(told.message.ends_with("generation 1 stays in force"), "{}", told.message);
@@ -274,11 +306,45 @@ mod tests {
 
         book.take(PolicyNews::Written(Box::new(object(3, spec(7.0)))));
         assert_eq!((first_step(&book), book.faults().count()), (Some(7.0), 0));
-        assert_eq!(book.entry(&checkout()).unwrap().accepted(false).status, "True");
-        assert_eq!(book.entry(&checkout()).unwrap().accepted(true).reason, "NameTaken");
+        assert_eq!(book.entry(&checkout()).unwrap().accepted(false, None).status, "True");
+        assert_eq!(book.entry(&checkout()).unwrap().accepted(true, None).reason, "NameTaken");
 
         book.take(PolicyNews::Listed { namespace: Some("shop".into()), objects: Vec::new() });
         assert_eq!(first_step(&book), None, "a listing without it: it is gone");
+    }
+
+    #[test]
+    fn a_refused_trigger_and_a_target_that_another_writes_too_stand_in_the_status() {
+        let mut book = ClusterBook::default();
+        let twin = PolicyObject { name: "twin".into(), uid: "u-2".into(), ..object(1, spec(5.0)) };
+        let named = |mut object: PolicyObject| {
+            object.document["metadata"]["name"] = json!(object.name);
+            object
+        };
+        book.take(PolicyNews::Written(Box::new(object(1, spec(5.0)))));
+        book.take(PolicyNews::Written(Box::new(named(twin))));
+        let told = |book: &ClusterBook| {
+            let told = book.entry(&checkout()).unwrap().accepted(false, book.shared(&checkout()));
+            assert_eq!(told.status, "True", "neither makes it wrong");
+            (told.reason, told.message)
+        };
+        let (reason, message) = told(&book);
+        assert_eq!(reason, "TargetShared");
+        assert!(
+            message.contains("httproute shop/checkout is written by rolloutpolicy shop/twin too"),
+            "{message}"
+        );
+
+        book.take_due(9);
+        book.note_refusal(&checkout(), Some("held by shop/twin/v2".into()));
+        assert_eq!(book.take_due(9), [checkout()], "its status is looked at");
+        let (reason, message) = told(&book);
+        assert_eq!(reason, "TriggerRefused");
+        assert!(message.contains("refused as a release: held by shop/twin/v2; httproute"), "{message}");
+
+        book.note_refusal(&checkout(), None);
+        book.take(PolicyNews::Gone { namespace: "shop".into(), name: "twin".into() });
+        assert_eq!(told(&book), ("Accepted".to_owned(), "in force".to_owned()));
     }
 
     #[test]

@@ -222,8 +222,13 @@ fn time_now() -> String {
 fn condition_note(condition: &Condition) -> Note {
     Note {
         key: format!("accepted {:?} {}", condition.observed_generation, condition.reason),
-        warning: condition.status != "True",
-        reason: if condition.status == "True" { "PolicyAccepted" } else { "PolicyRefused" }.to_owned(),
+        warning: (condition.status.as_str(), condition.reason.as_str()) != ("True", "Accepted"),
+        reason: match (condition.status.as_str(), condition.reason.as_str()) {
+            ("True", "Accepted") => "PolicyAccepted".to_owned(),
+            // What is in force, and yet somebody should know of.
+            ("True", other) => other.to_owned(),
+            _ => "PolicyRefused".to_owned(),
+        },
         text: condition.message.clone(),
     }
 }

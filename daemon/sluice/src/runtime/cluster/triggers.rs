@@ -253,6 +253,9 @@ impl Daemon {
                 workload,
                 "it was changed while it carries the traffic: no rollout can hold that back"
             );
+            let why =
+                format!("{workload} was changed while it carries the traffic: no rollout can hold that back");
+            self.tell_refusal(policy, Some(why));
             return Ok(());
         }
         let id = format!("{}-{}", next.sum, next.count);
@@ -261,6 +264,7 @@ impl Daemon {
         match self.announced(namespace, name, event, None).await {
             Ok(answer) if answer.accepted => {
                 tracing::info!(policy = policy_name, workload, "changed: {}", answer.message);
+                self.tell_refusal(policy, None);
                 Ok(())
             }
             Ok(answer) => {
@@ -271,11 +275,18 @@ impl Daemon {
                     answer.message
                 );
                 self.parts.meters.refuse("trigger");
+                self.tell_refusal(policy, Some(format!("{workload}: {}", answer.message)));
                 Ok(())
             }
             Err(StartError::Elsewhere(_) | StartError::Refused(_)) => Ok(()),
             Err(StartError::Passing(why)) => Err(why),
         }
+    }
+
+    /// In the policy's status, where it stands in the cluster.
+    fn tell_refusal(&self, policy: &Policy, why: Option<String>) {
+        let name = (policy.metadata.namespace.clone(), policy.metadata.name.clone());
+        self.book.note_refusal(&name, why);
     }
 
     /// Only where the versions change roles must that be asked of the target.
