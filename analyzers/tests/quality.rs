@@ -13,6 +13,7 @@ mod runs;
 #[path = "../benches/quality/world.rs"]
 mod world;
 
+use rivals::{Bars, Measure};
 use runs::{Kind, Outcome, many, wald};
 use sluice_analyzers::plan::{ErrorsPlan, Margin, Plan, Pods};
 use world::{Change, Service, Trouble};
@@ -35,7 +36,7 @@ fn kind(trouble: Trouble, change: Change) -> Kind {
         most_s: 6.0 * 3600.0,
         advances: false,
         step_s: f64::INFINITY,
-        with_rivals: false,
+        rivals: None,
     }
 }
 
@@ -56,11 +57,42 @@ fn healthy_releases_are_left_alone() {
         Trouble::MixShift,
         Trouble::Incidents,
         Trouble::IncidentsBetweenScrapes,
+        Trouble::SlowStart,
     ];
-    let aborts: usize =
-        worlds.iter().map(|trouble| aborted(&many(&kind(*trouble, Change::None), 25, 2))).sum();
-    // 250 rollouts at 1 % would be 2.5 on average; ours are about a tenth of that.
-    assert!(aborts <= 3, "{aborts} of 250");
+    let healthy = |trouble| kind(trouble, Change::None);
+    let few = Service { stable_pods: 2, canary_pods: 1, ..SERVICE };
+    let rare = Service { base: 0.0001, ..SERVICE };
+    let mut kinds: Vec<Kind> = worlds.into_iter().map(healthy).collect();
+    kinds.push(Kind { service: few, ..healthy(Trouble::UnevenPods(0.1)) });
+    kinds.push(Kind { service: rare, ..healthy(Trouble::None) });
+    let latency = Service { latency: true, ..SERVICE };
+    kinds.push(Kind {
+        service: latency,
+        plan: Plan { errors: None, ..Plan::new(vec![0.1]) },
+        most_s: 3_600.0,
+        ..healthy(Trouble::SlowStart)
+    });
+    let aborts: usize = kinds.iter().map(|kind| aborted(&many(kind, 25, 2))).sum();
+    // 350 rollouts at 1 % would be 3.5 on average; ours are about a tenth of that.
+    assert!(aborts <= 3, "{aborts} of 350");
+}
+
+#[test]
+fn slower_canaries_are_caught() {
+    let service = Service { latency: true, window_s: 1.0, ..SERVICE };
+    for (change, most) in [(Change::Scale(1.5), 400.0), (Change::Tail(0.01), 900.0)] {
+        let kind = Kind {
+            service,
+            plan: Plan { errors: None, ..Plan::new(vec![0.1]) },
+            history_h: 1.0,
+            ..kind(Trouble::None, change)
+        };
+        let outcomes = many(&kind, 40, 2);
+        assert_eq!(aborted(&outcomes), 40);
+        let requests = outcomes.iter().filter_map(|one| one.aborted).map(|cost| cost.canary_requests);
+        let mean = requests.sum::<f64>() / 40.0;
+        assert!(mean < most, "{change:?}: {mean} canary requests");
+    }
 }
 
 #[test]
@@ -122,7 +154,8 @@ fn the_harm_budget_lets_the_good_through_and_not_the_bad() {
 
 #[test]
 fn rivals_do_what_their_rules_say() {
-    let kind = Kind { with_rivals: true, most_s: 7200.0, ..kind(Trouble::None, Change::None) };
+    let bars = Bars { measure: Measure::Errors, most: 0.01 };
+    let kind = Kind { rivals: Some(bars), most_s: 7200.0, ..kind(Trouble::None, Change::None) };
     let outcomes = many(&kind, 30, 2);
     let stopped = |rule: usize| outcomes.iter().filter(|one| one.rivals[rule].is_some()).count();
     assert_eq!(

@@ -1,20 +1,38 @@
 //! The rules of today's tools, on the same windows.
 //!
-//! As their documentation sets them up: Flagger (one check a minute, a success rate of 99 %, five failed checks), Argo
-//! Rollouts (a measurement a minute, `result >= 0.99`, failureLimit 3), Kayenta's judge once a step (an hour of
-//! one-minute error rates, tolerance 0.25, confidence 0.98), and the z-test for two proportions at 1 % as a dashboard
-//! would run it: looked at again and again.
+//! Set up as their documentation does: Flagger (one check a minute, a bar for the share of bad requests, five failed checks),
+//! Argo Rollouts (a measurement a minute, the same bar, failureLimit 3), Kayenta's judge once an hour (one-minute shares,
+//! tolerance 0.25, confidence 0.98), and the z-test for two proportions at 1 % as a dashboard would run it: looked at
+//! again and again.
 
 use sluice_analyzers::kayenta::{Class, Direction, GaugePlan};
 use sluice_analyzers::rate_ratio::{Count, Pair};
 use sluice_analyzers::{Arm, Window};
 
-pub const NAMES: [&str; 4] =
-    ["Flagger 99 %, 5 checks", "Argo 99 %, limit 3", "Kayenta hourly", "z-test, repeated"];
+pub const NAMES: [&str; 4] = ["Flagger, 5 checks", "Argo, limit 3", "Kayenta hourly", "z-test, repeated"];
 
-#[derive(Debug, Default)]
+/// What the rivals look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Bars {
+    pub measure: Measure,
+    /// Flagger and Argo want no larger share of the canary's requests to be bad.
+    pub most: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    Errors,
+    /// Slower than half a second for the bar (Flagger's default for p99, with a `most` of 1 %), than a quarter in comparisons.
+    Slow,
+}
+
+#[derive(Debug)]
 pub struct Rivals {
+    bars: Bars,
+    /// Of the bar.
     minute: Pair,
+    /// Of comparisons, as `total`.
+    compared: Pair,
     minute_ms: u64,
     total: Pair,
     below: u32,
@@ -26,18 +44,17 @@ const MINUTE_MS: u64 = 60_000;
 const STEP_MINUTES: usize = 60;
 
 impl Rivals {
+    pub fn new(bars: Bars) -> Rivals {
+        let (minute, compared, total) = (Pair::default(), Pair::default(), Pair::default());
+        Rivals { bars, minute, compared, total, minute_ms: 0, below: 0, stable: vec![], canary: vec![] }
+    }
+
     /// Which of them abort now, in the order of [`NAMES`].
     pub fn window(&mut self, window: &Window) -> [bool; 4] {
-        let count = |arm| {
-            let pods = window.of(arm).map(|pod| Count::new(pod.requests, pod.errors));
-            pods.fold(Count::default(), |mut sum, pod| {
-                sum.add(pod);
-                sum
-            })
-        };
-        let pair = Pair { canary: count(Arm::Canary), stable: count(Arm::Stable) };
-        self.minute.add(pair);
-        self.total.add(pair);
+        self.minute.add(bad(window, self.bars.measure, 0.5));
+        let compared = bad(window, self.bars.measure, 0.25);
+        self.compared.add(compared);
+        self.total.add(compared);
         self.minute_ms += window.length_ms();
         let kayenta = self.minute_ms >= MINUTE_MS && self.close_minute();
         [self.below >= 5, self.below >= 4, kayenta, z(self.total) > 2.326]
@@ -45,10 +62,11 @@ impl Rivals {
 
     fn close_minute(&mut self) -> bool {
         let minute = std::mem::take(&mut self.minute);
+        let compared = std::mem::take(&mut self.compared);
         self.minute_ms = 0;
-        self.below += u32::from(minute.canary.rate().is_some_and(|rate| rate > 0.01));
-        self.canary.extend(minute.canary.rate());
-        self.stable.extend(minute.stable.rate());
+        self.below += u32::from(minute.canary.rate().is_some_and(|rate| rate > self.bars.most));
+        self.canary.extend(compared.canary.rate());
+        self.stable.extend(compared.stable.rate());
         if self.canary.len().min(self.stable.len()) < STEP_MINUTES {
             return false;
         }
@@ -57,6 +75,23 @@ impl Rivals {
         (self.canary, self.stable) = (Vec::new(), Vec::new());
         class == Class::High
     }
+}
+
+/// Errors, or requests slower than `le` seconds.
+pub fn bad(window: &Window, measure: Measure, le: f64) -> Pair {
+    let count = |arm| {
+        window.of(arm).fold(Count::default(), |mut sum, pod| {
+            let within =
+                pod.buckets.iter().find(|bucket| bucket.le >= le).map_or(pod.requests, |it| it.count);
+            let bad = match measure {
+                Measure::Errors => pod.errors,
+                Measure::Slow => pod.requests - within,
+            };
+            sum.add(Count::new(pod.requests, bad));
+            sum
+        })
+    };
+    Pair { canary: count(Arm::Canary), stable: count(Arm::Stable) }
 }
 
 fn z(pair: Pair) -> f64 {

@@ -1,8 +1,8 @@
 //! Many rollouts of one kind, and what came of them.
 
-use crate::rivals::Rivals;
+use crate::rivals::{Bars, Measure, Rivals, bad};
 use crate::world::{Change, Service, Trouble, World};
-use sluice_analyzers::{Arm, Baseline, Evidence, Plan, Verdict, Window, judge};
+use sluice_analyzers::{Baseline, Evidence, Plan, Verdict, Window, judge};
 
 /// One kind of rollout.
 #[derive(Clone)]
@@ -19,7 +19,8 @@ pub struct Kind {
     pub advances: bool,
     /// So long a step lasts when it does not advance by verdict; the bake takes what is left.
     pub step_s: f64,
-    pub with_rivals: bool,
+    /// Today's rules look on, with these bars.
+    pub rivals: Option<Bars>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +28,10 @@ pub struct Outcome {
     /// Seconds and canary requests (from the change on) until the abort.
     pub aborted: Option<Cost>,
     pub rivals: [Option<Cost>; 4],
+    /// The judge passed its last step, a minute in it at least, before it aborted, if at all.
+    pub passed: bool,
+    /// What it had cost when it ended, by an abort of everybody or undecided.
+    pub end: Cost,
     /// When each of the first steps was left.
     pub left_s: [Option<f64>; 8],
 }
@@ -35,14 +40,15 @@ pub struct Outcome {
 pub struct Cost {
     pub seconds: f64,
     pub canary_requests: f64,
-    pub canary_errors: f64,
+    /// Errors, or slow ones where the rivals look at latencies.
+    pub canary_bad: f64,
 }
 
 pub fn run(kind: &Kind, seed: u64) -> Outcome {
     let mut world = World::new(kind.service, kind.trouble, kind.change, seed);
     let plan = frozen(kind, &mut world);
     let mut evidence = Evidence::new(&plan);
-    let (mut outcome, mut rivals) = (Outcome::default(), Rivals::default());
+    let (mut outcome, mut rivals) = (Outcome::default(), kind.rivals.map(Rivals::new));
     let (mut step, mut entered) = (1u32, 0.0);
     let mut cost = Cost::default();
     let from = if let Change::LateErrors(_, from) = kind.change { from } else { 0.0 };
@@ -50,18 +56,20 @@ pub fn run(kind: &Kind, seed: u64) -> Outcome {
         let begun = world.seconds();
         let window = world.next(step, plan.weight_at(step));
         if begun >= from {
-            add(&mut cost, window);
+            add(&mut cost, window, kind.rivals.map_or(Measure::Errors, |bars| bars.measure));
         }
         let verdict = judge(&plan, &mut evidence, window).expect("worlds make good windows");
-        let stopped = if kind.with_rivals { rivals.window(window) } else { [false; 4] };
+        let stopped = rivals.as_mut().map_or([false; 4], |rivals| rivals.window(window));
         let now = world.seconds();
         cost.seconds = now - from;
         for (rival, stops) in outcome.rivals.iter_mut().zip(stopped) {
             *rival = rival.or(stops.then_some(cost));
         }
+        let last = step + 1 == plan.bake_step() && now - entered >= 60.0;
+        outcome.passed |= last && verdict == Verdict::Pass && outcome.aborted.is_none();
         if verdict == Verdict::Fail {
             outcome.aborted = outcome.aborted.or(Some(cost));
-            if outcome.rivals.iter().all(Option::is_some) || !kind.with_rivals {
+            if outcome.rivals.iter().all(Option::is_some) || rivals.is_none() {
                 break;
             }
         }
@@ -78,6 +86,7 @@ pub fn run(kind: &Kind, seed: u64) -> Outcome {
             }
         }
     }
+    outcome.end = cost;
     outcome
 }
 
@@ -92,11 +101,10 @@ fn frozen(kind: &Kind, world: &mut World) -> Plan {
     plan
 }
 
-fn add(cost: &mut Cost, window: &Window) {
-    for pod in window.of(Arm::Canary) {
-        cost.canary_requests += pod.requests as f64;
-        cost.canary_errors += pod.errors as f64;
-    }
+fn add(cost: &mut Cost, window: &Window, measure: Measure) {
+    let canary = bad(window, measure, 0.25).canary;
+    cost.canary_requests += canary.n as f64;
+    cost.canary_bad += canary.x as f64;
 }
 
 /// Rollouts `seeds` of a kind on so many threads; the order of outcomes is the seeds'.

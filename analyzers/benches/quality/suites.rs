@@ -1,7 +1,8 @@
 //! The cells of the table: goals 1 to 5 of the statistics page, and the rivals.
 
+use crate::beside;
 use crate::passing;
-use crate::rivals::NAMES;
+use crate::rivals::{Bars, Measure, NAMES};
 use crate::runs::{Cost, Kind, Outcome, many, wald};
 use crate::table::{Options, Summary, percent, upper};
 use crate::world::{Change, Service, Trouble};
@@ -35,7 +36,7 @@ pub fn print(options: &Options) {
         latency(options);
     }
     if options.wants("rivals") {
-        rivals(options);
+        beside::print(options);
     }
 }
 
@@ -48,7 +49,7 @@ fn without_overshoot(plan: Plan) -> Plan {
 }
 
 /// Ten per cent, one step, errors only.
-fn one_step(r: f64, pods: Pods) -> Plan {
+pub fn one_step(r: f64, pods: Pods) -> Plan {
     let errors = ErrorsPlan::with_margin(Margin { ratio: r, plus: 0.0 });
     Plan { errors: Some(errors), latency: None, pods, ..Plan::new(vec![0.1]) }
 }
@@ -67,7 +68,7 @@ pub fn kind(service: Service, trouble: Trouble, change: Change, plan: Plan) -> K
         most_s: 86_400.0,
         advances: false,
         step_s: f64::INFINITY,
-        with_rivals: false,
+        rivals: None,
     }
 }
 
@@ -213,12 +214,10 @@ fn troubled(options: &Options) {
         TROUBLES.iter().map(|(name, of)| (*name, SERVICE, *of)).collect();
     cells.push(("few pods (2 and 1), uneven 10 %", few, Trouble::UnevenPods(0.1)));
     for (name, service, trouble) in cells.into_iter().filter(|(name, ..)| options.wants_world(name)) {
-        let size =
-            if let Trouble::Bursts(size) | Trouble::GeometricBursts(size) = trouble { size } else { 1.0 };
         let kind = kind(service, trouble, Change::Errors(3.0), one_step(1.25, Pods::RandomEffect));
         let outcomes = many(&kind, options.power, options.threads);
         let of = Summary::of(&outcomes, |outcome| outcome.aborted);
-        let bound = size * wald(0.01, service.base, 3.0, 1.25, 0.1);
+        let bound = beside::burst(trouble) * wald(0.01, service.base, 3.0, 1.25, 0.1);
         let over = |requests: f64| requests / bound;
         let (mean, median, p99) = (over(of.mean), over(of.median), over(of.p99));
         println!("| {name} | {bound:.0} | {mean:.2} | {median:.2} | {p99:.2} | {} |", percent(of.share()));
@@ -236,7 +235,7 @@ fn late(options: &Options) {
     println!("| --- | --- | --- | --- | --- | --- |");
     for (base, ratio) in [(0.001, 3.0), (0.01, 2.0), (0.001, 10.0)] {
         let kind = Kind {
-            with_rivals: true,
+            rivals: Some(Bars { measure: Measure::Errors, most: 0.01 }),
             step_s: 1_800.0,
             most_s: 4.0 * 3_600.0,
             ..kind(
@@ -264,7 +263,7 @@ fn late_row(what: &str, name: &str, outcomes: &[Outcome], rule: impl Fn(&Outcome
         percent(early as f64 / outcomes.len() as f64),
         percent(after.share()),
         after.median_seconds / 60.0,
-        after.mean_errors
+        after.mean_bad
     );
 }
 
@@ -294,36 +293,4 @@ fn latency(options: &Options) {
             percent(of.share())
         );
     }
-}
-
-fn rivals(options: &Options) {
-    let rollouts = options.power.min(1_000);
-    println!(
-        "\n## Beside today's rules, on the same windows ({rollouts} rollouts a cell, 2 h, 20 canary requests a second)\n"
-    );
-    println!("| errors | rule | aborted | median minutes | mean bad requests served |");
-    println!("| --- | --- | --- | --- | --- |");
-    for (base, ratio) in [(0.01, 1.0), (0.001, 1.0), (0.001, 3.0), (0.01, 2.0), (0.001, 10.0)] {
-        let service = Service { base, ..SERVICE };
-        let kind = Kind {
-            with_rivals: true,
-            most_s: 7_200.0,
-            ..kind(service, Trouble::None, Change::Errors(ratio), one_step(1.25, Pods::RandomEffect))
-        };
-        let outcomes = many(&kind, rollouts, options.threads);
-        let what = format!("{} % -> {:.2} %", base * 100.0, base * ratio * 100.0);
-        rival_row(&what, "Sluice", &Summary::of(&outcomes, |outcome| outcome.aborted));
-        for (at, name) in NAMES.iter().enumerate() {
-            rival_row(&what, name, &Summary::of(&outcomes, |outcome| outcome.rivals[at]));
-        }
-    }
-}
-
-fn rival_row(what: &str, name: &str, of: &Summary) {
-    println!(
-        "| {what} | {name} | {} | {:.1} | {:.0} |",
-        percent(of.share()),
-        of.median_seconds / 60.0,
-        of.mean_errors
-    );
 }

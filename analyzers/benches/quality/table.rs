@@ -61,7 +61,7 @@ pub struct Summary {
     pub median: f64,
     pub p95: f64,
     pub p99: f64,
-    pub mean_errors: f64,
+    pub mean_bad: f64,
     pub median_seconds: f64,
 }
 
@@ -87,7 +87,7 @@ impl Summary {
             median: quantile(0.5),
             p95: quantile(0.95),
             p99: quantile(0.99),
-            mean_errors: mean(|cost| cost.canary_errors),
+            mean_bad: mean(|cost| cost.canary_bad),
             median_seconds: seconds.get(rollouts / 2).copied().unwrap_or(f64::INFINITY),
         }
     }

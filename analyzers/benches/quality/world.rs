@@ -34,7 +34,7 @@ pub enum Trouble {
     DailyWave(f64),
     /// The rate of both versions wanders: standard deviation of ln rate, correlation from window to window.
     Wander(f64, f64),
-    /// Now and then a pod of either version dies, fails what it has, and counts nothing until it is back.
+    /// Now and then a pod of either version dies, fails what it has, and counts nothing until it is back; restarts are told.
     Crashes,
     /// Two routes, one failing twenty times as often, whose shares differ between the versions and drift.
     MixShift,
@@ -42,7 +42,7 @@ pub enum Trouble {
     Incidents,
     /// Incidents begin between the two versions' scrapes, stable being scraped first.
     IncidentsBetweenScrapes,
-    /// New pods fail and are slow in their first minute, of either version.
+    /// The canary's pods are new: in their first minute they fail a little more and are slow, stable's have long been warm.
     SlowStart,
 }
 
@@ -201,13 +201,15 @@ impl World {
         let hit = if canary { incident.1 } else { incident.0 };
         let mut errors = self.errors(n, rate.min(1.0));
         errors += self.chance.binomial(n - errors.min(n), 0.2 * hit);
-        if self.down[at] < 0.0 {
+        let died = self.down[at] < 0.0;
+        if died {
             // What it had when it died.
             errors += self.chance.poisson(3.0);
             self.down[at] = 120.0;
         }
+        pod.restarts = (self.trouble == Trouble::Crashes).then_some(u64::from(died));
         (pod.requests, pod.errors) = (n, errors.min(n));
-        let cold = self.trouble == Trouble::SlowStart;
+        let cold = self.trouble == Trouble::SlowStart && canary;
         pod.ready_for_ms = cold.then_some((self.age_s * 1000.0) as u64);
         if self.service.latency {
             self.fill_buckets(pod, canary);
@@ -267,7 +269,7 @@ impl World {
 
     /// Log-normal latencies with a median of 40 ms and a standard deviation of ln of 0.8.
     fn fill_buckets(&mut self, pod: &mut PodWindow, canary: bool) {
-        let cold = self.trouble == Trouble::SlowStart && self.age_s < 60.0;
+        let cold = self.trouble == Trouble::SlowStart && canary && self.age_s < 60.0;
         let scale = match self.change {
             Change::Scale(scale) if canary => scale,
             _ => 1.0,
