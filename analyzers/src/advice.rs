@@ -35,9 +35,9 @@ impl Advice {
         self.split.enter_step();
     }
 
-    pub fn add(&mut self, plan: &Plan, window: &Window, phi: f64) {
+    pub fn add(&mut self, plan: &Plan, window: &Window) {
         self.split.add(window.requests(Arm::Canary), window.requests(Arm::Stable));
-        self.collateral.iter_mut().for_each(|collateral| collateral.add(window, phi));
+        self.collateral.iter_mut().for_each(|collateral| collateral.add(plan, window));
         let thresholds = self.thresholds.iter_mut().zip(&plan.thresholds);
         thresholds.for_each(|(evidence, plan)| evidence.add(plan, window));
         let watched = self.watched.iter_mut().zip(&plan.watched);
@@ -45,9 +45,9 @@ impl Advice {
     }
 
     /// The rules that somebody insisted on and that say stop.
-    pub fn broken<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a str> {
+    pub fn broken<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = String> {
         let thresholds = self.thresholds.iter().zip(&plan.thresholds);
-        thresholds.filter(|(evidence, plan)| evidence.failed(plan)).map(|(_, plan)| plan.name.as_str())
+        thresholds.filter(|(evidence, plan)| evidence.failed(plan)).map(|(_, plan)| plan.label())
     }
 
     /// Whether stable suffers since the canary runs: nothing is opened further.

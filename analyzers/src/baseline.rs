@@ -259,10 +259,28 @@ impl Plan {
         {
             latency.history = history.latency();
         }
+        self.freeze_limits(history);
+        if history.tells_dispersion() {
+            self.freeze_scatter(history);
+        }
         let upper = upper_rate(history.errors(), history.dispersion(), LIMIT_DOUBT);
         self.collateral = self.collateral.or(Some((upper * MARGIN).min(0.999)));
-        self.freeze_limits(history);
         self
+    }
+
+    /// How far what the limits are about scatters, whether or not the errors are compared.
+    fn freeze_scatter(&mut self, history: &Baseline) {
+        let latency = history.latency();
+        for limit in &mut self.slo {
+            let phi = match limit.of {
+                SloOf::Errors => Some(history.dispersion()),
+                SloOf::SlowerThan { seconds } => {
+                    let le = nearest(latency.iter().map(|past| past.le), seconds);
+                    latency.iter().find(|past| Some(past.le) == le).and_then(|past| past.dispersion)
+                }
+            };
+            limit.dispersion = limit.dispersion.or(phi);
+        }
     }
 
     /// Where no stable will run beside the canary, its own rate is the limit.
@@ -293,7 +311,7 @@ impl Plan {
 
 fn frozen_limit(of: SloOf, upper: f64, margin: Margin, weight: f64) -> SloLimit {
     let limit = (upper * margin.ratio + margin.plus).min(0.999);
-    SloLimit { of, limit, source: SloSource::Frozen, weight }
+    SloLimit { of, limit, source: SloSource::Frozen, dispersion: None, weight }
 }
 
 /// The boundary that the policy gates on, or the first that at most 5 % of requests exceed.

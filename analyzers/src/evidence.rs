@@ -6,11 +6,12 @@
 use crate::advice::Advice;
 use crate::errors::ErrorsEvidence;
 use crate::gauges::GaugesEvidence;
+use crate::joined::Joined;
 use crate::judge::Verdict;
 use crate::latency::LatencyEvidence;
 use crate::mix::Mix;
 use crate::onset::{Onset, Onsets};
-use crate::plan::{Plan, SloSource};
+use crate::plan::Plan;
 use crate::restarts::RestartsEvidence;
 use crate::slo::SloEvidence;
 use crate::window::{Arm, Window};
@@ -30,10 +31,14 @@ pub struct Evidence {
     pub(crate) windows: u64,
     /// The largest combined abort evidence crossed its bar: it stays so.
     pub(crate) failed: bool,
+    /// What made it fail, as it stood then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) culprits: Vec<String>,
     pub(crate) verdict: Verdict,
     pub(crate) traffic: Traffic,
-    /// Whether latencies share falseAbort: fixed by the first window, before its counts are looked at.
-    pub(crate) latency_shares: Option<bool>,
+    /// When latencies took their share of falseAbort.
+    #[serde(alias = "latencyShares")]
+    pub(crate) latency_joined: Joined,
     pub(crate) errors: Option<ErrorsEvidence>,
     pub(crate) latency: Option<LatencyEvidence>,
     pub(crate) slo: Vec<SloEvidence>,
@@ -70,9 +75,10 @@ impl Evidence {
             last_end_ms: None,
             windows: 0,
             failed: false,
+            culprits: Vec::new(),
             verdict: Verdict::NoData,
             traffic: Traffic::default(),
-            latency_shares: None,
+            latency_joined: Joined::default(),
             errors: plan.errors.as_ref().map(|errors| ErrorsEvidence::new(errors, plan.pods)),
             latency: plan.latency.as_ref().map(LatencyEvidence::new),
             slo: plan.slo.iter().map(SloEvidence::new).collect(),
@@ -127,6 +133,28 @@ impl Evidence {
         self.advice.start(share);
     }
 
+    /// What the source need not tell takes its share of falseAbort when it is told, before its counts are looked at; what has
+    /// to be judged has it from the first window on.
+    fn let_in(&mut self, plan: &Plan, window: &Window) {
+        let told = plan.latency.as_ref().is_some_and(|latency| {
+            let past = latency.required || !latency.history.is_empty();
+            past || window.pods.iter().any(|pod| !pod.buckets.is_empty())
+        });
+        let restarts = window.pods.iter().any(|pod| pod.restarts.is_some());
+        let waits = |restarting: &RestartsEvidence| restarts && !restarting.joined.has();
+        let restarts = self.restarting.as_ref().is_some_and(waits);
+        if !(restarts || told && !self.latency_joined.has()) {
+            return;
+        }
+        let combined = if self.windows == 0 { 0.0 } else { self.log_abort(plan) };
+        if told {
+            self.latency_joined.join(combined);
+        }
+        if restarts {
+            self.restarting.iter_mut().for_each(|restarting| restarting.joined.join(combined));
+        }
+    }
+
     /// Where errors alone would abort; asked for by the correction of the overshoot only.
     fn bar_of_errors(&self, plan: &Plan) -> f64 {
         match plan.errors.as_ref().filter(|errors| errors.overshoot) {
@@ -138,11 +166,7 @@ impl Evidence {
     /// Counts a window that was checked; nothing in here can fail.
     pub(crate) fn add(&mut self, plan: &Plan, window: &Window) {
         let stable_beside = plan.stable_beside(window.step);
-        if self.latency_shares.is_none() {
-            let histogram = window.pods.iter().any(|pod| !pod.buckets.is_empty());
-            let past = plan.latency.as_ref().is_some_and(|latency| !latency.history.is_empty());
-            self.latency_shares = Some(histogram || past);
-        }
+        self.let_in(plan, window);
         let bar = self.bar_of_errors(plan);
         if let (Some(errors), Some(how)) = (&mut self.errors, &plan.errors) {
             errors.add(plan.pods, how, window, bar);
@@ -150,16 +174,15 @@ impl Evidence {
         if let (Some(latency), Some(how)) = (&mut self.latency, &plan.latency) {
             latency.add(plan, how, window, stable_beside);
         }
-        let phi = plan.errors.as_ref().and_then(|errors| errors.dispersion).unwrap_or(1.0);
         for (slo, limit) in self.slo.iter_mut().zip(&plan.slo) {
-            if limit.source == SloSource::Declared || !stable_beside {
-                slo.add(limit, plan.warmup_ms, window, phi);
+            if limit.judges(stable_beside) {
+                slo.add(limit, plan, window);
             }
         }
         if stable_beside {
             self.restarting.iter_mut().for_each(|restarts| restarts.add(window));
         }
-        self.advice.add(plan, window, phi);
+        self.advice.add(plan, window);
         self.gauges.add(&plan.gauges, window);
         self.traffic.add(window);
         self.mix.add(window);
@@ -175,14 +198,14 @@ impl Traffic {
 
     fn add(&mut self, window: &Window) {
         let (canary, stable) = (window.requests(Arm::Canary), window.requests(Arm::Stable));
-        self.canary_in_step += canary;
-        self.stable_in_step += stable;
-        self.ms_in_step += window.length_ms();
+        self.canary_in_step = self.canary_in_step.saturating_add(canary);
+        self.stable_in_step = self.stable_in_step.saturating_add(stable);
+        self.ms_in_step = self.ms_in_step.saturating_add(window.length_ms());
         if self.measured.is_some() {
             return;
         }
-        self.requests += canary + stable;
-        self.ms += window.length_ms();
+        self.requests = self.requests.saturating_add(canary).saturating_add(stable);
+        self.ms = self.ms.saturating_add(window.length_ms());
         if self.ms >= TRAFFIC_MS && self.requests > 0 {
             self.measured = Some(self.requests as f64 * 1000.0 / self.ms as f64);
         }

@@ -5,8 +5,10 @@
 
 use crate::errors::ErrorsEvidence;
 use crate::evidence::Evidence;
+use crate::joined::Joined;
 use crate::mixture::{LOG_NOTHING, log_add};
-use crate::plan::{Plan, SloSource};
+use crate::plan::Plan;
+use crate::report::culprits;
 use crate::score::ScoreClass;
 use crate::window::{Arm, Window, WindowError};
 use serde::{Deserialize, Serialize};
@@ -29,7 +31,7 @@ pub enum Verdict {
 /// Judges one window. The plan must have passed [`Plan::check`], and the evidence must have been made from it.
 ///
 /// An error leaves the evidence as it was. A window that ends no later than the last one changes nothing and gets the
-/// last verdict again.
+/// last verdict again. After a fail windows count on, and those to blame stay those of the fail.
 pub fn judge(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Result<Verdict, WindowError> {
     window.check()?;
     if window.step == 0 {
@@ -48,6 +50,9 @@ pub fn judge(plan: &Plan, evidence: &mut Evidence, window: &Window) -> Result<Ve
     let bar = plan.abort_bar();
     evidence.failed |= evidence.log_abort_at_most(plan) >= bar && evidence.log_decides(plan) >= bar;
     evidence.verdict = decide(plan, evidence, window);
+    if evidence.failed && evidence.culprits.is_empty() {
+        evidence.culprits = culprits(plan, evidence);
+    }
     Ok(evidence.verdict)
 }
 
@@ -86,17 +91,37 @@ fn lacks_data(plan: &Plan, evidence: &Evidence, window: &Window) -> bool {
     let nobody =
         counted && (window.requests(Arm::Canary) == 0 || (compared && window.requests(Arm::Stable) == 0));
     let no_histogram = match (&plan.latency, &evidence.latency) {
-        (Some(how), Some(latency)) => how.required && !latency.seen,
+        (Some(_), Some(latency)) if latency.seen => latency.blind.is_some(),
+        (Some(how), Some(_)) => how.required,
         (Some(_) | None, _) => false,
     };
-    nobody || no_histogram
+    let beside = plan.stable_beside(window.step);
+    let limits = plan.slo.iter().zip(&evidence.slo).filter(|(limit, _)| limit.judges(beside));
+    nobody || no_histogram || limits.map(|(_, slo)| slo).any(|slo| slo.blind)
 }
 
 /// One metric's part in the decision to abort.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Share {
     pub(crate) weight: f64,
+    /// What its evidence is multiplied by, as a logarithm; see [`crate::joined`].
+    pub(crate) head: f64,
     pub(crate) log_e: f64,
+}
+
+impl Share {
+    fn of(weight: f64, log_e: f64) -> Share {
+        Share { weight, head: 0.0, log_e }
+    }
+
+    fn joined(joined: Joined, weight: f64, log_e: f64) -> Share {
+        Share { weight: if joined.has() { weight } else { 0.0 }, head: joined.head(), log_e }
+    }
+
+    /// Its part in the sum of all evidence, `total` being the sum of weights, as a logarithm.
+    pub(crate) fn log_part(self, total: f64) -> f64 {
+        if self.weight > 0.0 { libm::log(self.weight / total) + self.head + self.log_e } else { LOG_NOTHING }
+    }
 }
 
 impl Evidence {
@@ -124,10 +149,7 @@ impl Evidence {
         if total <= 0.0 {
             return 0.0;
         }
-        let weighted = self.shares_by(plan, of_errors).map(|share| {
-            if share.weight > 0.0 { libm::log(share.weight / total) + share.log_e } else { LOG_NOTHING }
-        });
-        weighted.fold(LOG_NOTHING, log_add)
+        self.shares_by(plan, of_errors).map(|share| share.log_part(total)).fold(LOG_NOTHING, log_add)
     }
 
     /// What the shares are scaled by.
@@ -142,22 +164,22 @@ impl Evidence {
         of_errors: impl Fn(&ErrorsEvidence) -> f64 + Copy + 'a,
     ) -> impl Iterator<Item = Share> + Clone + 'a {
         let errors = plan.errors.iter().zip(&self.errors);
-        let errors = errors.map(move |(how, errors)| Share { weight: how.weight, log_e: of_errors(errors) });
+        let errors = errors.map(move |(how, errors)| Share::of(how.weight, of_errors(errors)));
         let latency = plan.latency.iter().zip(&self.latency).flat_map(move |(how, latency)| {
             let compare = usize::from(how.compare.is_some());
             let parts = (compare + how.objectives.len()).max(1) as f64;
-            let shared = self.latency_shares.unwrap_or(true);
-            let weight = if shared { how.weight / parts } else { 0.0 };
             let compared = std::iter::repeat_n(latency, compare).map(|latency| latency.log_abort());
             let objectives = latency.objectives.iter().map(|objective| objective.log_abort());
-            compared.chain(objectives).map(move |log_e| Share { weight, log_e })
+            let weight = how.weight / parts;
+            // Before any window everybody is expected.
+            let joined = if self.windows == 0 { Joined::FROM_THE_FIRST } else { self.latency_joined };
+            compared.chain(objectives).map(move |log_e| Share::joined(joined, weight, log_e))
         });
         let slo = plan.slo.iter().zip(&self.slo);
-        let slo = slo.map(|(limit, slo)| Share { weight: limit.weight, log_e: slo.ceiling.log_abort() });
-        let restarts = plan.restarts.iter().zip(&self.restarting).map(|(how, restarts)| {
-            let weight = if restarts.told == Some(true) { how.weight } else { 0.0 };
-            Share { weight, log_e: restarts.log_abort() }
-        });
+        let slo = slo.map(|(limit, slo)| Share::of(limit.weight, slo.ceiling.log_abort()));
+        let restarts = plan.restarts.iter().zip(&self.restarting);
+        let restarts =
+            restarts.map(|(how, restarts)| Share::joined(restarts.joined, how.weight, restarts.log_abort()));
         errors.chain(latency).chain(slo).chain(restarts)
     }
 
@@ -178,7 +200,7 @@ impl Evidence {
                 gate.into_iter().chain(objectives)
             });
         let slo = plan.slo.iter().zip(&self.slo);
-        let slo = slo.filter(|(limit, _)| limit.source == SloSource::Declared || !beside);
+        let slo = slo.filter(|(limit, _)| limit.judges(beside));
         let slo = slo.map(|(_, slo)| slo.ceiling.log_advance(d));
         errors.chain(latency).chain(slo).reduce(f64::min)
     }

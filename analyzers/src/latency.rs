@@ -8,6 +8,7 @@
 //!
 //! Never interpolates within a bucket. A boundary that some pod of a window lacks is left out for that window.
 
+pub(crate) mod blind;
 pub(crate) mod places;
 
 use crate::curve::Curve;
@@ -21,6 +22,7 @@ use crate::proof::Proof;
 use crate::rate_ratio::{Count, Pair};
 use crate::slow_share::Bet;
 use crate::window::{Arm, PodWindow, Window};
+use blind::Blind;
 use places::{at_least, common, gates};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,9 @@ pub struct LatencyEvidence {
     pub(crate) seen: bool,
     /// Requests of warm pods in the last window.
     pub(crate) last: Pair,
+    /// Why the last window could not be judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) blind: Option<Blind>,
     started: f64,
 }
 
@@ -81,6 +86,7 @@ impl LatencyEvidence {
             objectives: plan.objectives.iter().map(|one| ObjectiveEvidence::new(one, plan)).collect(),
             seen: !plan.history.is_empty(),
             last: Pair::default(),
+            blind: None,
             started: 0.0,
         }
     }
@@ -97,18 +103,35 @@ impl LatencyEvidence {
         self.seen |= window.pods.iter().any(|pod| !pod.buckets.is_empty());
         let adopted = self.boundaries.is_empty() && self.adopt(plan, latency, window, stable_beside);
         let gates_from_this_window = adopted && latency.gating.is_empty() && latency.history.is_empty();
+        let mut counted = true;
         for objective in &mut self.objectives {
-            objective.add(plan, latency, window, stable_beside);
+            counted &= objective.add(plan, latency, window, stable_beside);
         }
         self.last = warm_requests(window, plan.warmup_ms);
-        if !stable_beside {
-            return;
+        if stable_beside {
+            for boundary in &mut self.boundaries {
+                counted &= boundary.add(plan, latency, window);
+            }
         }
-        self.boundaries.iter_mut().for_each(|boundary| boundary.add(plan, latency, window));
-        if !gates_from_this_window {
-            let boundaries = &self.boundaries;
-            self.gates.iter_mut().for_each(|gate| gate.add(plan, latency, window, boundaries));
+        if stable_beside && !gates_from_this_window {
+            for gate in &mut self.gates {
+                counted &= gate.add(plan, latency, window, &self.boundaries);
+            }
         }
+        self.blind = self.blindness(plan, window, stable_beside, counted);
+    }
+
+    fn blindness(&self, plan: &Plan, window: &Window, stable_beside: bool, counted: bool) -> Option<Blind> {
+        let arms = if stable_beside { &[Arm::Canary, Arm::Stable][..] } else { &[Arm::Canary] };
+        let mut judged = Vec::new();
+        if !counted {
+            judged.extend(self.boundaries.iter().flat_map(|one| [one.le_stable, one.le_canary]));
+            judged.extend(self.gates.iter().map(|gate| gate.le));
+            judged.extend(self.objectives.iter().filter_map(|objective| objective.le));
+        }
+        let blind = Blind::of(window, arms, plan.warmup_ms, &judged);
+        let placed = !self.boundaries.is_empty() || self.objectives.iter().any(|one| one.le.is_some());
+        if placed { blind } else { blind.or_else(|| Blind::apart(window, plan.warmup_ms)) }
     }
 
     fn adopt(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, stable_beside: bool) -> bool {
@@ -204,16 +227,20 @@ impl Boundary {
         })
     }
 
-    fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window) {
+    /// Whether every pod could be counted.
+    fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window) -> bool {
         let guess = self.guess(latency);
         let phi = self.phi(plan, latency);
-        let mut counted = Pair::default();
+        let (mut counted, mut whole) = (Pair::default(), true);
         let stable_first = stable_is_read_first(window);
         if self.late.is_none() && stable_first {
             self.late = Some(LateMix { mix: self.mix.clone(), waiting: Waiting::default() });
         }
         for stratum in strata(window) {
-            let Some(pair) = self.count(window, stratum, plan.warmup_ms) else { continue };
+            let Some(pair) = self.count(window, stratum, plan.warmup_ms) else {
+                whole = false;
+                continue;
+            };
             counted.add(pair);
             if !self.mix.is_empty() {
                 self.curve.add(pair, phi.abort);
@@ -232,6 +259,7 @@ impl Boundary {
             self.running.add(pods.filter_map(move |pod| slow_of(pod, le, warmup)));
         }
         self.totals.add(counted);
+        whole
     }
 
     /// Stable's share of slow requests as the past tells it; none before any request.
@@ -276,15 +304,20 @@ impl Gate {
         Self { le, proof, totals: Pair::default() }
     }
 
-    fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, boundaries: &[Boundary]) {
+    /// Whether every pod could be counted.
+    fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, boundaries: &[Boundary]) -> bool {
+        let mut whole = true;
         let beside = boundaries.iter().find(|boundary| boundary.le_stable == self.le);
         let phi = beside.map_or(Phi::NONE, |boundary| boundary.phi(plan, latency));
         for stratum in strata(window) {
-            if let Some(pair) = slow_pair(window, stratum, self.le, plan.warmup_ms) {
+            let pair = slow_pair(window, stratum, self.le, plan.warmup_ms);
+            whole &= pair.is_some();
+            if let Some(pair) = pair {
                 self.proof.add(pair, phi.pass);
                 self.totals.add(pair);
             }
         }
+        whole
     }
 }
 

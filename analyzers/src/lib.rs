@@ -29,6 +29,7 @@ pub mod evidence;
 pub mod forecast;
 pub mod gauge;
 pub mod gauges;
+pub mod joined;
 pub mod judge;
 pub mod kayenta;
 pub mod latency;
@@ -63,4 +64,4 @@ pub use report::{Finding, Report, report};
 pub use window::{Arm, Bucket, PodWindow, Window, WindowError};
 
 /// Raised whenever the same windows may give other bits than before: a decision record names the version that judged.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;

@@ -67,14 +67,17 @@ impl ObjectiveEvidence {
         self.le = nearest(boundaries.iter().copied(), self.objective.limit_s);
     }
 
-    pub fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, stable_beside: bool) {
+    /// Whether every pod could be counted.
+    pub fn add(&mut self, plan: &Plan, latency: &LatencyPlan, window: &Window, stable_beside: bool) -> bool {
         self.beside = stable_beside;
-        let Some(le) = self.le else { return };
+        let Some(le) = self.le else { return true };
         let phi = self.phi(plan, latency, le);
-        if let Some(count) = slow(window, None, Arm::Canary, le, plan.warmup_ms) {
+        let canary = slow(window, None, Arm::Canary, le, plan.warmup_ms);
+        if let Some(count) = canary {
             // Beside stable the comparison, with its greater caution, has to agree before anything is aborted; alone, the
             // caution has to be here.
-            self.ceiling.add(count, if stable_beside { phi.pass } else { phi.abort });
+            let abort = if stable_beside { phi.pass } else { phi.abort };
+            self.ceiling.add(count, Phi { abort, pass: phi.pass });
         }
         for stratum in strata(window) {
             if let Some(pair) = slow_pair(window, stratum, le, plan.warmup_ms) {
@@ -83,6 +86,8 @@ impl ObjectiveEvidence {
             let pods = window.of(Arm::Stable).filter(move |pod| pod.is_of(stratum));
             self.running.add(pods.filter_map(move |pod| slow_of(pod, le, plan.warmup_ms)));
         }
+        let stable = || slow(window, None, Arm::Stable, le, plan.warmup_ms);
+        canary.is_some() && (!stable_beside || stable().is_some())
     }
 
     fn add_pair(&mut self, pair: Pair, plus: f64, phi: Phi) {

@@ -191,7 +191,17 @@ pub struct SloLimit {
     /// The largest rate, as a fraction of requests.
     pub limit: f64,
     pub source: SloSource,
+    /// phi of what is limited, frozen from history; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispersion: Option<f64>,
     pub weight: f64,
+}
+
+impl SloLimit {
+    /// A named limit counts always, one frozen from stable's past only where no stable runs beside the canary.
+    pub fn judges(&self, stable_beside: bool) -> bool {
+        self.source == SloSource::Declared || !stable_beside
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

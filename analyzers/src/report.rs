@@ -4,7 +4,7 @@ mod writer;
 
 use crate::errors::ErrorsEvidence;
 use crate::evidence::Evidence;
-use crate::judge::Verdict;
+use crate::judge::{Share, Verdict};
 use crate::kayenta::Class;
 use crate::mix::StratumCounts;
 use crate::plan::Plan;
@@ -83,6 +83,9 @@ pub struct Finding {
     /// A gauge's class; gauges stand outside falseAbort and have no evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classification: Option<Class>,
+    /// What became of a rule of the policy, which stands outside falseAbort and has no evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Fewer pods than it takes: requests alone can never decide this ratio.
     #[serde(default)]
     pub needs_more_pods: bool,
@@ -101,22 +104,10 @@ fn usual_confidence() -> f64 {
 
 /// The whole picture after the last window that counted.
 pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
-    let d = plan.tolerance_at(evidence.current, evidence.traffic.measured);
-    let of_errors = evidence.errors.as_ref().map_or(0.0, ErrorsEvidence::log_abort);
-    let writer = Writer { plan, evidence, d, of_errors };
+    let (writer, of_errors) = writer(plan, evidence);
     let mut findings = writer.findings();
     let score = evidence.gauges.score(&plan.gauges);
-    let broken: Vec<String> = evidence.advice.broken(plan).map(str::to_owned).collect();
-    let culprits = if !broken.is_empty() {
-        broken
-    } else if evidence.gauges.failed {
-        let failed = |finding: &&Finding| finding.classification.is_some_and(|class| class != Class::Pass);
-        findings.iter().filter(failed).map(|finding| finding.metric.clone()).collect()
-    } else if evidence.failed {
-        culprits(plan, evidence, &findings, of_errors)
-    } else {
-        Vec::new()
-    };
+    let culprits = evidence.culprits.clone();
     findings.iter_mut().for_each(|finding| finding.culprit = culprits.contains(&finding.metric));
     Report {
         verdict: evidence.verdict,
@@ -136,12 +127,31 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
     }
 }
 
-fn culprits(plan: &Plan, evidence: &Evidence, findings: &[Finding], of_errors: f64) -> Vec<String> {
+/// The metrics that make a fail now: rules that are broken, gauges that failed, or else the largest share of the evidence and all above a
+/// tenth of it.
+pub(crate) fn culprits(plan: &Plan, evidence: &Evidence) -> Vec<String> {
+    let broken: Vec<String> = evidence.advice.broken(plan).collect();
+    if !broken.is_empty() {
+        return broken;
+    }
+    let (writer, of_errors) = writer(plan, evidence);
+    let findings = writer.findings();
+    if evidence.gauges.failed {
+        let failed = |finding: &&Finding| finding.classification.is_some_and(|class| class != Class::Pass);
+        return findings.iter().filter(failed).map(|finding| finding.metric.clone()).collect();
+    }
     let floor = evidence.combine(plan, |_| of_errors) - std::f64::consts::LN_10;
     let total = evidence.total_weight(plan);
-    let weighed = |weight: f64, log_e: f64| weight > 0.0 && libm::log(weight / total) + log_e >= floor;
     let named = findings.iter().zip(evidence.shares_by(plan, move |_| of_errors));
-    let mut of: Vec<_> = named.filter(|(_, share)| weighed(share.weight, share.log_e)).collect();
+    let weighed = |share: &Share| share.weight > 0.0 && share.log_part(total) >= floor;
+    let mut of: Vec<_> = named.filter(|(_, share)| weighed(share)).collect();
     of.sort_by(|a, b| b.1.log_e.total_cmp(&a.1.log_e));
     of.into_iter().map(|(finding, _)| finding.metric.clone()).collect()
+}
+
+/// With the errors' evidence integrated once.
+fn writer<'a>(plan: &'a Plan, evidence: &'a Evidence) -> (Writer<'a>, f64) {
+    let d = plan.tolerance_at(evidence.current, evidence.traffic.measured);
+    let of_errors = evidence.errors.as_ref().map_or(0.0, ErrorsEvidence::log_abort);
+    (Writer { plan, evidence, d, of_errors }, of_errors)
 }

@@ -1,8 +1,9 @@
 //! The restarts analyzer: formula 1 with the pods' time as exposure.
 //!
-//! A crashed pod takes its counters with it, so a release that dies before it answers shows in no error rate. Counted
-//! only if the source can tell restarts at all, which the first window shows. Never gates a step.
+//! A crashed pod takes its counters with it, so a release that dies before it answers shows in no error rate. It shares
+//! falseAbort from when the source first tells restarts ([`crate::joined`]). Never gates a step.
 
+use crate::joined::Joined;
 use crate::mixture::RestartMix;
 use crate::plan::{ABORT_GRID, RestartsPlan, alternatives, grid};
 use crate::rate_ratio::{Alternative, Count, Pair, increment};
@@ -16,15 +17,15 @@ pub struct RestartsEvidence {
     grid: Vec<Alternative>,
     mix: RestartMix,
     pub(crate) totals: Pair,
-    /// Fixed by the first window.
-    pub(crate) told: Option<bool>,
+    #[serde(alias = "told")]
+    pub(crate) joined: Joined,
 }
 
 impl RestartsEvidence {
     pub fn new(plan: &RestartsPlan) -> Self {
         let r = plan.worse_by;
         let grid: Vec<Alternative> = alternatives(&grid(&ABORT_GRID, r), r).collect();
-        Self { r, mix: RestartMix::new(grid.len()), grid, totals: Pair::default(), told: None }
+        Self { r, mix: RestartMix::new(grid.len()), grid, totals: Pair::default(), joined: Joined::default() }
     }
 
     pub fn start(&mut self, share: f64) {
@@ -32,10 +33,6 @@ impl RestartsEvidence {
     }
 
     pub fn add(&mut self, window: &Window) {
-        let told = window.pods.iter().any(|pod| pod.restarts.is_some());
-        if !*self.told.get_or_insert(told) {
-            return;
-        }
         let pair = Pair { canary: count(window, Arm::Canary), stable: count(window, Arm::Stable) };
         self.totals.add(pair);
         if !pair.has_both() {
@@ -89,6 +86,6 @@ mod tests {
             end_ms: 1,
             pods: vec![PodWindow::new(Arm::Canary, "c", 1, 0)],
         });
-        assert_eq!((silent.told, silent.log_abort()), (Some(false), 0.0));
+        assert_eq!((silent.totals, silent.log_abort()), (Pair::default(), 0.0));
     }
 }

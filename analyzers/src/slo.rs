@@ -7,8 +7,10 @@
 //! the same argument as formula 1. Where the versions do not run side by side time is a confounder: the limit is frozen
 //! beforehand, and after promotion a breach only alerts.
 
+use crate::dispersion::Dispersion;
+use crate::errors::Phi;
 use crate::mixture::{LOG_NOTHING, RestartMix, log_sum_exp};
-use crate::plan::{ABORT_GRID, PASS_GRID, SloLimit, SloOf};
+use crate::plan::{ABORT_GRID, PASS_GRID, Plan, SloLimit, SloOf};
 use crate::rate_ratio::{Alternative, Count};
 use crate::window::{Arm, Window};
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,7 @@ pub struct Ceiling {
     above: Vec<Alternative>,
     mix: RestartMix,
     below: Vec<Alternative>,
-    /// Divided by the dispersion, since that may change between windows.
+    /// Divided by the pass direction's dispersion, since that may change between windows.
     events: f64,
     exposure: f64,
     pub(crate) totals: Count,
@@ -64,13 +66,13 @@ impl Ceiling {
         self.mix.start(share);
     }
 
-    pub fn add(&mut self, count: Count, phi: f64) {
-        let (n, x) = (count.n as f64 / phi, count.x as f64 / phi);
+    pub fn add(&mut self, count: Count, phi: Phi) {
+        let (n, x) = (count.n as f64, count.x as f64);
         for (at, alternative) in self.above.iter().enumerate() {
-            self.mix.multiply(at, increment(alternative, x, n * self.limit));
+            self.mix.multiply(at, increment(alternative, x / phi.abort, n / phi.abort * self.limit));
         }
-        self.events += x;
-        self.exposure += n;
+        self.events += x / phi.pass;
+        self.exposure += n / phi.pass;
         self.totals.add(count);
         self.last = count;
     }
@@ -115,19 +117,38 @@ pub struct SloEvidence {
     pub(crate) ceiling: Ceiling,
     /// The boundary that stands for `SlowerThan`, once a histogram was seen.
     pub(crate) le: Option<f64>,
+    /// Of either version's pods about their own version, where history does not tell how they scatter.
+    #[serde(default)]
+    running: Dispersion,
+    /// The canary had requests in the last window, and nothing that tells how slow they were.
+    #[serde(default)]
+    pub(crate) blind: bool,
 }
 
 impl SloEvidence {
     pub fn new(limit: &SloLimit) -> Self {
-        Self { ceiling: Ceiling::new(limit.limit), le: None }
+        Self { ceiling: Ceiling::new(limit.limit), le: None, running: Dispersion::default(), blind: false }
     }
 
-    pub fn add(&mut self, limit: &SloLimit, warmup_ms: u64, window: &Window, phi: f64) {
+    pub fn add(&mut self, limit: &SloLimit, plan: &Plan, window: &Window) {
+        let phi = self.phi(limit, plan);
         let count = match limit.of {
             SloOf::Errors => canary_errors(window),
-            SloOf::SlowerThan { seconds } => self.canary_slow(window, seconds, warmup_ms),
+            SloOf::SlowerThan { seconds } => self.canary_slow(window, seconds, plan.warmup_ms),
         };
         self.ceiling.add(count, phi);
+        for arm in [Arm::Stable, Arm::Canary] {
+            let (of, le, warmup_ms) = (limit.of, self.le, plan.warmup_ms);
+            self.running.add(window.of(arm).filter_map(move |pod| match of {
+                SloOf::Errors => Some(Count::new(pod.requests, pod.errors)),
+                SloOf::SlowerThan { .. } => crate::latency::slow_of(pod, le?, warmup_ms),
+            }));
+        }
+    }
+
+    /// Of the windows before the next.
+    pub(crate) fn phi(&self, limit: &SloLimit, plan: &Plan) -> Phi {
+        Phi::of(plan.pods, limit.dispersion, &self.running)
     }
 
     fn canary_slow(&mut self, window: &Window, seconds: f64, warmup_ms: u64) -> Count {
@@ -136,6 +157,7 @@ impl SloEvidence {
             self.le = crate::latency::places::nearest(pod.buckets.iter().map(|bucket| bucket.le), seconds);
         }
         let slow = self.le.and_then(|le| crate::latency::slow(window, None, Arm::Canary, le, warmup_ms));
+        self.blind = window.requests(Arm::Canary) > 0 && (slow.is_none() || first.is_none());
         slow.unwrap_or_default()
     }
 }
@@ -156,8 +178,8 @@ mod tests {
         bad.start(1.0);
         good.start(1.0);
         for _ in 0..20 {
-            bad.add(Count::new(100, 4), 1.0);
-            good.add(Count::new(100, 0), 1.0);
+            bad.add(Count::new(100, 4), Phi::NONE);
+            good.add(Count::new(100, 0), Phi::NONE);
         }
         assert!(bad.log_abort() > 100f64.ln() && good.log_abort() < 0.0);
         assert!(good.log_advance(0.0) > 20f64.ln() && bad.log_advance(0.0) < 0.0);

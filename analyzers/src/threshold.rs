@@ -35,6 +35,21 @@ impl ThresholdPlan {
         mean(window, Arm::Canary, &self.name)
     }
 
+    /// What it is called among the findings: a metric may have its name.
+    pub fn label(&self) -> String {
+        format!("threshold {}", self.name)
+    }
+
+    /// "above 0.01", "outside 0.1 to 0.9".
+    fn beyond(&self) -> String {
+        match (self.min, self.max) {
+            (Some(min), Some(max)) => format!("outside {min} to {max}"),
+            (Some(min), None) => format!("below {min}"),
+            (None, Some(max)) => format!("above {max}"),
+            (None, None) => "outside a range without ends".to_owned(),
+        }
+    }
+
     pub fn allows(&self, value: f64) -> bool {
         self.min.is_none_or(|min| value >= min) && self.max.is_none_or(|max| value <= max)
     }
@@ -47,6 +62,16 @@ impl ThresholdEvidence {
             Some(true) if plan.consecutive => self.failures = 0,
             Some(true) | None => {}
         }
+    }
+
+    /// "the canary was above 0.01 in 2 of 3 windows that abort: a rule of the policy, outside falseAbort".
+    pub fn words(&self, plan: &ThresholdPlan) -> String {
+        let (beyond, most) = (plan.beyond(), plan.failures.max(1));
+        let row = if plan.consecutive { " in a row" } else { "" };
+        let (seen, noun) = (self.failures.min(most), if most == 1 { "window" } else { "windows" });
+        format!(
+            "the canary was {beyond} in {seen} of the {most} {noun}{row} that abort: a rule of the policy, outside falseAbort"
+        )
     }
 
     pub fn failed(&self, plan: &ThresholdPlan) -> bool {

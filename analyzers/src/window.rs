@@ -162,10 +162,6 @@ pub enum WindowError {
     )]
     BucketsGoDown { pod: String, le: f64, count: u64, before: u64 },
     #[error(
-        "the versions' histograms have no finite boundary in common (stable pod {stable:?}, canary pod {canary:?}): give both the same buckets, or turn the latency metric off"
-    )]
-    NoCommonBoundary { stable: String, canary: String },
-    #[error(
         "pod {pod:?}: value {name:?} is {value}: a gauge is a finite number, or NaN where the source had none"
     )]
     Value { pod: String, name: String, value: f64 },
@@ -194,7 +190,7 @@ impl Window {
         if !self.is_sorted() {
             self.check_twins()?;
         }
-        self.check_boundaries()
+        Ok(())
     }
 
     /// One version after the other, each pod's name and stratum above the one before: as readers write them, and then no
@@ -218,18 +214,6 @@ impl Window {
             }
         }
         Ok(())
-    }
-
-    fn check_boundaries(&self) -> Result<(), WindowError> {
-        let with_histogram = |arm| self.of(arm).find(|pod| !pod.buckets.is_empty());
-        let (Some(stable), Some(canary)) = (with_histogram(Arm::Stable), with_histogram(Arm::Canary)) else {
-            return Ok(());
-        };
-        let in_canary = |le: f64| canary.buckets.iter().any(|bucket| bucket.le == le);
-        if stable.buckets.iter().any(|bucket| bucket.le.is_finite() && in_canary(bucket.le)) {
-            return Ok(());
-        }
-        Err(WindowError::NoCommonBoundary { stable: stable.pod.clone(), canary: canary.pod.clone() })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::judge::Verdict;
 use crate::kayenta::Class;
 use crate::rate_ratio::Count;
 use crate::report::{Finding, Report};
+use crate::score::ScoreClass;
 use std::fmt::Write;
 
 /// A ratio below this would be written as 0.0.
@@ -17,10 +18,13 @@ impl Report {
         let mut text = match self.verdict {
             Verdict::Pass => "pass: proven good enough for this step".to_owned(),
             Verdict::Fail => format!("fail: {}", self.culprits.join(" and ")),
-            Verdict::Undecided => "undecided".to_owned(),
+            Verdict::Undecided => self.undecided(),
             Verdict::NoData => "no data".to_owned(),
             Verdict::SourceDown => "source down".to_owned(),
         };
+        if let (Some(score), false) = (self.score, self.verdict == Verdict::Undecided) {
+            let _ = write!(text, " (score of the gauges: {score:.0} of 100)");
+        }
         if !self.history {
             text.push_str(" (no history: false aborts may be more frequent than stated)");
         }
@@ -38,10 +42,32 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The gauges of a step that has not ended have a score already; the step's end decides by it.
+    fn undecided(&self) -> String {
+        match (self.score, self.score_class) {
+            (Some(score), Some(class)) => {
+                let says = match class {
+                    ScoreClass::Pass => "advance",
+                    ScoreClass::Marginal => "hold",
+                    ScoreClass::Fail => "abort",
+                };
+                format!(
+                    "undecided; the gauges' score, {score:.0} of 100 so far, says {says} at the step's end"
+                )
+            }
+            (Some(_) | None, _) => "undecided".to_owned(),
+        }
+    }
+}
+
 impl Finding {
     /// One line, without the metric's numbers that are not known.
     pub fn words(&self) -> String {
         let mut text = format!("{}: ", self.metric);
+        if let Some(rule) = &self.rule {
+            return text + rule;
+        }
         match (&self.missing, self.classification) {
             (Some(missing), _) => text.push_str(missing),
             (None, Some(class)) => return self.gauge_words(text, class),
@@ -86,7 +112,7 @@ impl Finding {
         if let Some(ratio) = self.ratio {
             let _ = write!(text, " ({ratio:.2} times stable's)");
         }
-        text
+        text + ", outside falseAbort"
     }
 
     fn restart_words(&self) -> String {
@@ -121,6 +147,7 @@ impl Finding {
             (None, _) if low >= 1.0 => {
                 format!("canary {does} at least {low:.1} times as often, {sure} % sure: {}", self.counted())
             }
+            (Some(_) | None, _) if self.gates && self.log_advance >= self.advance_bar => self.counted(),
             (Some(_) | None, _) => format!("{}, too few to compare yet", self.counted()),
         }
     }

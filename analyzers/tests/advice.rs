@@ -60,7 +60,15 @@ fn a_rule_that_somebody_insisted_on_stops_the_rollout_by_name() {
         judge(&plan, &mut evidence, &window(at, 1, (75, 1), (1425, 2))).unwrap() == Verdict::Fail
     });
     assert_eq!(failed, Some(4));
-    assert_eq!(report(&plan, &evidence).culprits, ["errors"]);
+    let report = report(&plan, &evidence);
+    assert_eq!(report.culprits, ["threshold errors"]);
+    let words = report.words();
+    assert!(
+        words.contains(
+            "above 0.01 in 5 of the 5 windows that abort: a rule of the policy, outside falseAbort"
+        ),
+        "{words}"
+    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! E[E] <= 1 by exhaustive enumeration: every outcome of a window, weighted by its probability, over a grid of nulls.
 
+use sluice_analyzers::errors::Phi;
 use sluice_analyzers::plan::{Margin, Plan, Pods};
-use sluice_analyzers::rate_ratio::{Alternative, Pair, increment};
+use sluice_analyzers::rate_ratio::{Alternative, Count, Pair, increment};
+use sluice_analyzers::slo::Ceiling;
 use sluice_analyzers::slow_share::Bet;
 use sluice_analyzers::{Arm, Bucket, Evidence, Finding, PodWindow, Verdict, Window, judge, report};
 
@@ -107,16 +109,36 @@ fn the_share_of_slow_requests_whatever_is_guessed() {
     assert!(largest > 0.9, "{largest}");
 }
 
+/// The crate's own [`Ceiling`], every outcome of two windows, restarts and dispersions included.
 #[test]
 fn an_absolute_limit_both_ways() {
-    let (n, limit, d) = (60, 0.05, 0.02);
-    for (rho, inside) in [(1.2f64, 0.7), (3.0, 0.7), (0.4, 1.4), (0.85, 1.4)] {
-        for p in [limit + d, (limit + d) * inside] {
-            let log_e = |x: u64| x as f64 * rho.ln() - n as f64 * (limit + d) * (rho - 1.0);
-            let mean: f64 = binomial(n, p).iter().enumerate().map(|(x, at)| at * log_e(x as u64).exp()).sum();
-            assert!(mean <= 1.0 + 1e-9, "{rho} {p}: {mean}");
+    let (n, limit, d) = (30u64, 0.05, 0.02);
+    let mean = |p: f64, phi: f64, log_e: &dyn Fn(&Ceiling) -> f64| {
+        let chances = binomial(n, p);
+        let outcomes = |x: u64| (0..=n).map(move |y| (x, y));
+        let e = |(x, y): (u64, u64)| {
+            let phi = Phi { abort: phi, pass: phi };
+            let mut ceiling = Ceiling::new(limit);
+            ceiling.start(0.5);
+            ceiling.add(Count::new(n, x), phi);
+            ceiling.start(0.5);
+            ceiling.add(Count::new(n, y), phi);
+            chances[x as usize] * chances[y as usize] * log_e(&ceiling).exp()
+        };
+        (0..=n).flat_map(outcomes).map(e).sum::<f64>()
+    };
+    for phi in [1.0, 2.5] {
+        for inside in [1.0, 0.7] {
+            let abort = mean(limit * inside, phi, &Ceiling::log_abort);
+            assert!(abort <= 1.0 + 1e-9, "abort at {inside} of the limit: {abort}");
+        }
+        for outside in [1.0, 1.4] {
+            let pass = mean((limit + d) * outside, phi, &|ceiling| ceiling.log_advance(d));
+            assert!(pass <= 1.0 + 1e-9, "pass at {outside} times the tolerance: {pass}");
         }
     }
+    let beyond = mean(limit * 3.0, 1.0, &Ceiling::log_abort);
+    assert!(beyond > 2.0, "beyond the limit evidence grows: {beyond}");
 }
 
 /// A whole life counted out: every outcome of every window, hours apart, over two steps and the bake. Restarts of steps and

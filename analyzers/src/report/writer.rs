@@ -7,10 +7,11 @@ use crate::evidence::Evidence;
 use crate::forecast::{more_requests, typical, typical_alone};
 use crate::kayenta::{Class, Classified, GaugePlan};
 use crate::latency::LatencyEvidence;
-use crate::plan::{ErrorsPlan, LatencyPlan, Plan, SloLimit, SloOf, SloSource};
+use crate::plan::{ErrorsPlan, LatencyPlan, Plan, SloLimit, SloOf};
 use crate::rate_ratio::{Count, Pair};
 use crate::restarts::RestartsEvidence;
 use crate::slo::{Ahead, SloEvidence};
+use crate::threshold::{ThresholdEvidence, ThresholdPlan};
 
 /// Most likely ratios from this share of a curve's reach on are its end.
 const NEAR_THE_END: f64 = 0.996;
@@ -44,6 +45,8 @@ impl Writer<'_> {
         of.extend(
             self.evidence.gauges.classified(&self.plan.gauges).map(|(plan, found)| self.gauge(plan, &found)),
         );
+        let thresholds = self.plan.thresholds.iter().zip(&self.evidence.advice.thresholds);
+        of.extend(thresholds.map(|(plan, seen)| self.threshold(plan, *seen)));
         of
     }
 
@@ -51,8 +54,9 @@ impl Writer<'_> {
     fn bars(&self) -> impl Iterator<Item = f64> {
         let (base, total) = (self.plan.abort_bar(), self.evidence.total_weight(self.plan));
         let shares = self.evidence.shares_by(self.plan, |_| 0.0);
-        shares
-            .map(move |share| if share.weight > 0.0 { base - libm::log(share.weight / total) } else { base })
+        shares.map(move |share| {
+            if share.weight > 0.0 { base - share.head - libm::log(share.weight / total) } else { base }
+        })
     }
 
     fn restarts(&self, restarts: &RestartsEvidence, bar: f64) -> Finding {
@@ -61,7 +65,7 @@ impl Writer<'_> {
         of.log_abort = restarts.log_abort();
         (of.canary, of.stable) = (restarts.totals.canary, restarts.totals.stable);
         of.ratio = ratio(restarts.totals);
-        of.missing = (restarts.told != Some(true)).then(|| "the source tells no restarts".to_owned());
+        of.missing = (!restarts.joined.has()).then(|| "the source tells no restarts".to_owned());
         self.with_forecast(of)
     }
 
@@ -70,6 +74,10 @@ impl Writer<'_> {
         (of.classification, of.ratio, of.gates) = (Some(found.class), found.ratio, true);
         of.missing = (found.class == Class::Nodata).then(|| "no readings of both versions".to_owned());
         of
+    }
+
+    fn threshold(&self, plan: &ThresholdPlan, seen: ThresholdEvidence) -> Finding {
+        Finding { rule: Some(seen.words(plan)), ..self.blank(plan.label()) }
     }
 
     fn blank(&self, metric: impl Into<String>) -> Finding {
@@ -93,6 +101,7 @@ impl Writer<'_> {
             needed_to_advance: None,
             minutes: None,
             classification: None,
+            rule: None,
             needs_more_pods: false,
             culprit: false,
             missing: None,
@@ -211,15 +220,19 @@ impl Writer<'_> {
         of.place = slo.le.map(|le| format!("slower than {le} s"));
         of.canary = slo.ceiling.totals;
         (of.log_abort, of.log_advance) = (slo.ceiling.log_abort(), slo.ceiling.log_advance(self.d));
-        of.gates = limit.source == SloSource::Declared || !self.beside();
+        of.gates = limit.judges(self.beside());
         of.ratio = slo.ceiling.totals.rate().map(|rate| rate / limit.limit);
+        of.missing = slo
+            .blind
+            .then(|| "the canary had requests and no bucket at this limit in the last window".to_owned());
         of.abort_bar = bar;
         if let Some(like) = typical_alone(slo.ceiling.totals) {
-            let phi = self.plan.errors.as_ref().and_then(|errors| errors.dispersion).unwrap_or(1.0);
-            let ahead = |times: f64| Ahead::of(like.canary, times, phi);
-            of.needed_to_abort = more_requests(like, bar, |times| slo.ceiling.log_abort_after(ahead(times)));
+            let phi = slo.phi(limit, self.plan);
+            let ahead = |times: f64, phi: f64| Ahead::of(like.canary, times, phi);
+            of.needed_to_abort =
+                more_requests(like, bar, |times| slo.ceiling.log_abort_after(ahead(times, phi.abort)));
             of.needed_to_advance = more_requests(like, of.advance_bar, |times| {
-                slo.ceiling.log_advance_after(self.d, ahead(times))
+                slo.ceiling.log_advance_after(self.d, ahead(times, phi.pass))
             });
         }
         self.with_forecast(of)
@@ -265,6 +278,9 @@ impl Writer<'_> {
     fn no_histogram(&self, latency: &LatencyEvidence) -> Option<String> {
         if !latency.seen {
             return Some("no histogram was seen".to_owned());
+        }
+        if let Some(blind) = &latency.blind {
+            return Some(blind.to_string());
         }
         let waiting = latency.boundaries.is_empty();
         waiting.then(|| "no warm pod of both versions had a histogram yet".to_owned())

@@ -357,7 +357,7 @@ impl SloSpec {
     fn limits(self) -> Vec<SloLimit> {
         let limit = |of, limit: Percent| {
             let (source, weight) = (SloSource::Declared, self.weight);
-            SloLimit { of, limit: limit.0, source, weight }
+            SloLimit { of, limit: limit.0, source, dispersion: None, weight }
         };
         let errors = self.errors.map(|share| limit(SloOf::Errors, share));
         let slow = self.slow.map(|slow| limit(SloOf::SlowerThan { seconds: seconds(slow.over) }, slow.share));

@@ -114,6 +114,10 @@ impl WindowLines {
                         format!("step {step} in a window of step {}: a window never spans steps", open.step);
                     return Err(LineFault { line: self.line, why });
                 }
+                // The same line again changes nothing; another count for the same pod is refused with the window.
+                if open.pods.contains(&pod) {
+                    return Ok(None);
+                }
                 if open.pods.len() >= MOST_PODS {
                     let why = format!("more than {MOST_PODS} pods in one window: sum them up first");
                     return Err(LineFault { line: self.line, why });
@@ -172,14 +176,23 @@ impl WindowLine {
         pod.values = self.values.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect();
         pod.stratum = self.stratum.unwrap_or_default();
         pod.restarts = self.restarts;
-        pod.ready_for_ms = self.ready_for.map(|seconds| (seconds * 1000.0) as u64);
+        pod.ready_for_ms = self.ready_for.map(ready_for_ms).transpose()?;
         Ok(pod)
     }
 }
 
+fn ready_for_ms(seconds: f64) -> Result<u64, String> {
+    if seconds < 0.0 {
+        return Err(format!(
+            "readyFor = {seconds}: a pod is ready for 0 seconds or more; leave it out if that is unknown"
+        ));
+    }
+    Ok((seconds * 1000.0) as u64)
+}
+
 fn buckets(written: &BTreeMap<String, u64>) -> Result<Vec<Bucket>, String> {
     let bucket = |(le, count): (&String, &u64)| match le.parse::<f64>() {
-        Ok(value) if !value.is_nan() => Ok(Bucket { le: value, count: *count }),
+        Ok(value) if value >= 0.0 => Ok(Bucket { le: value, count: *count }),
         Ok(_) | Err(_) => {
             Err(format!("bucket {le:?} is no boundary: write seconds such as \"0.5\", and \"+Inf\""))
         }

@@ -1,6 +1,6 @@
 //! What holds of readings and the windows that come of them, whatever a server has answered.
 
-use sluice_analyzers::{Arm, Window, WindowError};
+use sluice_analyzers::{Arm, Window};
 use sluice_metrics_adapters::{Closed, Cursor, Reading};
 
 /// Readings in a row, through one cursor; it is saved and read back after each, as after a crash.
@@ -34,8 +34,7 @@ impl Counting {
     }
 
     fn window(&mut self, window: &Window) {
-        // Pods may show histograms that cannot be compared; judging says so, and nothing comes of them.
-        assert!(matches!(window.check(), Ok(()) | Err(WindowError::NoCommonBoundary { .. })), "{window:?}");
+        assert_eq!(window.check(), Ok(()), "{window:?}");
         assert!(window.start_ms < window.end_ms && window.start_ms >= self.ended_ms, "{window:?}");
         self.ended_ms = window.end_ms;
         for arm in [Arm::Stable, Arm::Canary] {

@@ -242,8 +242,8 @@ pub struct JudgeArgs {
     /// One window of one pod a line; - is stdin.
     #[arg(value_name = "WINDOWS.jsonl")]
     pub windows: PathBuf,
-    /// Answer as the windows come: with -o json after every window, else whenever the decision changes. A file is read on
-    /// as it grows; after an abort nothing more is read.
+    /// Answer as the windows come: with -o json after every window, else whenever the decision changes. A window
+    /// is judged when the first line of the next one comes, or at the end. A file is read on as it grows; after an abort nothing more is read.
     #[arg(long, short)]
     pub follow: bool,
 }

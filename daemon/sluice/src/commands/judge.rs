@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use sluice_analyzers::Plan;
+use sluice_analyzers::{Finding, Plan};
 use sluice_rollout::Timestamp;
 use sluice_wire::policy::Policy;
 use sluice_wire::windows::{Decision, JudgeAnswer, Judging, LeftOut, LinedWindow, Made, WindowLines};
@@ -23,9 +23,11 @@ const EXAMPLE: &str = "a line looks like {\"at\":1790000000,\"step\":1,\"arm\":\
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn perform(args: &JudgeArgs, screen: &mut Screen) -> Result<Exit, Failure> {
-    let plan = plan(&args.policy)?;
+    let policy = policy(&args.policy)?;
+    let plan = plan(&args.policy, &policy)?;
     let mut input = Input::open(&args.windows, args.follow)?;
     let mut session = Session::new(plan, input.name(), args.follow);
+    session.deadlines = policy.machine().steps.iter().map(|step| step.max).collect();
     loop {
         let said = match input.line()? {
             Some(line) => session.line(&line, screen),
@@ -46,10 +48,9 @@ pub async fn perform(args: &JudgeArgs, screen: &mut Screen) -> Result<Exit, Fail
     session.end(screen)
 }
 
-fn plan(path: &Path) -> Result<Plan, Failure> {
+fn plan(path: &Path, policy: &Policy) -> Result<Plan, Failure> {
     let file = path.display().to_string();
     let remedy = format!("`sluice validate {file}` says it in full");
-    let policy = policy(path)?;
     policy.plan().map_err(|error| Failure::input(format!("{file}: spec.analysis: {error}"), remedy))
 }
 
@@ -69,12 +70,15 @@ struct Session {
     follow: bool,
     /// What was last said, when following.
     decision: Option<Decision>,
+    /// The policy's longest time in each step.
+    deadlines: Vec<Duration>,
 }
 
 impl Session {
     fn new(plan: Plan, source: &str, follow: bool) -> Session {
         let (judging, lines) = (Judging::new(plan), WindowLines::default());
-        Session { judging, lines, source: source.to_owned(), follow, decision: None }
+        let deadlines = Vec::new();
+        Session { judging, lines, source: source.to_owned(), follow, decision: None, deadlines }
     }
 
     fn line(&mut self, line: &str, screen: &mut Screen) -> Result<(), Failure> {
@@ -97,7 +101,31 @@ impl Session {
     fn say_on(&mut self, screen: &mut Screen) -> Result<(), Failure> {
         let answer = self.judging.answer();
         let changed = self.decision.replace(answer.decision) != Some(answer.decision);
-        if changed || screen.json() { Ok(say(&answer, screen)?) } else { Ok(()) }
+        if changed || screen.json() { Ok(self.say(&answer, screen)?) } else { Ok(()) }
+    }
+
+    fn say(&self, answer: &JudgeAnswer, screen: &mut Screen) -> io::Result<()> {
+        say(answer, screen)?;
+        if screen.json() || answer.decision != Decision::Hold {
+            return Ok(());
+        }
+        self.late(answer.step).iter().try_for_each(|line| screen.line(&format!("  {line}")))
+    }
+
+    /// The metrics that a whole step does not see decided, at this traffic.
+    fn late(&self, step: u32) -> Vec<String> {
+        let place = usize::try_from(step).ok().and_then(|step| step.checked_sub(1));
+        let Some(max) = place.and_then(|place| self.deadlines.get(place)) else { return Vec::new() };
+        let minutes = max.as_secs_f64() / 60.0;
+        let findings = self.judging.report().map(|report| report.findings).unwrap_or_default();
+        let open = |finding: &Finding| {
+            let undecided = finding.is_open() && finding.needed != Some(0);
+            undecided && !finding.minutes.is_some_and(|needed| needed <= minutes)
+        };
+        let words = |finding: &Finding| {
+            format!("{}: the step's max ({minutes:.0} min) would end before that", finding.metric)
+        };
+        findings.iter().filter(|finding| open(finding)).map(words).collect()
     }
 
     /// Followed to an abort, nothing that comes later changes anything.
@@ -115,7 +143,7 @@ impl Session {
         }
         let answer = self.judging.answer();
         if !self.follow || self.decision != Some(answer.decision) {
-            heard(say(&answer, screen).map_err(Failure::from))?;
+            heard(self.say(&answer, screen).map_err(Failure::from))?;
         }
         tell_left_out(&answer);
         Ok(exit(answer.decision))

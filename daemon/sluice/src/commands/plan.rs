@@ -241,13 +241,20 @@ impl Answer {
             screen.line("")?;
             self.table().iter().try_for_each(|line| screen.line(line))?;
             screen.line("")?;
-            let all = cell(self.minutes, self.minutes_95);
-            screen.line(&format!("all steps of a healthy release: {all} minutes, and then the bake"))?;
+            screen.line(&self.all_steps())?;
         }
         self.notes.iter().try_for_each(|note| screen.line(note))?;
         self.warnings
             .iter()
             .try_for_each(|doubt| screen.line(&format!("warning: step {}: {}", doubt.step, doubt.why)))
+    }
+
+    fn all_steps(&self) -> String {
+        let typical =
+            self.minutes.map_or("never".to_owned(), |minutes| format!("{} minutes", number(minutes)));
+        let late = self.minutes_95.filter(|_| self.minutes.is_some());
+        let late = late.map(|minutes| format!(" ({} if every step were that late)", number(minutes)));
+        format!("all steps of a healthy release: {typical}{}, and then the bake", late.unwrap_or_default())
     }
 
     fn head(&self) -> String {
@@ -322,6 +329,22 @@ fn notes(plan: &Plan, traffic: &Traffic, rows: &[StepOutlook]) -> Vec<String> {
     if plan.latency.is_some() && traffic.latency.is_none() {
         notes.push("latencies are left out; with a histogram they gate the steps too: add --latency 40ms,250ms (median and p99)".to_owned());
     }
+    let others = others(plan);
+    if !others.is_empty() {
+        notes.push(format!("not foretold, though they may hold or abort before: {}", others.join(", ")));
+    }
+    if !rows.is_empty() {
+        notes.push(
+            "half an hour of history before the release is assumed; with less of it an abort and a pass may take several times as long"
+                .to_owned(),
+        );
+    }
+    if traffic.error_rate <= 0.0 && plan.errors.is_some() {
+        notes.push(
+            "no multiple of no errors is an error: ask with a small rate, such as --errors 0.01%".to_owned(),
+        );
+        return notes;
+    }
     let unseen = |sight: &Sight| {
         sight.minutes.is_none()
             && sight.ratio > plan.errors.as_ref().map_or(1.0, |errors| errors.worse_by.ratio)
@@ -334,6 +357,18 @@ fn notes(plan: &Plan, traffic: &Traffic, rows: &[StepOutlook]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// What a plan decides by and this command says nothing of.
+fn others(plan: &Plan) -> Vec<&'static str> {
+    let objectives = plan.latency.as_ref().is_some_and(|latency| !latency.objectives.is_empty());
+    let of = [
+        (!plan.slo.is_empty(), "slo"),
+        (objectives, "latency objectives"),
+        (!plan.thresholds.is_empty(), "thresholds"),
+        (!plan.gauges.is_empty(), "gauges"),
+    ];
+    of.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
 }
 
 /// Typical, and nineteen times of twenty.

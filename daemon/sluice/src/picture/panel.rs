@@ -135,6 +135,9 @@ pub(super) fn report(view: &RolloutView) -> Option<Report> {
 }
 
 fn bars(finding: &Finding) -> Line {
+    if finding.rule.is_some() {
+        return Line::new(Tone::Plain, format!("  {:<15}", finding.metric));
+    }
     let abort = reached(finding.log_abort, finding.abort_bar);
     let tone = if abort >= 0.5 { Tone::Bad } else { Tone::Plain };
     let line = Line::new(Tone::Plain, format!("  {:<15}", finding.metric)).and(Tone::Faint, "abort ");

@@ -62,6 +62,9 @@ pub struct EvidenceEntry {
     /// A gauge's class in Kayenta's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classification: Option<ClassName>,
+    /// What became of a rule of the policy; rules and gauges stand outside falseAbort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }
@@ -225,12 +228,15 @@ impl Judging {
     }
 
     fn note(&mut self, window: &Window) {
+        if self.failed_at.is_some() {
+            return;
+        }
         self.requests_seen |= window.pods.iter().any(|pod| pod.requests > 0);
         if window.step != self.step {
             (self.step, self.passed_at) = (window.step, None);
         }
         match self.verdict {
-            Verdict::Fail => self.failed_at = self.failed_at.or(Some(window.end_ms)),
+            Verdict::Fail => self.failed_at = Some(window.end_ms),
             Verdict::Pass => self.passed_at = self.passed_at.or(Some(window.end_ms)),
             Verdict::Undecided | Verdict::NoData | Verdict::SourceDown => {}
         }
@@ -284,6 +290,7 @@ fn entries(report: Report) -> Vec<EvidenceEntry> {
         needed: finding.needed,
         minutes: finding.minutes,
         classification: finding.classification.map(Into::into),
+        rule: finding.rule,
         missing: finding.missing,
     };
     report.findings.into_iter().map(entry).collect()

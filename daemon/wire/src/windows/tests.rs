@@ -125,9 +125,32 @@ fn bad_lines_are_named() {
 }
 
 #[test]
+fn a_line_or_a_window_that_comes_twice_at_once_changes_nothing() {
+    let (plan, lines) = (Plan::new(vec![0.05]), rollout(8));
+    let doubled: String = lines.lines().map(|line| format!("{line}\n{line}\n")).collect();
+    let again: Vec<&str> = lines.lines().collect();
+    let pairs: String = again.chunks(2).map(|pair| format!("{0}\n{0}\n", pair.join("\n"))).collect();
+    let once = run(plan.clone(), &lines).unwrap();
+    assert_eq!(run(plan.clone(), &doubled), Ok(once.clone()));
+    assert_eq!(run(plan, &pairs).map(|answer| answer.evidence), Ok(once.evidence));
+}
+
+#[test]
+fn who_is_to_blame_is_who_made_the_abort_whatever_came_after() {
+    let mut lines = vec![line(100, 1, "stable", 900, 9), line(100, 1, "canary", 100, 80)];
+    for at in 1..200 {
+        lines.push(line(100 + 15 * at, 1, "stable", 9000, 90));
+        lines.push(line(100 + 15 * at, 1, "canary", 1000, 0));
+    }
+    let answer = run(Plan::new(vec![0.05]), &lines.join("\n")).unwrap();
+    assert_eq!(answer.decision, Decision::Abort);
+    assert!(answer.words.starts_with("fail: errors"), "{}", answer.words);
+}
+
+#[test]
 fn a_pod_twice_in_a_window_names_the_windows_first_line() {
-    let twice = line(100, 1, "canary", 10, 1);
-    let fault = run(Plan::new(vec![0.05]), &format!("{twice}\n{twice}")).unwrap_err();
+    let (once, other) = (line(100, 1, "canary", 10, 1), line(100, 1, "canary", 11, 1));
+    let fault = run(Plan::new(vec![0.05]), &format!("{once}\n{other}")).unwrap_err();
     assert_eq!(fault.line, 1);
     assert!(fault.why.contains("twice"), "{}", fault.why);
 }
