@@ -19,8 +19,11 @@ pub(crate) async fn connect(
     namespace: &str,
     clients: &Clients,
 ) -> Result<InPlace, TargetError> {
-    let kind = Controller::Deployment.kind();
-    Object::connect(clients, kind, namespace, &config.name).await.map(InPlace)
+    let controller = match config.kind {
+        policy::InPlaceKind::Deployment => Controller::Deployment,
+        policy::InPlaceKind::DeploymentConfig => Controller::DeploymentConfig,
+    };
+    Object::connect(clients, controller.kind(), namespace, &config.name).await.map(InPlace)
 }
 
 pub(crate) fn check(config: &policy::InPlace) -> Vec<Unfit> {

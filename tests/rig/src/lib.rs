@@ -1,7 +1,7 @@
 //! Real servers for tests, each started in a moment on a free loopback port with a folder of its own.
 //!
 //! ```text
-//! nats nats_cluster prometheus alertmanager haproxy kube contour envoy openshift argo toxiproxy
+//! nats nats_cluster prometheus alertmanager haproxy kube contour envoy openshift deployment_configs argo toxiproxy
 //!        │                                                     one file per server, all alike:
 //!        │                                                     options -> start() -> what a test asks of it
 //!     server      a program that was started, is ready, and ends with the test
@@ -22,6 +22,7 @@ pub mod alertmanager;
 pub mod argo;
 pub mod binaries;
 pub mod contour;
+pub mod deployment_configs;
 pub mod envoy;
 pub mod fleet;
 pub mod folder;
@@ -48,6 +49,7 @@ pub mod wait;
 pub use alertmanager::{Alertmanager, AlertmanagerOptions};
 pub use argo::ArgoRollouts;
 pub use contour::{Contour, ContourOptions};
+pub use deployment_configs::DeploymentConfigs;
 pub use envoy::Envoy;
 pub use fleet::Fleet;
 pub use haproxy::{Haproxy, HaproxyOptions};

@@ -193,7 +193,11 @@ impl UndoArgs {
 #[derive(Debug, Args)]
 pub struct RevisionsArgs {
     /// The Deployment: checkout, shop/checkout.
-    pub deployment: String,
+    #[arg(value_name = "DEPLOYMENT")]
+    pub workload: String,
+    /// It is an OpenShift DeploymentConfig's name.
+    #[arg(long)]
+    pub deployment_config: bool,
     /// In place of $KUBECONFIG, ~/.kube/config, or the pod's own account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

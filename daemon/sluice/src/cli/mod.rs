@@ -145,8 +145,11 @@ pub enum Verb {
     /// Let nothing but messages start rollouts of this policy.
     #[command(after_help = "Example: sluice triggers-off shop/checkout --reason 'release freeze'")]
     TriggersOff(OverrideArgs),
-    /// The revisions of a Deployment: what each ran, which one runs now, and which were put back. Asks the cluster itself.
-    #[command(after_help = "Example: sluice revisions shop/checkout")]
+    /// The revisions of a Deployment (or DeploymentConfig): what each ran, which one runs now, and which were put back. Asks the
+    /// cluster itself.
+    #[command(
+        after_help = "Examples:\n  sluice revisions shop/checkout\n  sluice revisions shop/checkout --deployment-config"
+    )]
     Revisions(RevisionsArgs),
     /// The backends of an OpenShift Route and what their weights come to; or change them, as `oc set route-backends` does.
     #[command(

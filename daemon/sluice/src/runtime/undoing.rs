@@ -183,20 +183,22 @@ impl Daemon {
     }
 }
 
-/// The Deployment whose template is put back.
-fn undoable(policy: &Policy) -> Result<&str, String> {
+/// The workload whose template is put back.
+fn undoable(policy: &Policy) -> Result<&Workload, String> {
     let workloads = &policy.spec.workloads;
     if versions::are_named_in(&policy_bytes(policy)) {
         return Err("its policy names versions (${version}, ${stable}): announce the former version as a release (sluice start)"
             .to_owned());
     }
     match (&workloads.promote, &workloads.stable) {
-        (PromoteBy::CopyTemplate, Workload::Deployment(name)) => Ok(name),
-        (PromoteBy::CopyTemplate, Workload::DeploymentConfig(name) | Workload::StatefulSet(name)) => Err(
-            format!("stable is {name}, and only a Deployment keeps former templates where they can be read"),
-        ),
+        (PromoteBy::CopyTemplate, stable @ (Workload::Deployment(_) | Workload::DeploymentConfig(_))) => {
+            Ok(stable)
+        }
+        (PromoteBy::CopyTemplate, Workload::StatefulSet(name)) => Err(format!(
+            "stable is {name}, and only a Deployment or a DeploymentConfig keeps former templates where they can be read"
+        )),
         (PromoteBy::CopyTemplate, Workload::External) => {
-            Err("the policy names no Deployment under workloads.stable".to_owned())
+            Err("the policy names no workload under workloads.stable".to_owned())
         }
         (PromoteBy::Swap, _) => {
             Err("its versions change roles: announce the former version as a release, or flip back"

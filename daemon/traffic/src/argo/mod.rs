@@ -36,7 +36,7 @@ use crate::kubernetes::names;
 use crate::kubernetes::object::{ATTEMPTS, Change, KindName, Object, PatchFailure, Place};
 use crate::kubernetes::patch::{add, path, test};
 use crate::watches::Keep;
-use crate::workload::{Revisions, template_of_replica_set};
+use crate::workload::{Keeper, Revisions, template_of_replica_set};
 use crate::{Clients, Observed, Target, TargetError, Unfit, Wanted};
 
 pub(crate) const ROLLOUT: KindName = KindName {
@@ -75,7 +75,7 @@ pub(crate) async fn connect(
     let namespace = config.namespace.as_deref().unwrap_or(namespace);
     Ok(ArgoRollout {
         object: Object::connect(clients, &ROLLOUT, namespace, &config.name).await?,
-        revisions: Revisions::connect(clients, namespace).await?,
+        revisions: Revisions::connect(Keeper::ReplicaSet, clients, namespace).await?,
         names: config.clone(),
     })
 }

@@ -3,7 +3,7 @@
 use kube::api::DynamicObject;
 use sluice_wire::policy::Workload;
 
-use super::promotion::{Progress, progress, stateful_progress};
+use super::promotion::{Progress, config_progress, progress, stateful_progress};
 use crate::kubernetes::object::KindName;
 
 /// What keeps a version's pods.
@@ -63,7 +63,8 @@ impl Controller {
 
     pub fn progress(self, object: &DynamicObject) -> Progress {
         match self {
-            Controller::Deployment | Controller::DeploymentConfig => progress(object),
+            Controller::Deployment => progress(object),
+            Controller::DeploymentConfig => config_progress(object),
             Controller::StatefulSet => stateful_progress(object),
         }
     }

@@ -1,5 +1,5 @@
-//! One version run by an `apps/v1` Deployment: its size, its floor, its template. OpenShift's DeploymentConfig and a
-//! StatefulSet are the same in all but their templates, which are their owners': no ReplicaSet keeps a former one.
+//! One version run by an `apps/v1` Deployment or an OpenShift DeploymentConfig: its size, its floor, its template. A StatefulSet is
+//! the same in all but its template, which is its owner's: no ReplicaSet keeps a former one.
 //!
 //! Scaling patches the Deployment itself, because `deployments/scale` cannot test an annotation and so would take a former
 //! owner's writes. Where an autoscaler owns the size, the floor is its minimum too, or it would undo the floor at its next look.
@@ -15,7 +15,7 @@ use super::autoscaler::Autoscalers;
 use super::controller::Controller;
 use super::pods::Pods;
 use super::promotion::{Progress, gitops_owner, images};
-use super::revision::Revisions;
+use super::revision::{Keeper, Revisions};
 use crate::kubernetes::marks::{FENCE, annotation};
 use crate::kubernetes::object::{Change, Object};
 use crate::kubernetes::patch::{add, path};
@@ -24,9 +24,9 @@ use crate::{AtStart, Clients, Size, TargetError};
 
 /// Sizes at the start of a rollout, as JSON. On stable, or on the canary where stable is no Deployment.
 pub(crate) const AT_START: &str = "sluice.dev/at-start";
-/// The ReplicaSet that keeps stable's template from before the promotion.
+/// The ReplicaSet (of a DeploymentConfig the ReplicationController) that keeps stable's template from before the promotion.
 pub(crate) const FORMER: &str = "sluice.dev/former-replicaset";
-/// ReplicaSets whose template was put back, newest last: `undo` passes over them.
+/// The same of templates that were put back, newest last: `undo` passes over them.
 pub(crate) const REVERTED: &str = "sluice.dev/reverted-replicasets";
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Deployment {
             controller,
             object: Object::connect(clients, controller.kind(), namespace, name).await?,
             autoscalers: Autoscalers::connect(clients, namespace).await?,
-            revisions: Revisions::connect(clients, namespace).await?,
+            revisions: Revisions::connect(Keeper::of(controller), clients, namespace).await?,
             pods: Pods::connect(clients, namespace).await?,
         })
     }
@@ -97,10 +97,13 @@ impl Deployment {
     /// Whether stable can get another template and its own back.
     pub async fn check_copy(&self) -> Result<(), TargetError> {
         let object = self.object.get().await?;
-        if self.controller != Controller::Deployment {
-            let why =
-                "copyTemplate copies between Deployments only; write workloads.promote: swap or external";
-            return Err(self.object.place.unfit("spec.template", why));
+        match self.controller {
+            Controller::Deployment => {}
+            Controller::DeploymentConfig => self.check_triggers(&object)?,
+            Controller::StatefulSet => {
+                let why = "copyTemplate copies between Deployments and DeploymentConfigs only; write workloads.promote: swap or external";
+                return Err(self.object.place.unfit("spec.template", why));
+            }
         }
         if let Some(owner) = gitops_owner(&object) {
             let why = format!(
@@ -111,6 +114,29 @@ impl Deployment {
         if object.data["spec"]["revisionHistoryLimit"] == 0 {
             let why = "0 keeps no former template to go back to; set at least 2";
             return Err(self.object.place.unfit("spec.revisionHistoryLimit", why));
+        }
+        Ok(())
+    }
+
+    /// A DeploymentConfig rolls a new template out when one of its triggers says so, and an image trigger would write its own image
+    /// over the one that is promoted.
+    fn check_triggers(&self, config: &DynamicObject) -> Result<(), TargetError> {
+        let place = &self.object.place;
+        let triggers = config.data["spec"]["triggers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let of = |kind: &'static str| triggers.iter().filter(move |trigger| trigger["type"] == kind);
+        if of("ConfigChange").next().is_none() {
+            let why = format!(
+                "without ConfigChange nobody rolls its new template out; oc -n {} set triggers deploymentconfig/{} --from-config adds it",
+                place.namespace, place.name
+            );
+            return Err(place.unfit("spec.triggers", why));
+        }
+        if of("ImageChange").any(|trigger| trigger["imageChangeParams"]["automatic"] == true) {
+            let why = format!(
+                "an automatic ImageChange would write its own image over the promoted one; oc -n {} set triggers deploymentconfig/{} --manual (then --from-config) makes releases the policy's matter",
+                place.namespace, place.name
+            );
+            return Err(place.unfit("spec.triggers", why));
         }
         Ok(())
     }

@@ -33,8 +33,8 @@ use endpoints::Endpoints;
 use replacing::Source;
 
 pub(crate) use promotion::{gitops_owner, template_of_replica_set};
-pub(crate) use revision::Revisions;
 pub use revision::{History, Revision, connect_history};
+pub(crate) use revision::{Keeper, Revisions};
 
 /// The policy's workloads, ready to be asked. Reads nothing from them yet: `check` and `observe` do.
 /// `target` tells where the canary's endpoints can be seen.
@@ -148,7 +148,7 @@ impl Versions {
     /// Stable, and where it gets its new template from.
     fn replaced(&self) -> Result<(&Deployment, Source<'_>), TargetError> {
         let (stable, canary) = self.both()?;
-        Ok((stable, self.from_replica_set.as_deref().map_or(Source::Canary(canary), Source::ReplicaSet)))
+        Ok((stable, self.from_replica_set.as_deref().map_or(Source::Canary(canary), Source::History)))
     }
 
     fn deployments(&self) -> impl Iterator<Item = &Deployment> {

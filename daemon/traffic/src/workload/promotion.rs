@@ -32,15 +32,28 @@ pub(crate) fn template_of_replica_set(replica_set: &DynamicObject, hash: &str) -
     template
 }
 
+/// The DeploymentConfig, as JSON, that OpenShift's controller has made a ReplicationController of.
+const ENCODED_CONFIG: &str = "openshift.io/encoded-deployment-config";
+
+/// The template as the DeploymentConfig's owner had it: the ReplicationController's own carries labels of the controller's, which
+/// owners write, too (`oc new-app` does).
+pub(crate) fn template_of_replication_controller(controller: &DynamicObject) -> Option<Value> {
+    let encoded = controller.metadata.annotations.as_ref()?.get(ENCODED_CONFIG)?;
+    let config: Value = serde_json::from_str(encoded).ok()?;
+    config.pointer("/spec/template").filter(|template| template.is_object()).cloned()
+}
+
 fn labels_mut(template: &mut Value) -> Option<&mut Map<String, Value>> {
     let metadata = template.as_object_mut()?.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     metadata.as_object_mut()?.entry("labels").or_insert_with(|| Value::Object(Map::new())).as_object_mut()
 }
 
-/// Labels that a Deployment's selector names.
-fn selected_keys(deployment: &DynamicObject) -> Vec<String> {
-    let selector = &deployment.data["spec"]["selector"];
-    let plain = selector["matchLabels"].as_object().into_iter().flat_map(|labels| labels.keys().cloned());
+/// Labels that a workload's selector names. A DeploymentConfig's is the labels themselves.
+fn selected_keys(workload: &DynamicObject) -> Vec<String> {
+    let selector = &workload.data["spec"]["selector"];
+    let bare = selector.as_object().filter(|all| all.values().all(Value::is_string));
+    let labels = bare.or_else(|| selector["matchLabels"].as_object());
+    let plain = labels.into_iter().flat_map(|labels| labels.keys().cloned());
     let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
     plain.chain(expressions.filter_map(|expression| expression["key"].as_str().map(str::to_owned))).collect()
 }
@@ -119,9 +132,21 @@ pub(crate) fn stateful_progress(set: &DynamicObject) -> Progress {
     }
 }
 
+/// The same of a DeploymentConfig: its status counts the same things, of its latest version.
+pub(crate) fn config_progress(config: &DynamicObject) -> Progress {
+    match config.data["status"]["latestVersion"].as_i64() {
+        None | Some(0) => {
+            Progress::Waiting("no version of it was ever rolled out (oc rollout latest)".into())
+        }
+        Some(_) => progress(config),
+    }
+}
+
+/// The second is OpenShift's, of a rollout that somebody has cancelled.
 fn deadline_exceeded(status: &Value) -> Option<String> {
     let conditions = status["conditions"].as_array()?;
-    let stuck = conditions.iter().find(|condition| condition["reason"] == "ProgressDeadlineExceeded")?;
+    let ends = ["ProgressDeadlineExceeded", "RolloutCancelled"];
+    let stuck = conditions.iter().find(|condition| ends.iter().any(|end| condition["reason"] == *end))?;
     Some(stuck["message"].as_str().unwrap_or("its progress deadline has passed").to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! How a Deployment's pods come to another template, and back: a few at a time, or all old ones first.
+//! How a Deployment's pods come to another template, and back: a few at a time, or all old ones first. A DeploymentConfig's alike.
 //!
 //! Each step names its result and reads from the objects how far it has come, so any of them can run again after a crash. What
 //! the policy asks of the Deployment's own strategy stands there only while its pods are replaced.
@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use sluice_rollout::Fence;
 use sluice_wire::policy::{PodCount, Replace};
 
+use super::controller::Controller;
 use super::deployment::{
     AT_START, Deployment, FORMER, REVERTED, Remembered, count, pods_hash, replicas, scale_to,
 };
-use super::promotion::{TEMPLATE_HASH, template_for_stable, template_of_replica_set};
+use super::promotion::template_for_stable;
 use crate::kubernetes::marks::annotation;
 use crate::kubernetes::object::Change;
 use crate::kubernetes::patch::{add, path, remove, test};
@@ -28,8 +29,9 @@ const MOST_REVERTED: usize = 5;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source<'a> {
     Canary(&'a Deployment),
-    /// Of the Deployment's own history. Its name stays; its revision's number changes once its template is taken again.
-    ReplicaSet(&'a str),
+    /// Of stable's own history, by the name of what keeps it: that stays, while a Deployment's revision gets another number once its
+    /// template is taken again.
+    History(&'a str),
 }
 
 impl Deployment {
@@ -38,7 +40,7 @@ impl Deployment {
         match replace {
             Some(Replace::Recreate(_)) => {
                 let object = self.object.get().await?;
-                self.pods.are_left(&self.object.place, &object).await.map(drop)
+                self.pods.are_left(self.controller, &self.object.place, &object).await.map(drop)
             }
             Some(Replace::Rolling(_)) | None => Ok(()),
         }
@@ -53,7 +55,7 @@ impl Deployment {
             seen && left(object) == 0
         })
         .await?;
-        self.pods.wait_until_gone(&self.object.place, &self.object.get().await?).await
+        self.pods.wait_until_gone(self.controller, &self.object.place, &self.object.get().await?).await
     }
 
     /// One pod of the new template where none is; ends when it is available.
@@ -87,7 +89,8 @@ impl Deployment {
             true => None,
             false => Some(self.revisions.present(&self.object.place, &before).await?),
         };
-        let strategy = replace.and_then(own_strategy_for);
+        let present = &before.data["spec"]["strategy"];
+        let strategy = replace.and_then(|replace| own_strategy_for(self.controller, replace, present));
         let write = |object: &DynamicObject| {
             let mut change = replace_template(&self.title(), object, &before, &template, former.as_deref())?;
             if replicas(object) < at_least {
@@ -109,10 +112,7 @@ impl Deployment {
                 check_unchanged(canary, before, &object)?;
                 Ok(template_for_stable(before, &object))
             }
-            Source::ReplicaSet(name) => {
-                let replica_set = self.revisions.get(&self.object.place, name).await?;
-                Ok(template_of_replica_set(&replica_set, TEMPLATE_HASH))
-            }
+            Source::History(name) => self.revisions.template(&self.object.place, name).await,
         }
     }
 
@@ -125,10 +125,7 @@ impl Deployment {
             return self.settle(fence).await;
         }
         let template = match former {
-            Some(former) => {
-                let replica_set = self.revisions.get(&self.object.place, former).await?;
-                template_of_replica_set(&replica_set, TEMPLATE_HASH)
-            }
+            Some(former) => self.revisions.template(&self.object.place, former).await?,
             None => before.data["spec"]["template"].clone(),
         };
         let reverted = match before.data["spec"]["template"] == template {
@@ -212,16 +209,29 @@ fn check_unchanged(
     }
 }
 
-/// As `apps/v1` writes it. Recreate is ours: a Deployment's own has no hook between and proves no first pod.
-fn own_strategy_for(replace: &Replace) -> Option<Value> {
+/// As the kind writes it; what a DeploymentConfig's says of its deployer's pod stays. Recreate is ours: a Deployment's own has no hook
+/// between and proves no first pod.
+fn own_strategy_for(controller: Controller, replace: &Replace, present: &Value) -> Option<Value> {
+    let Replace::Rolling(rolling) = replace else { return None };
     let count = |count: &PodCount| match count {
         PodCount::Pods(pods) => json!(pods),
         PodCount::Percent(_) => json!(count.to_string()),
     };
-    match replace {
-        Replace::Recreate(_) => None,
-        Replace::Rolling(rolling) => Some(json!({"type": "RollingUpdate", "rollingUpdate": {
-            "maxSurge": count(&rolling.max_surge), "maxUnavailable": count(&rolling.max_unavailable)}})),
+    let (surge, unavailable) = (count(&rolling.max_surge), count(&rolling.max_unavailable));
+    match controller {
+        Controller::Deployment => Some(json!({"type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}})),
+        Controller::DeploymentConfig => {
+            let mut strategy = present.as_object().cloned().unwrap_or_default();
+            strategy.retain(|field, _| !field.ends_with("Params"));
+            strategy.insert("type".to_owned(), json!("Rolling"));
+            let seconds = rolling.timeout.0.as_secs();
+            let params = json!({"maxSurge": surge, "maxUnavailable": unavailable, "timeoutSeconds": seconds});
+            strategy.insert("rollingParams".to_owned(), params);
+            Some(Value::Object(strategy))
+        }
+        // Its template is never replaced.
+        Controller::StatefulSet => None,
     }
 }
 

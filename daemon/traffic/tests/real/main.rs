@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
 
 mod argo;
+mod configs;
 mod haproxy;
 mod httproute;
 mod jobs;

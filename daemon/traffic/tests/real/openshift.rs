@@ -135,13 +135,4 @@ async fn deployment_configs_are_scaled_and_waited_for_and_their_templates_stay_t
         (&json!(0), &json!("checkout:1"))
     );
     assert!(matches!(workloads.set_canary(0, fence("1.1")).await, Err(TargetError::Fenced { .. })));
-
-    let copied = shop
-        .workloads(&versions(PromoteBy::CopyTemplate), &target)
-        .await
-        .check()
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(copied.contains("swap or external") && copied.contains("deploymentconfig"), "{copied}");
 }

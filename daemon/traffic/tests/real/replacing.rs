@@ -1,10 +1,11 @@
 //! How a Deployment's pods come to another template and back, under the Deployment controller: recreate, rolling, undo.
 
 use serde_json::{Value, json};
+use sluice_rig::page::Page;
 use sluice_traffic::{Workloads, connect_history};
-use sluice_wire::policy::{self, PodCount, PromoteBy, Recreate, Replace, Rolling};
+use sluice_wire::policy::{self, PodCount, Policy, PromoteBy, Recreate, Replace, Rolling, Workload};
 
-use crate::shop::{fence, rollout};
+use crate::shop::{Shop, fence, rollout};
 use crate::workloads::{START, Versions, by, route, versions};
 
 impl Versions {
@@ -23,19 +24,43 @@ impl Versions {
 
     /// Revision, image, whether it runs now, whether it was put back.
     async fn history(&self) -> Vec<(u64, String, bool, bool)> {
-        let history = connect_history("checkout", &self.shop.namespace, &self.shop.clients()).await.unwrap();
+        let history = connect_history(&checkout(), &self.shop.namespace, &self.shop.clients()).await.unwrap();
         let all = history.read().await.unwrap().into_iter();
         all.map(|one| (one.number, one.images.join(","), one.current, one.reverted)).collect()
     }
 
     async fn to_undo_to(&self, wanted: Option<u64>) -> Result<u64, String> {
-        let history = connect_history("checkout", &self.shop.namespace, &self.shop.clients()).await.unwrap();
+        let history = connect_history(&checkout(), &self.shop.namespace, &self.shop.clients()).await.unwrap();
         history.to_undo_to(wanted).await.map(|one| one.number).map_err(|error| error.to_string())
     }
 }
 
+fn checkout() -> Workload {
+    Workload::Deployment("checkout".to_owned())
+}
+
 fn recreate() -> Option<Replace> {
     Some(Replace::Recreate(Recreate::default()))
+}
+
+#[tokio::test]
+async fn the_pages_policy_fits_its_objects_and_its_role_is_enough() {
+    let page = Page::read("in-place").unwrap();
+    let policy = Policy::parse("in-place", page.policy.as_bytes()).unwrap();
+    let shop = Shop::with_routers("in-place").await;
+    shop.bind(&page.role).await;
+    shop.apply(&page.objects).await;
+    let target = shop.target(&policy.spec.target).await;
+    assert_eq!((target.check(&[]).await, target.observe().await.unwrap().fence), (Ok(()), None));
+    let workloads = shop.workloads(&policy.spec.workloads, &policy.spec.target).await;
+    workloads.check().await.unwrap();
+    workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    workloads.empty_stable(fence("1.2")).await.unwrap();
+    assert_eq!(
+        target.observe().await.unwrap().fence,
+        Some(fence("1.2")),
+        "the workload's fence is the target's"
+    );
 }
 
 #[tokio::test]
@@ -122,7 +147,7 @@ async fn a_named_revision_comes_back_and_one_that_is_not_there_is_told() {
     v.workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     v.workloads.promote(START, fence("1.2")).await.unwrap();
     assert_eq!(v.to_undo_to(None).await, Ok(1));
-    let history = connect_history("checkout", &v.shop.namespace, &v.shop.clients()).await.unwrap();
+    let history = connect_history(&checkout(), &v.shop.namespace, &v.shop.clients()).await.unwrap();
     let first = history.to_undo_to(Some(1)).await.unwrap();
     let undoing = v.replaced(None, Some(first.kept_by)).await;
     for number in ["1.3", "1.4"] {
@@ -136,7 +161,7 @@ async fn a_named_revision_comes_back_and_one_that_is_not_there_is_told() {
     let gone = v.replaced(None, Some("checkout-9".into())).await;
     let gone = gone.promote(START, fence("1.6")).await.unwrap_err().to_string();
     assert!(
-        gone.contains("checkout-9") && gone.contains("is gone") && gone.contains("rollout history"),
+        gone.contains("checkout-9") && gone.contains("is gone") && gone.contains("sluice revisions"),
         "{gone}"
     );
 }

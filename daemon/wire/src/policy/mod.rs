@@ -36,8 +36,8 @@ pub use shown::{HIDDEN, shown};
 pub use status::{Condition, PolicyStatus, RolloutStatus};
 pub use strategy::{Hooks, Strategy};
 pub use target::{
-    AlbIngress, Haproxy, InPlace, ObjectName, PlainRoute, PodShare, Protocol, RuleRoute, ServiceFlip,
-    Services, Target, VirtualService, Webhook,
+    AlbIngress, Haproxy, InPlace, InPlaceKind, ObjectName, PlainRoute, PodShare, Protocol, RuleRoute,
+    ServiceFlip, Services, Target, VirtualService, Webhook,
 };
 pub use testers::{NameValue, Testers};
 pub use trigger::{Trigger, TriggerOn};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sluice_rollout::Weight;
 
 use super::document::Node;
-use super::{Gate, PromoteBy, Recreate, Replace, Rolling, Spec, StepSpec, Target, Workload};
+use super::{Gate, InPlaceKind, PromoteBy, Recreate, Replace, Rolling, Spec, StepSpec, Target, Workload};
 
 /// How the new version comes to the traffic. What the policy says itself counts before what the word implies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -170,20 +170,24 @@ impl Spec {
     /// The lock of the target and the workload that is replaced are of one name.
     fn wrong_in_place(&self) -> Option<(String, String)> {
         let Target::InPlace(target) = &self.target else { return None };
-        let why = match &self.workloads.stable {
-            Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name)
-                if *name == target.name =>
-            {
-                return None;
-            }
-            Workload::Deployment(name) | Workload::DeploymentConfig(name) | Workload::StatefulSet(name) => {
-                format!("is {:?}, and workloads.stable {name:?}: write the same name", target.name)
-            }
-            Workload::External => {
-                "needs the workload that is replaced: name it under workloads.stable".to_owned()
+        let wants = |kind| (kind != target.kind).then_some(kind);
+        let (name, kind) = match &self.workloads.stable {
+            Workload::Deployment(name) => (name, wants(InPlaceKind::Deployment)),
+            Workload::DeploymentConfig(name) => (name, wants(InPlaceKind::DeploymentConfig)),
+            Workload::StatefulSet(_) | Workload::External => {
+                let why = "needs the Deployment or DeploymentConfig that is replaced: name it under workloads.stable";
+                return Some(("spec.target.inPlace.name".to_owned(), why.to_owned()));
             }
         };
-        Some(("spec.target.inPlace.name".to_owned(), why))
+        if *name != target.name {
+            let why = format!("is {:?}, and workloads.stable {name:?}: write the same name", target.name);
+            return Some(("spec.target.inPlace.name".to_owned(), why));
+        }
+        let why = match kind? {
+            InPlaceKind::Deployment => "workloads.stable is a deployment: leave it out",
+            InPlaceKind::DeploymentConfig => "workloads.stable is a deploymentConfig: write that here, too",
+        };
+        Some(("spec.target.inPlace.kind".to_owned(), why.to_owned()))
     }
 }
 
@@ -252,6 +256,21 @@ mod tests {
             ("rolling", IN_PLACE, rolling("maxSurge: many").as_str(), "", "1 or 25%"),
             ("rolling", IN_PLACE, "canary: {deployment: b}", "", "name it under workloads.stable"),
             ("rolling", "{inPlace: {name: c}}", BOTH, "", "write the same name"),
+            ("rolling", "{inPlace: {name: a, kind: deploymentConfig}}", BOTH, "", "leave it out"),
+            (
+                "rolling",
+                IN_PLACE,
+                "stable: {deploymentConfig: a}, canary: {deploymentConfig: b}",
+                "",
+                "write that here",
+            ),
+            (
+                "rolling",
+                IN_PLACE,
+                "stable: {statefulSet: a}, canary: {deployment: b}",
+                "",
+                "name it under workloads.stable",
+            ),
             (
                 "rolling",
                 IN_PLACE,

@@ -164,6 +164,25 @@ pub struct PodShare {
 pub struct InPlace {
     /// The stable workload's name, as under `workloads.stable`: one rollout at a time replaces its pods.
     pub name: String,
+    /// Its kind.
+    #[serde(default, skip_serializing_if = "InPlaceKind::is_deployment")]
+    pub kind: InPlaceKind,
+}
+
+/// What can get another template, and its former one back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum InPlaceKind {
+    #[default]
+    Deployment,
+    /// OpenShift's.
+    DeploymentConfig,
+}
+
+impl InPlaceKind {
+    fn is_deployment(&self) -> bool {
+        *self == InPlaceKind::Deployment
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -20,8 +20,9 @@ pub struct Workloads {
     /// How stable's pods come to the new template; as the Deployment's own strategy says if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace: Option<Replace>,
-    /// In place of the canary's template the one that this ReplicaSet of stable's keeps: what `sluice undo` comes down to. (The
-    /// number of a revision changes as soon as its template is taken again; its ReplicaSet stays.)
+    /// In place of the canary's template the one that this ReplicaSet of stable's keeps (of a DeploymentConfig: this
+    /// ReplicationController): what `sluice undo` comes down to. (The number of a revision changes as soon as its template is taken
+    /// again; what keeps it stays.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_replica_set: Option<String>,
     /// How long the old pods stay after promotion.

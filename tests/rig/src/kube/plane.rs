@@ -14,7 +14,7 @@ use crate::ports::Port;
 use crate::server::{Ready, Recipe, Server};
 
 /// The controllers that touch what Sluice touches; a name that does not exist ends the controller manager.
-const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,\
+const CONTROLLERS: &str = "deployment-controller,replicaset-controller,replicationcontroller-controller,statefulset-controller,daemonset-controller,\
     endpointslice-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller,\
     job-controller,horizontal-pod-autoscaler-controller,disruption-controller";
 
