@@ -35,8 +35,8 @@ pub struct Workloads {
 pub enum Workload {
     /// Name of an `apps/v1` Deployment in the policy's namespace. An autoscaler's minimum is its floor.
     Deployment(String),
-    /// Name of an OpenShift `apps.openshift.io/v1` DeploymentConfig in the policy's namespace. It is scaled and watched; its
-    /// template stays its owner's, so `promote` is `swap` or `external`.
+    /// Name of an OpenShift `apps.openshift.io/v1` DeploymentConfig in the policy's namespace. To get a new template
+    /// (`promote: copyTemplate`) it needs the trigger ConfigChange and no automatic ImageChange.
     DeploymentConfig(String),
     /// Name of an `apps/v1` StatefulSet in the policy's namespace. It is scaled and watched; its template stays its owner's, so
     /// `promote` is `swap` or `external`.
