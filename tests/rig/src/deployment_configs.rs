@@ -88,8 +88,8 @@ struct Config<'a> {
 impl Config<'_> {
     async fn reconcile(&self) -> Result<()> {
         let latest = self.config["status"]["latestVersion"].as_u64().unwrap_or(0);
-        let made =
-            self.versions.iter().find(|one| one["metadata"]["annotations"][VERSION] == latest.to_string());
+        let number = latest.to_string();
+        let made = self.versions.iter().find(|one| one["metadata"]["annotations"][VERSION] == number);
         match made {
             None if latest > 0 => self.make(latest).await,
             Some(made) if self.template_of(made) == self.config["spec"]["template"] || !self.may_begin() => {
