@@ -39,6 +39,11 @@ pub(crate) fn token(part: &str) -> String {
     token
 }
 
+/// What recognises a message whose sender gave it no id: no person's id, which may be a number, too.
+pub(crate) fn without_id(sequence: u64) -> String {
+    format!("without id {sequence}")
+}
+
 /// Where the answer to a stored override is kept: `<user>.<message id>`, the user as it stands in the subject.
 pub(crate) fn answer(user: &str, message_id: &str) -> String {
     let id: String = message_id.chars().take(MOST_ID_CHARS).collect();

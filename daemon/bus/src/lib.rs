@@ -52,7 +52,7 @@ pub struct Delivery {
     /// Header names in any case. Values of one name keep their order; NATS' client does not keep that of the names.
     pub headers: Headers,
     pub body: Bytes,
-    /// An id of the message where the bus has one (`Nats-Msg-Id`, or the stream's sequence). On the request door:
+    /// An id of the message where the bus has one (`Nats-Msg-Id`, or one made of the stream's sequence). On the request door:
     /// `Nats-Msg-Id`, or one made for it.
     pub message_id: String,
     /// 1 at first; more when it is delivered again.

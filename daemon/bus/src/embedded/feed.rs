@@ -66,7 +66,7 @@ async fn note_delivery(core: &Core, stream: Stream, sequence: u64, attempt: u64)
 
 fn delivery(core: Arc<Core>, feed: Feed, message: Followed, id: String, attempt: u64) -> Delivery {
     let Followed { sequence, subject, headers, body, at } = message;
-    let message_id = if id.is_empty() { sequence.to_string() } else { id };
+    let message_id = if id.is_empty() { keys::without_id(sequence) } else { id };
     let reply_to = header(&headers, REPLY_TO).map(str::to_owned);
     let ack = StoredAck {
         core,

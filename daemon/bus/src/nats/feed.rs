@@ -259,7 +259,7 @@ fn delivery(core: Arc<Core>, message: jetstream::Message, late: bool) -> Result<
         i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).map(Timestamp::from_millis).ok();
     let (message, acker) = message.split();
     let headers = header_list(message.headers.as_ref());
-    let message_id = header(&headers, MESSAGE_ID).map_or_else(|| sequence.to_string(), str::to_owned);
+    let message_id = header(&headers, MESSAGE_ID).map_or_else(|| keys::without_id(sequence), str::to_owned);
     let subject = message.subject.to_string();
     let reply_to = header(&headers, REPLY_TO).map(str::to_owned);
     let mut connections = core.connections();
