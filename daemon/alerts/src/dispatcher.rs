@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use sluice_rollout::RolloutId;
+use sluice_rollout::{AlertKind, RolloutId};
 use sluice_wire::alert::{Alert, AlertStatus};
 
 use crate::{
@@ -81,10 +81,11 @@ impl Dispatcher {
         }
     }
 
-    /// Somebody else keeps this rollout's alerts from now on: here they are dropped, and nothing is said of them.
-    pub fn forget(&self, rollout: &RolloutId) {
+    /// Somebody else keeps this rollout's alerts from now on, but for some kinds: here they are dropped, and nothing is said
+    /// of them.
+    pub fn forget(&self, rollout: &RolloutId, but: &[AlertKind]) {
         for outlet in &*self.outlets {
-            outlet.forget(rollout);
+            outlet.forget(rollout, but);
         }
     }
 

@@ -131,8 +131,9 @@ impl Ledger {
     }
 
     /// Drops what is known of a rollout's alerts; whoever waits for word of them is told that none was needed.
-    pub fn forget(&mut self, rollout: &RolloutId) {
-        let keys: Vec<Key> = self.entries.keys().filter(|(of, _)| of == rollout).cloned().collect();
+    pub fn forget(&mut self, rollout: &RolloutId, but: &[AlertKind]) {
+        let dropped = |(of, kind): &&Key| of == rollout && !but.contains(kind);
+        let keys: Vec<Key> = self.entries.keys().filter(dropped).cloned().collect();
         for key in keys {
             self.end(&key, Outcome::Needless);
         }

@@ -12,7 +12,7 @@ use governor::{
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
 };
-use sluice_rollout::RolloutId;
+use sluice_rollout::{AlertKind, RolloutId};
 use sluice_wire::alert::{Alert, AlertStatus, kind_name};
 use tokio::{
     sync::{Notify, oneshot},
@@ -115,8 +115,8 @@ impl Outlet {
         self.desk.news.notify_one();
     }
 
-    pub fn forget(&self, rollout: &RolloutId) {
-        self.desk.ledger().forget(rollout);
+    pub fn forget(&self, rollout: &RolloutId, but: &[AlertKind]) {
+        self.desk.ledger().forget(rollout, but);
     }
 
     /// Says what is unsaid, for as long as `limit`; answers how many alerts are left over.

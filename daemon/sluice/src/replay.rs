@@ -245,7 +245,7 @@ impl Replay {
                 );
             }
         } else {
-            let found = without_epoch(&taken.state);
+            let found = as_handed_over(&taken.state);
             match self.saved.iter().rposition(|saved| *saved == found) {
                 Some(at) if at + 1 == self.saved.len() => {}
                 Some(_) => self.report.note(place, format!(
@@ -258,7 +258,7 @@ impl Replay {
                 )),
             }
         }
-        self.saved.push(without_epoch(&taken.state));
+        self.saved.push(as_handed_over(&taken.state));
         self.state = Some(taken.state.clone());
         self.judged = None;
         self.told.clear();
@@ -371,7 +371,7 @@ impl Replay {
             return differs("the state (its SHA-256)", &decided.state, &found);
         }
         if decided.saved {
-            self.saved.push(without_epoch(state));
+            self.saved.push(as_handed_over(state));
         }
         self.report.decisions += 1;
         self.state = Some(again.state);
@@ -410,7 +410,7 @@ impl Replay {
     fn synced(&mut self, synced: &Synced) {
         match synced {
             Synced::State(state) => {
-                self.saved.push(without_epoch(state));
+                self.saved.push(as_handed_over(state));
                 self.state = Some((**state).clone());
             }
             Synced::Evidence(resumed) => self.watch(resumed.plan.clone(), resumed.evidence.clone()),
@@ -418,8 +418,9 @@ impl Replay {
     }
 }
 
-fn without_epoch(state: &State) -> Sum {
-    sum(&State { epoch: 0, ..state.clone() })
+/// A new owner has a higher epoch, and numbers its effects from further on.
+fn as_handed_over(state: &State) -> Sum {
+    sum(&State { epoch: 0, seq: 0, ..state.clone() })
 }
 
 fn clock(at: Timestamp) -> String {

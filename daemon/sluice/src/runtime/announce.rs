@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sluice_bus::StoreError;
-use sluice_rollout::{Event, RolloutId};
+use sluice_rollout::{Event, RolloutId, Timestamp};
 use sluice_traffic::TargetError;
 use sluice_wire::{
     cloudevent::CloudEvent,
@@ -20,6 +20,13 @@ use crate::{control::ControlError, policy_files};
 
 /// How far a sender's clock may be ahead of ours.
 const MOST_AHEAD: Duration = Duration::from_secs(600);
+
+/// Where an announcement stands in the bus' stream, and since when; nothing of one that came by another way.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sent {
+    pub sequence: Option<u64>,
+    pub at: Option<Timestamp>,
+}
 
 /// Why an announcement came to nothing. `Passing`: the same may come about later.
 #[derive(Debug, thiserror::Error)]
@@ -59,18 +66,17 @@ fn answered(admitted: Result<Answer, StartError>) -> Result<Answer, StartError> 
 
 impl Daemon {
     /// An error is passing: the announcement may come again. A refusal is an answer.
-    /// `sequence`: its place in the bus' stream, where it has one.
     pub(super) async fn announced(
         &self,
         namespace: &str,
         name: &str,
         event: CloudEvent,
-        sequence: Option<u64>,
+        sent: Sent,
     ) -> Result<Answer, StartError> {
         let turn = self.turn(namespace, name);
         let _one_at_a_time = turn.lock().await;
-        let charter = match self.charter(namespace, name, &event).await {
-            Ok(charter) => Charter { sequence, ..charter },
+        let charter = match self.charter(namespace, name, &event, sent).await {
+            Ok(charter) => charter,
             Err(error) => return answered(Err(error)),
         };
         answered(self.admit(charter).await)
@@ -95,9 +101,7 @@ impl Daemon {
             )));
         }
         match self.rollouts.get(namespace, name) {
-            Some(Entry::Running(handle))
-                if handle.view.borrow().outcome.is_none() && !handle.post.is_closed() =>
-            {
+            Some(Entry::Running(handle)) if self.is_running_here(namespace, name) => {
                 self.while_running(&handle.id, Some(&handle), charter).await
             }
             Some(Entry::Running(_) | Entry::Ended(_)) | None => {
@@ -133,24 +137,30 @@ impl Daemon {
                 Ok(started(&known.id))
             }
             Some(_) => Ok(started(&known.id)),
-            // The daemon ended between the two saves: it begins now.
-            None => self.begin(known.clone()).await,
+            // The daemon ended, or the store was away, between the two saves: it begins now, or never will.
+            None => {
+                let begun = self.begin(known.clone()).await;
+                if let Err(StartError::Refused(_)) = &begun {
+                    self.parts.ledger.settle(&known.id).await?;
+                }
+                begun
+            }
         }
     }
 
-    /// Whether a rollout of this policy has its owner in this process.
+    /// Whether a rollout of this policy runs in this process. One whose end is decided may have a successor elsewhere already,
+    /// although it still tells what came of it: of that the record knows.
     pub(super) fn is_running_here(&self, namespace: &str, name: &str) -> bool {
         match self.rollouts.get(namespace, name) {
-            Some(Entry::Running(handle)) => !handle.post.is_closed(),
+            Some(Entry::Running(handle)) => {
+                !handle.post.is_closed() && handle.view.borrow().outcome.is_none()
+            }
             Some(Entry::Ended(_)) | None => false,
         }
     }
 
     pub(super) fn is_in_hand(&self, id: &RolloutId) -> bool {
-        match self.rollouts.get(id.namespace(), id.name()) {
-            Some(Entry::Running(handle)) => handle.id == *id && !handle.post.is_closed(),
-            Some(Entry::Ended(_)) | None => false,
-        }
+        self.rollouts.owner(id).is_some()
     }
 
     /// `handle`: where it runs here. Its owner elsewhere is told that something waits.
@@ -187,7 +197,13 @@ impl Daemon {
     }
 
     /// Makes the charter from the message; refuses what cannot be one.
-    async fn charter(&self, namespace: &str, name: &str, event: &CloudEvent) -> Result<Charter, StartError> {
+    async fn charter(
+        &self,
+        namespace: &str,
+        name: &str,
+        event: &CloudEvent,
+        sent: Sent,
+    ) -> Result<Charter, StartError> {
         let refuse = |why: String| StartError::Refused(why);
         if !announces(&event.kind) {
             return Err(refuse(format!(
@@ -202,7 +218,7 @@ impl Daemon {
         }
         let policy = match self.policy(namespace, name, &announcement) {
             Ok(policy) => policy,
-            Err(why) => return Err(self.unknown_here(namespace, name, &announcement, why).await),
+            Err(why) => return Err(self.unknown_here(namespace, name, (&announcement, sent), why).await),
         };
         let mut policy = self.of_this_cluster(policy, announcement.policy.is_some())?;
         policy.metadata.labels.extend(announcement.labels.clone());
@@ -216,7 +232,7 @@ impl Daemon {
             actor: announcement.actor,
             from: announcement.from,
             key: event.key(),
-            sequence: None,
+            sequence: sent.sequence,
             policy_hash: Charter::hash(&bytes),
             policy: bytes,
             announced: now(),
@@ -230,14 +246,17 @@ impl Daemon {
         &self,
         namespace: &str,
         name: &str,
-        announcement: &Announcement,
+        (announcement, sent): (&Announcement, Sent),
         why: String,
     ) -> StartError {
         if self.parts.alone {
             return StartError::Refused(why);
         }
-        // A cluster whose first daemon has just come may not have been seen yet.
-        if let Err(error) = self.look_at_the_others().await {
+        // A cluster whose first daemon has just come may not have been seen yet. In a flood what comes up has waited for so long
+        // that the others were looked at since.
+        if !self.company.looked_since(sent.at.map(|at| now().since(at)))
+            && let Err(error) = self.look_at_the_others().await
+        {
             return StartError::Passing(format!(
                 "{why}; whether another cluster has it cannot be seen: {error}"
             ));

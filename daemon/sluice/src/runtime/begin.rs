@@ -24,7 +24,7 @@ use super::{
     policy_bytes,
     roll::{Entry, MOST_RUNNING},
     rollout,
-    rollout::Beginning,
+    rollout::{Beginning, Handle},
     standing::Standing,
 };
 
@@ -94,7 +94,8 @@ impl Daemon {
         let id = charter.id.clone();
         if here {
             let standing = Standing::found_at_start(Some(observed.canary), None, now());
-            self.own(charter, edges, (saved, revision), standing, Event::Requested);
+            let handle = self.own(charter, edges, (saved, revision), standing, Event::Requested);
+            self.rollouts.enter(id.namespace(), id.name(), Entry::Running(handle));
         } else {
             tracing::info!(rollout = %id, daemon = saved.owner.daemon, "begun for the daemon whose it should be");
             self.nudge_later(&id, nudge::TAKE_UP);
@@ -130,14 +131,9 @@ impl Daemon {
         Ok(former.map_or(0, |former| former.retries.saturating_add(1)))
     }
 
-    /// The drain and the scale-down of the attempt before would hit the new one's pods: they are given up. What it has
-    /// to tell, it still tells.
     pub(super) async fn stop_aftermath(&self, by: &RolloutId) {
-        if let Some(Entry::Running(former)) = self.rollouts.get(by.namespace(), by.name())
-            && former.view.borrow().outcome.is_some()
-        {
-            former.aftermath.cancel();
-            former.post.urgent(Event::Superseded { by: by.attempt().to_owned() }).await;
+        if let Some(Entry::Running(former)) = self.rollouts.get(by.namespace(), by.name()) {
+            leave_the_target(&former, by).await;
         }
     }
 
@@ -203,9 +199,8 @@ impl Daemon {
         (saved, revision): (Saved, StoreRevision),
         standing: Standing,
         first: Event,
-    ) {
-        let (namespace, name) = (charter.id.namespace().to_owned(), charter.id.name().to_owned());
-        let handle = rollout::begin(Beginning {
+    ) -> Handle {
+        rollout::begin(Beginning {
             parts: self.parts.clone(),
             charter: Arc::new(charter),
             policy: edges.policy,
@@ -218,8 +213,17 @@ impl Daemon {
             standing,
             first,
             changes: self.changes.clone(),
-        });
-        self.rollouts.enter(&namespace, &name, Entry::Running(handle));
+        })
+    }
+}
+
+/// The drain and the scale-down of an attempt that has ended would hit the new one's pods: they are given up. What it has
+/// to tell, it still tells.
+pub(super) async fn leave_the_target(former: &Handle, by: &RolloutId) {
+    let ended = former.view.borrow().outcome.is_some();
+    if ended {
+        former.aftermath.cancel();
+        former.post.urgent(Event::Superseded { by: by.attempt().to_owned() }).await;
     }
 }
 

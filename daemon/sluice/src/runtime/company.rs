@@ -31,6 +31,7 @@ use super::{
     ledger::Open,
     post::Letter,
     taking_up::TAKE_UP_AT_ONCE,
+    whose::Whose,
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FROZEN_FOR: Duration = Duration::from_secs(4);
 /// Even where nothing has changed, open rollouts are looked through this often.
 const LOOK_THROUGH_EVERY: Duration = Duration::from_secs(10);
+/// How far the bus' clock may differ from ours.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 /// A nudge only makes things quicker.
 const NUDGE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -61,6 +64,8 @@ pub mod nudge {
 pub struct Company {
     fellows: Mutex<Fellows>,
     own: tokio::sync::Mutex<Own>,
+    /// When the latest look at the others began, of those that saw them.
+    looked: Mutex<Option<Instant>>,
     nudged: Notify,
 }
 
@@ -87,6 +92,7 @@ impl Company {
         Company {
             fellows: Mutex::new(Fellows::new(own, cluster)),
             own: tokio::sync::Mutex::default(),
+            looked: Mutex::default(),
             nudged: Notify::new(),
         }
     }
@@ -132,6 +138,12 @@ impl Company {
     /// Whether another daemon was ever heard of.
     pub fn knows_others(&self) -> bool {
         self.fellows().knows_others()
+    }
+
+    /// Whether the others were looked at since something that is so old.
+    pub fn looked_since(&self, age: Option<Duration>) -> bool {
+        let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.is_some_and(|began| was_before(age, began.elapsed()))
     }
 
     pub fn nudge(&self) {
@@ -191,8 +203,12 @@ impl Daemon {
     }
 
     pub(super) async fn look_at_the_others(&self) -> Result<(), StoreError> {
+        let began = Instant::now();
         let beats = self.parts.ledger.beats().await?;
         self.company.fellows().look(&beats, Instant::now());
+        let mut looked = self.company.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        *looked = (*looked).max(Some(began));
+        drop(looked);
         Ok(())
     }
 
@@ -230,7 +246,7 @@ impl Daemon {
                 true
             }
             nudge::WAITING => {
-                let here = self.is_running_here(namespace, name);
+                let here = matches!(self.whose(namespace, name).await, Ok(Whose::Mine));
                 if here {
                     self.begin_waiting(namespace, name).await;
                 }
@@ -253,7 +269,7 @@ impl Daemon {
         tracing::error!(%error, "displaced");
         self.displaced.cancel();
         self.stop.cancel();
-        for handle in self.rollouts.running() {
+        for handle in self.rollouts.owners() {
             handle.stop.cancel();
         }
     }
@@ -261,7 +277,7 @@ impl Daemon {
     /// After a time in which anything may have happened, every owner asks its record whose it is, before it acts again.
     async fn doubt_all(&self) {
         tracing::warn!("this daemon stood still; its rollouts are asked whose they are");
-        for handle in self.rollouts.running() {
+        for handle in self.rollouts.owners() {
             handle.post.letter(Letter::Doubted).await;
         }
     }
@@ -367,5 +383,23 @@ pub(super) async fn take_over(daemon: Arc<Daemon>) {
         if let Err(error) = async { looked.and(daemon.look_through().await) }.await {
             tracing::warn!(%error, "open rollouts cannot be read just now");
         }
+    }
+}
+
+/// The bus says how old a message is, and its clock may differ a little from ours; what has no age has just come.
+fn was_before(age: Option<Duration>, look: Duration) -> bool {
+    age.is_some_and(|age| age >= look + CLOCKS_DIFFER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_counts_for_what_was_sent_before_it_began() {
+        let looked = Duration::from_secs(1);
+        assert!(was_before(Some(Duration::from_secs(3)), looked));
+        assert!(!was_before(Some(Duration::from_secs(2)), looked), "the clocks may differ by that much");
+        assert!(!was_before(None, looked), "it came just now, past the stream");
     }
 }

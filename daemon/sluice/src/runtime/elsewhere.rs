@@ -56,8 +56,11 @@ impl Daemon {
             .await
     }
 
-    /// What has ended does not change: it is read once.
+    /// What has ended does not change: it is read once. (Or its owner here still tells what came of it.)
     async fn view_of_anothers(&self, id: &RolloutId) -> Option<RolloutView> {
+        if let Some(owner) = self.rollouts.owner(id) {
+            return Some(owner.view.borrow().clone());
+        }
         let ended = |view: &RolloutView| view.rollout == *id && view.outcome.is_some();
         if let Some(Entry::Ended(view)) = self.rollouts.get(id.namespace(), id.name())
             && ended(&view)

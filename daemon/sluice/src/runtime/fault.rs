@@ -17,12 +17,16 @@ pub enum Fault {
     ForgetWhatIsOutstanding,
     KeepTheFormerEpoch,
     IgnoreTheAbortMark,
+    ReuseNumbers,
     /// Of several daemons:
     ActWithoutOwning,
     SkipTheFence,
     TakeFromTheLiving,
     ServeTwice,
     AcknowledgeUnread,
+    LeaveAnAlertBehind,
+    ForgetFormerOwners,
+    AcknowledgeUnanswered,
 }
 
 #[cfg(all(not(test), not(debug_assertions)))]
@@ -54,9 +58,8 @@ mod simulated {
         FAULT.get() == Some(fault)
     }
 
-    /// `WriteOverALaterFence` and `IgnoreTheAbortMark` are not among them: plans meet them too seldom since several daemons are
-    /// simulated.
-    pub const ALL: [Fault; 15] = [
+    /// `IgnoreTheAbortMark` is not among them: plans meet it too seldom since several daemons are simulated.
+    pub const ALL: [Fault; 20] = [
         Fault::ExecuteBeforeSave,
         Fault::AcknowledgeBeforeSave,
         Fault::NeverSave,
@@ -64,6 +67,7 @@ mod simulated {
         Fault::AbortWaitsForTheStore,
         Fault::LoseWhatWaitsForTheStore,
         Fault::SettleBeforeAllIsTold,
+        Fault::WriteOverALaterFence,
         Fault::PublishUnderAFreshId,
         Fault::ForgetWhatIsOutstanding,
         Fault::KeepTheFormerEpoch,
@@ -72,6 +76,10 @@ mod simulated {
         Fault::TakeFromTheLiving,
         Fault::ServeTwice,
         Fault::AcknowledgeUnread,
+        Fault::LeaveAnAlertBehind,
+        Fault::ForgetFormerOwners,
+        Fault::AcknowledgeUnanswered,
+        Fault::ReuseNumbers,
     ];
 
     /// Runs `what` with this fault, on this thread only.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     Daemon, PolicyName,
-    announce::{StartError, answer_bytes},
+    announce::{Sent, StartError, answer_bytes},
     boundary::{self, Boundary},
     company::nudge,
     fault::{self, Fault},
@@ -71,7 +71,8 @@ async fn take(daemon: Arc<Daemon>, feed: Feed, delivery: Delivery) {
             let answered = answer(&delivery, body).await;
             boundary::met(Boundary::MessageAnswered, kind(feed));
             // A stored command is answered for whoever asks later, and the others keep it until then.
-            if answered || feed == Feed::Events || delivery.sequence.is_none() {
+            let needless = feed == Feed::Events || delivery.sequence.is_none();
+            if answered || needless || fault::has(Fault::AcknowledgeUnanswered) {
                 acknowledge(&delivery).await;
                 boundary::met(Boundary::MessageAcknowledged, kind(feed));
             } else {
@@ -119,7 +120,8 @@ async fn announce(daemon: &Daemon, delivery: &Delivery) -> Taken {
         Err(error) => return Taken::Dead(error.to_string()),
     };
     boundary::met(Boundary::MessageRead, kind(Feed::Events));
-    match daemon.announced(&namespace, &name, event, delivery.sequence).await {
+    let sent = Sent { sequence: delivery.sequence, at: delivery.at };
+    match daemon.announced(&namespace, &name, event, sent).await {
         Ok(answer) if answer.accepted => Taken::Answered(answer_bytes(&answer)),
         Ok(answer) => Taken::Dead(answer.message),
         Err(StartError::Elsewhere(why)) => {
@@ -210,15 +212,22 @@ async fn act(
 ) -> Taken {
     let everybody = namespace == subject::ALL || name == subject::ALL;
     let to_all = everybody && delivery.sequence.is_some() && !daemon.is_one_of_one();
-    let first = if to_all { First::None } else { first_answer(daemon, action, delivery).await };
-    match first {
+    let aborts = action == "abort";
+    let at_once = to_all || (aborts && delivery.attempt <= 1);
+    match if at_once { First::None } else { first_answer(daemon, delivery).await } {
         First::Was(first) => return Taken::Answered(first),
-        First::Unread => return Taken::Later("whether it was answered before cannot be read".into()),
-        First::None => {}
+        First::Unread if !aborts => return unread(),
+        // An abort waits for no answer of before: one that is carried out again does no harm. Its own answer waits.
+        First::Unread | First::None => {}
     }
     let obeyed = daemon.obey(who, namespace, name, action, key, command, sent(delivery));
     match tokio::time::timeout(ANSWER_WITHIN, obeyed).await {
         Ok(answer) if to_all => obeyed_by_all(daemon, delivery, answer_bytes(&answer)).await,
+        Ok(answer) if aborts => match first_answer(daemon, delivery).await {
+            First::Was(first) => Taken::Answered(first),
+            First::Unread => unread(),
+            First::None => Taken::Answered(answer_bytes(&answer)),
+        },
         Ok(answer) => Taken::Answered(answer_bytes(&answer)),
         // Stored: it comes again, and its key makes the repeat harmless.
         Err(_) if delivery.sequence.is_some() => Taken::Later("the store does not answer".into()),
@@ -231,8 +240,12 @@ async fn act(
 /// Every daemon carries it out for its own rollouts, and one of them answers, once. It comes again until the rollouts of a
 /// daemon that had just died have heard of it too; those that have know it by its key.
 async fn obeyed_by_all(daemon: &Daemon, delivery: &Delivery, body: Bytes) -> Taken {
-    if daemon.answers_for_all() && answered_before(daemon, delivery).await.is_none() {
-        answer(delivery, body).await;
+    if daemon.answers_for_all() {
+        match kept_answer(daemon, delivery).await {
+            Ok(Some(_)) => {}
+            Ok(None) if answer(delivery, body).await => {}
+            Ok(None) | Err(()) => return Taken::Kept,
+        }
     }
     if daemon.has_reached_all(delivery.at).await { Taken::Anothers } else { Taken::Kept }
 }
@@ -241,20 +254,24 @@ async fn obeyed_by_all(daemon: &Daemon, delivery: &Delivery, body: Bytes) -> Tak
 enum First {
     Was(Bytes),
     None,
-    /// Of a repeat that the bucket knows, or not: another answer than the first must not be given.
+    /// It may have one, which cannot be read: another one must not be given.
     Unread,
 }
 
-/// The rollout's own record knows the latest answers only; the bucket keeps them for a day. A first delivery of an abort does not
-/// wait for it, and no abort for a bucket that cannot be read: one that is repeated does no harm.
-async fn first_answer(daemon: &Daemon, action: &str, delivery: &Delivery) -> First {
-    let (aborts, repeat) = (action == "abort", delivery.attempt > 1);
-    if delivery.sequence.is_none() || fault::has(Fault::ServeTwice) || (aborts && !repeat) {
+fn unread() -> Taken {
+    Taken::Later("whether it was answered before cannot be read".into())
+}
+
+/// The rollout's own record knows the latest answers only; the bucket keeps them for a day. Of several daemons another may have
+/// answered what comes here for the first time.
+async fn first_answer(daemon: &Daemon, delivery: &Delivery) -> First {
+    if delivery.sequence.is_none() || fault::has(Fault::ServeTwice) {
         return First::None;
     }
+    let may_have_one = delivery.attempt > 1 || !daemon.is_one_of_one();
     match kept_answer(daemon, delivery).await {
         Ok(Some(first)) => First::Was(first),
-        Err(()) if repeat && !aborts => First::Unread,
+        Err(()) if may_have_one => First::Unread,
         Ok(None) | Err(()) => First::None,
     }
 }

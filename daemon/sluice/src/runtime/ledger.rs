@@ -26,6 +26,9 @@ use sluice_wire::{
     subject::escape,
 };
 
+#[cfg(test)]
+mod tests;
+
 use super::{authority::Nonces, cluster::triggers::Triggered, fellows::Beat};
 
 /// How many attempts of a policy are remembered; older ones are deleted.
@@ -50,6 +53,9 @@ pub struct Attempts {
     /// The newest announcement that was taken, by its place in the bus' stream.
     #[serde(default)]
     pub sequence: u64,
+    /// Older ones, whose charter and state are deleted at the next change: what failed is not forgotten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    passed: Vec<RolloutId>,
 }
 
 /// A rollout that has not settled, and whose it was when that was last noted.
@@ -158,15 +164,16 @@ impl Ledger {
         Ok(self.amend(&charter.id, take).await?.sequence == sequence)
     }
 
-    /// Makes `id` the current attempt, with its epoch; what is older than the last twenty is deleted.
-    pub async fn make_current(&self, id: &RolloutId, epoch: u64) -> Result<(), StoreError> {
+    /// Makes `id` the current attempt, with its epoch; what is older than the last twenty is deleted at the next.
+    /// Answers the latest, which is another one where `id` only has something to tell yet.
+    pub async fn make_current(&self, id: &RolloutId, epoch: u64) -> Result<RolloutId, StoreError> {
         let make = |attempts: &mut Attempts| {
             attempts.epoch = attempts.epoch.max(epoch);
-            if !attempts.ids.contains(id) {
+            if !attempts.ids.contains(id) && !attempts.passed.contains(id) {
                 attempts.ids.push(id.clone());
             }
         };
-        self.amend(id, make).await.map(drop)
+        Ok(self.amend(id, make).await?.ids.pop().unwrap_or_else(|| id.clone()))
     }
 
     /// A release that waited in vain is known, and the running one stays the latest.
@@ -187,19 +194,18 @@ impl Ledger {
             let (before, revision) = self.read::<Attempts>(&key).await?.unwrap_or_default();
             let mut attempts = before.clone();
             change(&mut attempts);
-            let passed = attempts.ids.len().saturating_sub(MOST_ATTEMPTS);
-            let passed: Vec<RolloutId> = attempts.ids.drain(..passed).collect();
             if attempts == before {
                 return Ok(attempts);
             }
+            for old in before.passed.iter().filter(|old| *old != id) {
+                self.store.delete(&self::key("charter", old)).await?;
+                self.store.delete(&self::key("state", old)).await?;
+            }
+            attempts.passed.retain(|old| old == id);
+            let passed = attempts.ids.len().saturating_sub(MOST_ATTEMPTS);
+            attempts.passed.extend(attempts.ids.drain(..passed));
             match self.store.put(&key, json(&attempts)?, revision).await {
-                Ok(_) => {
-                    for old in passed {
-                        self.store.delete(&self::key("charter", &old)).await?;
-                        self.store.delete(&self::key("state", &old)).await?;
-                    }
-                    return Ok(attempts);
-                }
+                Ok(_) => return Ok(attempts),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }

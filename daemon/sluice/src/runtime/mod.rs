@@ -253,7 +253,7 @@ impl Daemon {
     /// and are taken up by another daemon at once, or by the next start.
     pub async fn shutdown(&self) {
         self.stop.cancel();
-        let handles: Vec<Handle> = self.rollouts.running();
+        let handles: Vec<Handle> = self.rollouts.owners();
         for handle in &handles {
             handle.stop.cancel();
         }
@@ -329,6 +329,9 @@ impl Control for Daemon {
             }
         }
         let id = self.find(namespace, name, attempt).await?.ok_or_else(unknown)?;
+        if let Some(owner) = self.rollouts.owner(&id) {
+            return Ok(owner.view.borrow().clone());
+        }
         let view = self.view_of(&id).await?.ok_or_else(unknown)?;
         // Its owner is another daemon: what happened last stands in its history.
         let last = match view.outcome {
@@ -374,7 +377,7 @@ impl Control for Daemon {
     }
 
     async fn announce(&self, namespace: &str, name: &str, event: CloudEvent) -> Answer {
-        match self.announced(namespace, name, event, None).await {
+        match self.announced(namespace, name, event, announce::Sent::default()).await {
             Ok(answer) => answer,
             Err(announce::StartError::Elsewhere(why)) => Answer::refused(why),
             Err(error) => Answer::refused(format!("not now: {error}; announce it again")),

@@ -17,7 +17,7 @@ use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
 use sluice_rollout::{
-    Effect, Event, Firing, Lane, Numbered, Observation, Reason, RolloutId, State, Transition, step,
+    Effect, Event, Firing, Numbered, Observation, Reason, RolloutId, State, Transition, step,
 };
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
@@ -49,6 +49,7 @@ use super::{
 };
 
 mod saving;
+mod waiting;
 
 /// Letters kept while the store is away.
 const MOST_DEFERRED: usize = 256;
@@ -99,6 +100,8 @@ struct Owner {
     /// The state in hand is newer than the one in the store.
     unsaved: bool,
     saved_at: tokio::time::Instant,
+    /// What on-call was told while it is.
+    told_unsaved: Vec<Firing>,
     deferred: VecDeque<Letter>,
     /// Urgent letters that came while something was saved.
     early: VecDeque<Letter>,
@@ -190,6 +193,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         revision,
         unsaved: false,
         saved_at: tokio::time::Instant::now(),
+        told_unsaved: Vec::new(),
         deferred: VecDeque::new(),
         early: VecDeque::new(),
         held: Vec::new(),
@@ -233,7 +237,7 @@ impl Owner {
             if let Some(letter) = next.take()
                 && let Err(leave) = self.order(letter, &mut inbox).await
             {
-                self.disowned(leave);
+                self.disowned(leave).await;
                 break;
             }
             let settled = self.saved.state.is_settled()
@@ -256,7 +260,7 @@ impl Owner {
                 letter = inbox.urgent.recv() => letter,
                 _ = store_again.tick(), if waits => {
                     if let Err(leave) = self.catch_up(&mut inbox).await {
-                        self.disowned(leave);
+                        self.disowned(leave).await;
                         break;
                     }
                     // From its end on: a store that is slow to refuse must not keep the other letters waiting for good.
@@ -350,45 +354,6 @@ impl Owner {
         Ok(())
     }
 
-    /// Without the store only weight 0 (which has gone already) and the telling go out; the rest follows the save.
-    fn execute(&mut self, effects: Vec<Numbered>) {
-        let (now, later) = if self.unsaved {
-            effects.into_iter().partition(|one| one.effect.lane() == Lane::Telling)
-        } else {
-            (effects, Vec::new())
-        };
-        self.held.extend(later);
-        self.lanes.execute(now);
-    }
-
-    /// While the last decision is not in the store, nothing but an abort goes on: its order would be lost.
-    fn must_wait(&self, before: &State, transition: &Transition) -> bool {
-        (self.unsaved || !self.deferred.is_empty()) && must_save(before, transition)
-    }
-
-    /// Of what is told again and again only the latest waits.
-    fn defer(&mut self, event: Event, reply: Option<oneshot::Sender<Answer>>) {
-        if fault::has(Fault::LoseWhatWaitsForTheStore) {
-            return;
-        }
-        if repeats(&event) {
-            let alike = |letter: &Letter| {
-                matches!(letter, Letter::Event(waiting)
-                    if std::mem::discriminant(waiting) == std::mem::discriminant(&event))
-            };
-            self.deferred.retain(|letter| !alike(letter));
-        }
-        if self.deferred.len() >= MOST_DEFERRED {
-            self.parts.meters.drop_one("deferred");
-            tracing::error!(rollout = %self.id, "too much waits for the store; the newest is lost");
-            return;
-        }
-        self.deferred.push_back(match (event, reply) {
-            (Event::Override(command), Some(reply)) => Letter::Command { command, reply },
-            (event, _) => Letter::Event(event),
-        });
-    }
-
     fn acknowledge(
         &self,
         reply: Option<oneshot::Sender<Answer>>,
@@ -435,16 +400,12 @@ impl Owner {
     }
 }
 
-/// Told again and again by the edge: an older one says nothing that a later one does not.
-fn repeats(event: &Event) -> bool {
-    matches!(event, Event::Evidence { .. } | Event::WorkloadObserved { .. } | Event::BaselineMeasured(_))
-}
-
 /// Bookkeeping alone is kept in memory: after a crash it is made again.
 fn must_save(before: &State, transition: &Transition) -> bool {
     let state = &transition.state;
+    let answers = transition.answer.is_some() && transition.reason != Reason::OverrideRepeated;
     state.revision != before.revision
-        || transition.answer.is_some()
+        || answers
         || !transition.effects.is_empty()
         || (state.is_done() && state.outstanding != before.outstanding)
 }

@@ -11,7 +11,7 @@ use sluice_wire::record::Saved;
 use super::{
     Daemon,
     announce::{StartError, parse},
-    begin::Edges,
+    begin::{Edges, leave_the_target},
     boundary::{self, Boundary},
     clock::now,
     fault::{self, Fault},
@@ -22,6 +22,10 @@ use super::{
 
 /// So many are taken up side by side after a start.
 pub const TAKE_UP_AT_ONCE: usize = 64;
+/// An owner without its store makes one decision that is not in it, an abort, and may tell it. Whoever takes the rollout up and
+/// does not know of that leaves out so many effects' numbers: by those ids listeners recognise repeats. More than a decision
+/// asks for.
+const NUMBERS_LEFT_OUT: u64 = 100;
 
 impl Daemon {
     /// Takes up what an earlier start of this daemon left, and knows again how the others ended.
@@ -91,7 +95,9 @@ impl Daemon {
         let epoch = saved.owner.epoch + u64::from(!fault::has(Fault::KeepTheFormerEpoch));
         let takeover = saved.owner.incarnation != self.parts.incarnation;
         // Fences are of the new epoch from the first effect on: an abort by the mark goes out before its transition is saved.
-        let mut state = State { epoch, ..saved.state };
+        let unknown = mark.is_none() && saved.state.revision > 0 && !fault::has(Fault::ReuseNumbers);
+        let seq = saved.state.seq + if unknown { NUMBERS_LEFT_OUT } else { 0 };
+        let mut state = State { epoch, seq, ..saved.state };
         if fault::has(Fault::ForgetWhatIsOutstanding) {
             state.outstanding.clear();
         }
@@ -107,7 +113,7 @@ impl Daemon {
             // Below every effect of this owner: what is outstanding has numbers of its own.
             self.fence_off(&edges, Fence { epoch, seq: 0 }).await?;
         }
-        self.parts.ledger.make_current(id, epoch).await?;
+        let latest = self.parts.ledger.make_current(id, epoch).await?;
         self.parts.ledger.open(id, &self.parts.daemon).await?;
         let first = match saved.state.revision {
             // It was saved, and ended before anything was asked for.
@@ -117,7 +123,13 @@ impl Daemon {
             }
             _ => Event::Recovered { epoch, takeover, abort_mark: mark },
         };
-        self.own(charter, edges, (saved, revision), standing, first);
+        let handle = self.own(charter, edges, (saved, revision), standing, first);
+        if latest == *id {
+            self.rollouts.enter(id.namespace(), id.name(), Entry::Running(handle));
+        } else {
+            self.rollouts.enter_former(handle.clone());
+            leave_the_target(&handle, &latest).await;
+        }
         Ok(true)
     }
 

@@ -131,8 +131,15 @@ impl Daemon {
 
     async fn begin_one_pending(&self, charter: Charter) {
         let id = charter.id.clone();
-        if let Ok(Some(_)) = self.parts.ledger.load(&id).await {
-            // It began before a crash: its own record says the rest.
+        if let Ok(Some((saved, _))) = self.parts.ledger.load(&id).await {
+            // It began, and an error or a crash came before it had an owner, or before the note of its waiting was gone.
+            if !saved.state.is_done()
+                && !self.is_in_hand(&id)
+                && let Err(error) = self.take_up_in_turn(&id).await
+            {
+                tracing::warn!(rollout = %id, %error, "begun, and cannot be taken up yet");
+                return;
+            }
             if let Err(error) = self.parts.ledger.clear_pending(id.namespace(), id.name()).await {
                 tracing::warn!(rollout = %id, %error, "begun, but still noted as waiting");
             }

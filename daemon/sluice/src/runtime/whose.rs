@@ -119,12 +119,12 @@ impl Daemon {
         if self.is_running_here(namespace, name) {
             return true;
         }
-        match self.latest_saved(namespace, name).await {
-            Ok(Some(saved)) if !saved.state.is_settled() => {}
+        let latest = match self.latest_saved(namespace, name).await {
+            Ok(Some(saved)) if !saved.state.is_settled() => saved.state.id,
             Ok(Some(_) | None) | Err(_) => return true,
-        }
+        };
         let in_hand = async {
-            while !self.is_running_here(namespace, name) {
+            while !self.is_in_hand(&latest) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };

@@ -23,7 +23,11 @@ use sluice_wire::{
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::runtime::{Daemon, PolicyName, announce::StartError, clock::now};
+use crate::runtime::{
+    Daemon, PolicyName,
+    announce::{Sent, StartError},
+    clock::now,
+};
 
 /// How often the policies are looked through for triggers.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -261,7 +265,7 @@ impl Daemon {
         let id = format!("{}-{}", next.sum, next.count);
         let data = json!({"version": template.version(), "actor": workload});
         let event = CloudEvent::new(id, &format!("cluster/{workload}"), ANNOUNCED, &policy_name, now(), data);
-        match self.announced(namespace, name, event, None).await {
+        match self.announced(namespace, name, event, Sent::default()).await {
             Ok(answer) if answer.accepted => {
                 tracing::info!(policy = policy_name, workload, "changed: {}", answer.message);
                 self.tell_refusal(policy, None);

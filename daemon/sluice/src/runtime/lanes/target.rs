@@ -20,6 +20,8 @@ use crate::runtime::{
 
 /// After news that differ from what is wanted: a read of one's own tells whether it is so.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
+/// A canary that has served nobody for so long, by its source's samples, has drained: a shorter pause is a busy machine's.
+const AT_REST_MS: i64 = 2_000;
 
 pub(super) async fn perform(edge: Edge, job: Numbered) {
     match &job.effect {
@@ -108,7 +110,7 @@ async fn release(edge: &Edge, id: EffectId, effect: &Effect) {
     }
 }
 
-/// The canary's counter at rest in two reads that follow each other is a drain that has ended.
+/// The canary's counter at rest for [`AT_REST_MS`] is a drain that has ended.
 async fn drained(edge: &Edge, limit: Duration) -> DrainEnd {
     let Ok(ask) = Ask::of(&edge.policy, edge.id.clone()) else { return DrainEnd::Unknown };
     let Ok(source) = edge.parts.sources.connect(&edge.policy.spec.metrics) else { return DrainEnd::Unknown };
@@ -123,7 +125,11 @@ async fn drained(edge: &Edge, limit: Duration) -> DrainEnd {
             let newest = of_canary().map(|pod| pod.at_ms).max();
             let total = of_canary().map(|pod| pod.requests).sum();
             match (last, newest) {
-                (Some((at, before)), Some(newest)) if newest > at && total == before => return DrainEnd::Yes,
+                (Some((since, before)), Some(newest)) if newest > since && total == before => {
+                    if newest - since >= AT_REST_MS {
+                        return DrainEnd::Yes;
+                    }
+                }
                 (former, Some(newest)) => {
                     still_served |= former.is_some_and(|(at, _)| newest > at);
                     last = Some((newest, total));

@@ -12,6 +12,7 @@ use crate::runtime::{
     backoff::Backoff,
     boundary::{self, Boundary},
     edge::Edge,
+    post::Letter,
     troubles::Silent,
 };
 
@@ -118,7 +119,7 @@ where
     }
 }
 
-/// Tries until it comes about or cannot. `None`: it cannot, and that has been told.
+/// Tries until it comes about or cannot. `None`: it cannot, and that has been told; or the rollout may be another's.
 async fn tried<T, R: Future<Output = Result<T, TargetError>>>(
     edge: &Edge,
     job: &Numbered,
@@ -131,6 +132,12 @@ async fn tried<T, R: Future<Output = Result<T, TargetError>>>(
                 boundary::met_by(Boundary::EffectPerformed, &job.effect);
                 edge.troubles.over(Silent::Workload);
                 return Some(done);
+            }
+            Err(TargetError::Fenced { found, ours }) => {
+                tracing::error!(rollout = %edge.id, %found, %ours, "fenced off at the workload: a later owner or effect has written");
+                edge.troubles.over(Silent::Workload);
+                edge.post.letter(Letter::Fenced { found }).await;
+                return None;
             }
             Err(error) => {
                 edge.failed(&job.effect, Silent::Workload, &error.to_string());

@@ -1,15 +1,54 @@
 //! Whose the rollout is: asked of the record wherever it is in doubt.
 
-use sluice_rollout::{Event, Fence};
+use std::time::Duration;
 
-use super::{Leave, Owner};
-use crate::runtime::post::Letter;
+use sluice_rollout::{AlertKind, Event, Fence, Firing};
+use sluice_wire::alert::AlertStatus;
+
+use super::{Leave, Owner, alert_message};
+use crate::runtime::{
+    fault::{self, Fault},
+    post::Letter,
+};
+
+/// A record that cannot be read is asked for so often, and after such pauses.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Owner {
-    /// Its alerts are the new owner's, too: here they are no longer kept up.
-    pub(super) fn disowned(&self, Leave::Disowned(why): Leave) {
+    /// Its alerts are the new owner's, too: here they are no longer kept up. But what on-call was told of a decision that
+    /// never came into the store nobody else knows: that is over.
+    pub(super) async fn disowned(&self, Leave::Disowned(why): Leave) {
         tracing::warn!(rollout = %self.id, why, "no longer ours: nothing more is done here");
-        self.edge.alerts.forget(&self.id);
+        let mut ours = self.told_unsaved.clone();
+        if !ours.is_empty() {
+            let theirs = self.alerts_in_the_record().await;
+            ours.retain(|firing| !theirs.contains(&firing.kind));
+        }
+        if fault::has(Fault::LeaveAnAlertBehind) {
+            ours.clear();
+        }
+        for Firing { kind, since, .. } in &ours {
+            let over = format!("not carried out: {why}");
+            let message = alert_message(&self.edge, *kind, AlertStatus::Resolved, &over, *since);
+            // Whether it was heard concerns nobody here any more; the dispatcher goes on trying.
+            drop(self.edge.alerts.resolve(message));
+        }
+        let ours: Vec<AlertKind> = ours.iter().map(|firing| firing.kind).collect();
+        self.edge.alerts.forget(&self.id, &ours);
+    }
+
+    /// What the present owner keeps up; nothing, if that cannot be read.
+    async fn alerts_in_the_record(&self) -> Vec<AlertKind> {
+        for _ in 0..LOOKS {
+            match self.parts.ledger.load(&self.id).await {
+                Ok(Some((saved, _))) => return saved.state.alerts.iter().map(|one| one.kind).collect(),
+                Ok(None) => break,
+                Err(error) => tracing::debug!(rollout = %self.id, %error, "the record cannot be read"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Vec::new()
     }
 
     /// Anything may have happened meanwhile. Where the store is away too, the next save finds out.

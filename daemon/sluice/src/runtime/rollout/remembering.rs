@@ -56,10 +56,11 @@ impl Owner {
     }
 }
 
-/// The history's line of a transition; nothing for bookkeeping.
+/// The history's line of a transition; nothing for bookkeeping, and for a command that was answered before: one to all comes
+/// again every few seconds until it has reached everybody.
 pub(super) fn line(before: &State, event: &Event, transition: &Transition) -> Option<HistoryLine> {
     let Transition { state, effects, reason, answer } = transition;
-    if state.revision == before.revision && answer.is_none() {
+    if state.revision == before.revision && (answer.is_none() || *reason == Reason::OverrideRepeated) {
         return None;
     }
     let actor = match event {

@@ -82,6 +82,7 @@ impl Owner {
             match self.save(&state, None).await {
                 Ok(()) => {
                     self.unsaved = false;
+                    self.told_unsaved.clear();
                     self.parts.meters.unsaved(false);
                     let held = std::mem::take(&mut self.held);
                     let outstanding = |one: &Numbered| self.saved.state.outstanding(one.id).is_some();

@@ -11,12 +11,15 @@ use sluice_metrics_adapters::{Ask, Gauges, PodSample, Reading, Source, SourceErr
 
 use super::{
     checks,
-    plan::{CALM_FROM, Trouble},
+    plan::Trouble,
     world::{EPOCH_MS, Shared, World},
 };
 
 /// How often the source is scraped.
 const SCRAPED_EVERY_MS: i64 = 5_000;
+
+/// After a call others follow within this, or none (ms).
+const BUSY: i64 = 50;
 
 /// What became of a call that had no answer.
 pub enum Lost {
@@ -32,7 +35,16 @@ impl Shared {
         loses: Trouble,
         effect: impl FnOnce(&mut World) -> T,
     ) -> Result<T, Lost> {
-        let wait = self.lock().chance.u64(1..20);
+        let (wait, first) = {
+            let mut world = self.lock();
+            let idle = world.lives.len() > 1 && !world.is_busy();
+            world.called = world.clock;
+            (world.chance.u64(1..20), idle)
+        };
+        if first {
+            // From here on turns are short: whoever is behind comes up first.
+            self.halt();
+        }
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let dies = self.lock().dies_now();
         if dies == Some(false) {
@@ -40,7 +52,7 @@ impl Shared {
         }
         let (done, yields) = {
             let mut world = self.lock();
-            let unlucky = world.clock < CALM_FROM && world.chance.u8(0..100) == 0;
+            let unlucky = world.clock < world.plan.calm_from && world.chance.u8(0..100) == 0;
             if world.is(away) || unlucky {
                 world.is_unwell();
                 return Err(Lost::Before);
@@ -73,6 +85,11 @@ impl Shared {
 }
 
 impl World {
+    /// Calls are under way, or were just now.
+    pub fn is_busy(&self) -> bool {
+        self.clock - self.called < BUSY
+    }
+
     /// Whether this call is the daemon's last, and if so whether it still has its effect.
     fn dies_now(&mut self) -> Option<bool> {
         let left = self.life_mut()?.dies_in.as_mut()?;
@@ -132,6 +149,7 @@ impl Store for Shared {
         self.store(|world| {
             checks::saving::deleted(world, key);
             world.kept.keys.remove(key);
+            checks::saving::forgotten(world, key);
         })
         .await
     }

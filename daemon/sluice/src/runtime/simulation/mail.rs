@@ -47,7 +47,8 @@ pub struct Asked {
 
 #[derive(Debug, Default)]
 pub struct Mail {
-    pub stored: Vec<Stored>,
+    /// By their sequences.
+    pub stored: BTreeMap<u64, Stored>,
     consumers: BTreeMap<String, BTreeMap<u64, Copied>>,
     /// For each daemon that listens.
     asked: BTreeMap<usize, VecDeque<Asked>>,
@@ -77,6 +78,11 @@ pub fn consumer(feed: Feed, daemon: &str) -> String {
 }
 
 impl Mail {
+    /// How many messages have been published.
+    pub fn published(&self) -> u64 {
+        self.stored.last_key_value().map_or(0, |(sequence, _)| *sequence)
+    }
+
     /// Nothing waits, nobody waits for an answer, and nothing that was published is unheard of.
     pub fn all_is_done(&self, now: i64) -> bool {
         let waits = |(number, at): (&u64, &i64)| now - at < PATIENCE_MS && !self.replies.contains_key(number);
@@ -84,7 +90,7 @@ impl Mail {
             && self.consumers.iter().all(|(name, copies)| {
                 let feed = if name == EVENTS { Feed::Events } else { Feed::Overrides };
                 let known = copies.last_key_value().map_or(0, |(sequence, _)| *sequence);
-                let unheard = (1..).zip(&self.stored).any(|(place, one)| place > known && one.feed == feed);
+                let unheard = self.stored.range(known + 1..).any(|(_, one)| one.feed == feed);
                 !unheard && copies.values().all(|copy| copy.done)
             })
     }
@@ -94,16 +100,16 @@ impl World {
     /// Takes a message into its stream; a repeat of its id is not kept. Answers its sequence.
     pub fn publish(&mut self, feed: Feed, subject: &str, headers: Headers, body: Bytes) -> u64 {
         let named = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(sluice_bus::MESSAGE_ID));
-        let next = self.mail.stored.len() as u64 + 1;
-        let id = named.map_or_else(|| next.to_string(), |(_, id)| id.clone());
+        let next = self.mail.published() + 1;
+        let id = named.map_or_else(|| format!("without id {next}"), |(_, id)| id.clone());
         let now = self.clock;
         let known = |one: &Stored| one.id == id && one.feed == feed && now - one.at < REPEATS_WITHIN_MS;
-        if let Some(place) = self.mail.stored.iter().position(known) {
-            return place as u64 + 1;
+        if let Some((place, _)) = self.mail.stored.iter().find(|(_, one)| known(one)) {
+            return *place;
         }
         self.note(format!("published: {subject} as {next}"));
         let subject = subject.to_owned();
-        self.mail.stored.push(Stored { subject, headers, body, id, at: now, feed });
+        self.mail.stored.insert(next, Stored { subject, headers, body, id, at: now, feed });
         next
     }
 
@@ -140,7 +146,7 @@ impl World {
         let (sequence, copy) = due.min_by_key(|(sequence, copy)| (copy.due, **sequence))?;
         (copy.due, copy.attempts) = (now + ACK_WAIT_MS, copy.attempts + 1);
         let (sequence, attempts) = (*sequence, copy.attempts);
-        let message = self.mail.stored.get(usize::try_from(sequence - 1).ok()?)?.clone();
+        let message = self.mail.stored.get(&sequence)?.clone();
         Some(Given::Stored { consumer, sequence, attempts, message })
     }
 
@@ -160,8 +166,8 @@ impl World {
         let Mail { stored, consumers, .. } = &mut self.mail;
         let Some(copies) = consumers.get_mut(&name) else { return };
         let known = copies.last_key_value().map_or(0, |(sequence, _)| *sequence);
-        for (sequence, message) in (1..).zip(stored.iter()) {
-            if sequence > known && message.feed == feed {
+        for (&sequence, message) in stored.range(known + 1..) {
+            if message.feed == feed {
                 let delay = self.chance.i64(if slow { 0..8_000 } else { 0..20 });
                 copies.insert(sequence, Copied { due: now + delay, attempts: 0, done: false });
             }

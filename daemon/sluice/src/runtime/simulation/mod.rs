@@ -32,9 +32,11 @@ use std::cell::RefCell;
 
 use sluice_rollout::Timestamp;
 
-use self::{plan::LIMIT, process::Process, world::Shared};
+use self::{process::Process, world::Shared};
 use super::fault::{self, Fault};
 
+/// The longest turn (ms) that a fine grain makes while nobody calls anything.
+const IDLE: i64 = 150;
 /// Before this (ms) no run is over.
 const AT_LEAST: i64 = 3_000;
 
@@ -81,21 +83,26 @@ fn live(world: &Shared) -> Vec<Process> {
     let daemons = world.lock().plan.daemons;
     let mut processes: Vec<Process> = (0..daemons).map(|who| Process::new(world.of(who))).collect();
     while !is_over(world) {
-        people::happen(world, &mut processes);
-        start_and_thaw(world, &mut processes);
-        match next(world) {
-            Some((who, until)) => {
-                CLOCK.set(Some(world.of(who)));
-                processes[who].run(until);
-            }
-            None => world.lock().clock += 100,
-        }
+        go_on(world, &mut processes);
     }
     for (who, process) in processes.iter_mut().enumerate() {
         CLOCK.set(Some(world.of(who)));
         finish(world, who, process);
     }
     processes
+}
+
+/// What happens now, and one daemon's turn.
+fn go_on(world: &Shared, processes: &mut [Process]) {
+    people::happen(world, processes);
+    start_and_thaw(world, processes);
+    match next(world) {
+        Some((who, until)) => {
+            CLOCK.set(Some(world.of(who)));
+            processes[who].run(until);
+        }
+        None => world.lock().clock += 100,
+    }
 }
 
 /// A clean stop: what waits is written.
@@ -140,8 +147,10 @@ fn next(world: &Shared) -> Option<(usize, i64)> {
     let mut world = world.lock();
     let awake = world.lives.iter().enumerate().filter(|(_, life)| life.runs() && life.frozen_until.is_none());
     let (who, local) = awake.map(|(who, life)| (who, life.local)).min_by_key(|(_, local)| *local)?;
-    let grain = world.plan.grain;
-    let turn = if world.lives.len() == 1 { 500 } else { 1 + world.chance.i64(0..grain) };
+    let alone = world.lives.len() == 1;
+    // Where nobody calls anything, how finely turns are cut makes no difference.
+    let grain = if world.is_busy() { world.plan.grain } else { world.plan.grain.max(IDLE) };
+    let turn = if alone { 500 } else { 1 + world.chance.i64(0..grain) };
     Some((who, local + turn))
 }
 
@@ -156,5 +165,5 @@ fn is_over(world: &Shared) -> bool {
         && world.mail.all_is_done(world.clock)
         && world.visits == 0
         && world.kept.keys.keys().any(|key| key.starts_with("state/"));
-    settled || world.broken.is_some() || world.clock > LIMIT
+    settled || world.broken.is_some() || world.clock > world.plan.limit()
 }

@@ -12,7 +12,7 @@ use sluice_wire::{
 
 use super::{
     checks,
-    plan::{Door, Happening, PATIENCE, Rubbish},
+    plan::{Door, Happening, Rubbish},
     process::Process,
     world::{EPOCH_MS, Shared, World},
 };
@@ -35,7 +35,7 @@ pub fn happen(world: &Shared, processes: &mut [Process]) {
     let late = {
         let mut world = world.lock();
         let now = world.clock;
-        let asks = now > PATIENCE && now - world.checks.asked_last > ASKED_EVERY_MS;
+        let asks = now > world.plan.patience() && now - world.checks.asked_last > ASKED_EVERY_MS;
         if asks {
             world.checks.asked_last = now;
         }
@@ -75,7 +75,7 @@ fn one(world: &Shared, processes: &mut [Process], happening: Happening) {
         }
         Happening::Announces { attempt, copies } => {
             let mut world = world.lock();
-            (1..=copies).for_each(|copy| world.announce(attempt, copy));
+            (1..=copies).for_each(|copy| world.announce(&attempt, copy));
         }
         Happening::Says { door: Door::Http, key, action } => {
             if let Some(process) = processes.iter().find(|process| process.runs()) {
@@ -145,7 +145,7 @@ impl World {
         match door {
             Door::Stored => {
                 // Each publish is a message of its own: the body's id tells the repeat.
-                let headers = vec![(MESSAGE_ID.to_owned(), format!("{key} {}", self.mail.stored.len()))];
+                let headers = vec![(MESSAGE_ID.to_owned(), format!("{key} {}", self.mail.published()))];
                 self.publish(
                     Feed::Overrides,
                     &person(OVERRIDE, USER, NAMESPACE, NAME, action),

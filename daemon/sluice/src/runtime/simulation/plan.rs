@@ -2,12 +2,12 @@
 
 use sluice_wire::policy::OnNewRelease;
 
-/// No trouble begins after this; what is wrong by then must come right.
-pub const CALM_FROM: i64 = 120_000;
-/// Whoever still runs is aborted by a person then.
-pub const PATIENCE: i64 = CALM_FROM + 150_000;
-/// And must have ended by then.
-pub const LIMIT: i64 = PATIENCE + 300_000;
+/// When the troubles of a plan that is drawn are over.
+const CALM_FROM: i64 = 120_000;
+/// Whoever still runs so long after the troubles is aborted by a person.
+const PATIENCE: i64 = 150_000;
+/// And must have ended so long after that.
+const LIMIT: i64 = 300_000;
 /// The daemons of a run have the first of these names.
 pub const NAMES: [&str; 3] = ["one", "two", "three"];
 
@@ -48,11 +48,11 @@ const TROUBLES: [Trouble; 12] = [
 /// A trouble and when it lasts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lasting {
-    trouble: Trouble,
-    from: i64,
-    to: i64,
+    pub trouble: Trouble,
+    pub from: i64,
+    pub to: i64,
     /// One daemon's alone; nothing: everybody's.
-    whose: Option<usize>,
+    pub whose: Option<usize>,
 }
 
 /// By which way a person's word comes in.
@@ -100,7 +100,7 @@ pub enum Happening {
     Copied,
     /// `copies`: how often the sender publishes it, under ids of their own.
     Announces {
-        attempt: &'static str,
+        attempt: String,
         copies: u8,
     },
     Says {
@@ -126,7 +126,10 @@ pub struct Plan {
     pub lasting: Vec<Lasting>,
     /// In their order.
     pub happenings: Vec<(i64, Happening)>,
-    pub bad_from: Option<i64>,
+    /// When the canary is bad: from, to.
+    pub bad: Vec<(i64, i64)>,
+    /// No trouble begins after this; what is wrong by then must come right.
+    pub calm_from: i64,
 }
 
 impl Plan {
@@ -139,8 +142,9 @@ impl Plan {
         };
         let grain = [20, 200, 500][chance.usize(0..3)];
         let (lasting, happenings) = (Vec::new(), Vec::new());
-        let bad_from = chance.bool().then(|| chance.i64(15_000..CALM_FROM - 30_000));
-        let mut plan = Plan { daemons, on_new_release, grain, lasting, happenings, bad_from };
+        let bad = chance.bool().then(|| (chance.i64(15_000..CALM_FROM - 30_000), i64::MAX));
+        let (bad, calm_from) = (Vec::from_iter(bad), CALM_FROM);
+        let mut plan = Plan { daemons, on_new_release, grain, lasting, happenings, bad, calm_from };
         plan.announce(chance);
         plan.trouble(chance);
         plan.trouble_together(chance);
@@ -154,13 +158,13 @@ impl Plan {
 
     fn announce(&mut self, chance: &mut fastrand::Rng) {
         let copies = |chance: &mut fastrand::Rng| 1 + u8::from(chance.u8(0..3) == 0);
-        let first = Happening::Announces { attempt: "v2", copies: copies(chance) };
+        let first = Happening::Announces { attempt: "v2".to_owned(), copies: copies(chance) };
         self.happenings.push((chance.i64(0..2_000), first));
         if chance.u8(0..3) == 0 {
-            let second = Happening::Announces { attempt: "v3", copies: copies(chance) };
+            let second = Happening::Announces { attempt: "v3".to_owned(), copies: copies(chance) };
             self.happenings.push((chance.i64(3_000..80_000), second));
             if chance.u8(0..3) == 0 {
-                let third = Happening::Announces { attempt: "v4", copies: 1 };
+                let third = Happening::Announces { attempt: "v4".to_owned(), copies: 1 };
                 self.happenings.push((chance.i64(10_000..90_000), third));
             }
         }
@@ -177,11 +181,11 @@ impl Plan {
         }
     }
 
-    /// What seldom meets by chance: a canary that turns bad while the store is away and the daemon dies, and a daemon that
-    /// dies while its first weight is on a slow way.
+    /// What seldom meets by chance: a canary that turns bad while the store is away and the daemon dies, a daemon that dies
+    /// while its first weight is on a slow way, an abort that nobody could note, and a former owner with a weight in hand.
     fn trouble_together(&mut self, chance: &mut fastrand::Rng) {
         let who = chance.usize(0..self.daemons);
-        if let Some(bad) = self.bad_from
+        if let Some((bad, _)) = self.bad.first().copied()
             && chance.u8(0..3) == 0
         {
             let trouble = Trouble::StoreAway;
@@ -197,6 +201,36 @@ impl Plan {
             let dies = Happening::Dies { who, calls: chance.u32(1..4) };
             self.happenings.push((chance.i64(15_050..16_500), dies));
         }
+        if chance.u8(0..8) == 0 {
+            self.abort_that_only_the_target_knows(chance);
+        }
+        if self.daemons > 1 && chance.bool() {
+            self.stand_still_with_a_weight_in_hand(who, chance);
+        }
+    }
+
+    /// A person aborts a canary with traffic while the store is away, and all die before it is back.
+    fn abort_that_only_the_target_knows(&mut self, chance: &mut fastrand::Rng) {
+        let at = chance.i64(18_000..35_000);
+        let trouble = Trouble::StoreAway;
+        self.lasting.push(Lasting { trouble, from: at, to: at + 25_000, whose: None });
+        let (key, action) = ("on the way".to_owned(), "abort");
+        let says = Happening::Says { door: Door::Asked, key, action };
+        self.happenings.push((at + chance.i64(0..5_000), says));
+        for who in 0..self.daemons {
+            let dies = Happening::Dies { who, calls: chance.u32(1..4) };
+            self.happenings.push((at + chance.i64(6_000..12_000), dies));
+        }
+    }
+
+    /// One daemon cannot reach the target, stands still, and wakes up when another may have the rollout: what it wants to
+    /// write still stands before its eyes.
+    fn stand_still_with_a_weight_in_hand(&mut self, who: usize, chance: &mut fastrand::Rng) {
+        let at = chance.i64(3_000..40_000);
+        let still = at + chance.i64(10_000..20_000);
+        let (trouble, whose) = (Trouble::TargetAway, Some(who));
+        self.lasting.push(Lasting { trouble, from: at, to: still + 1_000, whose });
+        self.happenings.push((still, Happening::Freezes { who, ms: chance.i64(10_000..25_000) }));
     }
 
     fn happen(&mut self, number: u8, at: i64, chance: &mut fastrand::Rng) {
@@ -246,7 +280,17 @@ impl Plan {
     }
 
     pub fn is_bad(&self, at: i64) -> bool {
-        self.bad_from.is_some_and(|from| at >= from)
+        self.bad.iter().any(|(from, to)| (*from..*to).contains(&at))
+    }
+
+    /// When whoever still runs is aborted by a person.
+    pub fn patience(&self) -> i64 {
+        self.calm_from + PATIENCE
+    }
+
+    /// When everything has ended, or never will.
+    pub fn limit(&self) -> i64 {
+        self.patience() + LIMIT
     }
 }
 

@@ -14,7 +14,9 @@ use super::{Run, run};
 use crate::runtime::fault::{self, Fault};
 
 /// How many seeds the tests run. `SLUICE_SEEDS` says otherwise, for a slow machine or a long night.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
+/// Of fewer seeds nothing is said of how runs come out as a whole.
+const MANY: u64 = 200;
 /// Each fault is noticed within so many seeds from the first, or the checks prove nothing.
 const MOST_SEEDS_A_FAULT: u64 = 200;
 
@@ -94,8 +96,7 @@ fn the_invariants_hold_on_every_seed() {
     if let Some((_, story)) = failed.into_iter().next() {
         panic!("{count} of {runs} seeds break an invariant; the first:\n{story}");
     }
-    // Of fewer nothing is said of how runs come out as a whole.
-    if seeds >= SEEDS {
+    if seeds >= MANY {
         for end in ["promoted", "reverted"] {
             assert!(ends.contains_key(end), "no run ended {end}: {ends:?}");
         }

@@ -145,6 +145,8 @@ pub struct World {
     pub turn: Option<usize>,
     /// The latest time (ms since the run's begin) that any daemon has lived.
     pub clock: i64,
+    /// When a daemon last called anything outside.
+    pub called: i64,
     /// When what must not stay so for long was last looked for: once a millisecond.
     checked: i64,
     pub story: Vec<String>,
@@ -181,6 +183,7 @@ impl Shared {
             who: None,
             turn: None,
             clock: 0,
+            called: 0,
             checked: 0,
             story: Vec::new(),
             broken: None,

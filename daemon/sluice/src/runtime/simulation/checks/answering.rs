@@ -62,10 +62,7 @@ pub fn told(world: &mut World, key: &str, action: &str, answer: &Answer) {
 
 /// Nothing is acknowledged before it has had its effect: what was announced is known to the store, or was refused.
 pub fn acknowledged(world: &mut World, sequence: u64) {
-    let Some(stored) = usize::try_from(sequence - 1).ok().and_then(|place| world.mail.stored.get(place))
-    else {
-        return;
-    };
+    let Some(stored) = world.mail.stored.get(&sequence) else { return };
     if !stored.subject.starts_with(EVENT) || world.checks.thrown.contains(&sequence) || world.checks.restored
     {
         return;

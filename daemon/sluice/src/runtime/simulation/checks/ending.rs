@@ -15,11 +15,20 @@ pub fn check(world: &mut World, starts: u32) {
     for saved in &states {
         ended(world, saved, starts);
     }
+    unfinished(world);
     announced(world);
     commanded(world);
     thrown(world);
     alerts(world);
     record::all(world);
+}
+
+/// No key of what only runs or waits is left.
+fn unfinished(world: &mut World) {
+    let waits = |key: &&String| key.starts_with("open/") || key.starts_with("pending/");
+    if let Some(key) = world.kept.keys.keys().find(waits).cloned() {
+        world.broken(7, &format!("{key} is still there"));
+    }
 }
 
 fn ended(world: &mut World, saved: &Saved, starts: u32) {
@@ -67,7 +76,7 @@ fn announced(world: &mut World) {
 /// Nothing waits in the streams for ever.
 fn commanded(world: &mut World) {
     if let Some((sequence, consumer)) = world.undone().first().cloned() {
-        let subject = world.mail.stored.get(usize::try_from(sequence - 1).unwrap_or(0));
+        let subject = world.mail.stored.get(&sequence);
         let subject = subject.map(|stored| stored.subject.clone()).unwrap_or_default();
         world.broken(4, &format!("message {sequence} ({subject}) is not acknowledged by {consumer}"));
     }
@@ -77,10 +86,7 @@ fn commanded(world: &mut World) {
 fn thrown(world: &mut World) {
     let thrown: Vec<u64> = world.checks.thrown.iter().copied().collect();
     for sequence in thrown {
-        let Some(stored) = usize::try_from(sequence - 1).ok().and_then(|place| world.mail.stored.get(place))
-        else {
-            continue;
-        };
+        let Some(stored) = world.mail.stored.get(&sequence) else { continue };
         let subject = stored.subject.clone();
         let letter = world.mail.dead.iter().find(|(from, reason)| *from == subject && !reason.is_empty());
         if letter.is_none() {

@@ -30,7 +30,7 @@ use sluice_traffic::Wanted;
 use sluice_wire::record::Saved;
 
 use super::{
-    plan::{CALM_FROM, Trouble},
+    plan::Trouble,
     world::{Flight, World},
 };
 
@@ -187,7 +187,7 @@ fn mark(world: &mut World, saved: &Saved) {
     let ends = saved.state.is_aborting() || saved.state.is_done();
     let ours = world.router.mark.as_ref().is_some_and(|mark| mark.rollout == saved.state.id.to_string());
     let since = *world.checks.marked_since.get_or_insert(now);
-    if !ours || ends || now < CALM_FROM {
+    if !ours || ends || now < world.plan.calm_from {
         world.checks.marked_since = None;
     } else if now - since > SOON {
         world.broken(5, "an abort's mark stands at the target and the rollout goes on");
@@ -204,7 +204,7 @@ fn drift(world: &mut World, saved: &Saved, well: bool) {
         Phase::Observing { .. } | Phase::Baking { .. } | Phase::Paused { .. } | Phase::Reverting { .. }
     );
     let differs = at_rest && !told && world.router.weight != state.weight;
-    let quiet = well && now > world.checks.troubled + SETTLED_AFTER && now > CALM_FROM;
+    let quiet = well && now > world.checks.troubled + SETTLED_AFTER && now > world.plan.calm_from;
     let since = *world.checks.drifted_since.get_or_insert(now);
     if !differs || !quiet || world.checks.restored {
         world.checks.drifted_since = None;

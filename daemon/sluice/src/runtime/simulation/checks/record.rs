@@ -159,7 +159,7 @@ fn history(world: &mut World, log: &str, mut lines: Vec<HistoryLine>) {
         reverting |= begins;
         if begins && line.event == "evidence" {
             let bad = BAD.contains(&line.code.as_str());
-            if !bad || world.plan.bad_from.is_none() {
+            if !bad || world.plan.bad.is_empty() {
                 world.broken(3, &format!("{attempt} was aborted by {}: {}", line.code, line.reason));
             }
         }

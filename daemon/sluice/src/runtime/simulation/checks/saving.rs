@@ -56,14 +56,21 @@ pub fn saved(world: &mut World, key: &str) {
     }
 }
 
-/// Invariant 7: what is outstanding is not forgotten with its rollout.
+/// A state is no longer in the store.
+pub fn forgotten(world: &mut World, key: &str) {
+    if let Some(attempt) = attempt(key) {
+        world.kept.states.remove(&attempt);
+    }
+}
+
+/// Invariant 7: what is outstanding is not forgotten with its rollout. (One that was refused before it had a state has nothing.)
 pub fn deleted(world: &mut World, key: &str) {
     let attempt = key.strip_prefix("open/").and_then(|rest| rest.rsplit('/').next());
-    let Some(state) = attempt.map(|attempt| world.kept.states.get(attempt)) else { return };
+    let Some(saved) = attempt.and_then(|attempt| world.kept.states.get(attempt)) else { return };
     if !world.kept.keys.contains_key(key) || world.checks.restored {
         return;
     }
-    if state.is_none_or(|saved| !saved.state.is_settled()) {
+    if !saved.state.is_settled() {
         world.broken(7, &format!("{key} was let go before all of it had come about"));
     }
 }

@@ -24,6 +24,15 @@ pub fn published(world: &mut World, subject: &str, told: &str) {
     if let Some((_, id, _)) = world.published.iter().find(|(_, id, _)| alike(id)).cloned() {
         world.broken(7, &format!("one event was told as {id:?} and as {told:?}"));
     }
+    let other = |(before, id, _): &&(String, String, _)| id == told && before != subject;
+    if let Some((before, ..)) = world.published.iter().find(other).cloned()
+        && !world.checks.restored
+    {
+        world.broken(
+            7,
+            &format!("{before} and {subject} were told as {told}: one of them counts as a repeat"),
+        );
+    }
     if !subject.ends_with(".finished") || world.checks.restored {
         return;
     }
