@@ -503,11 +503,22 @@ async fn a_process_that_stood_still_says_nothing_of_alerts_that_are_another_daem
     // Frozen for ten minutes, in which another took the one rollout over.
     tokio::time::advance(Duration::from_secs(600)).await;
     tokio::task::yield_now().await;
-    dispatcher.forget(&alert("a").rollout);
+    dispatcher.forget(&alert("a").rollout, &[]);
     pass(10).await;
     let said: Vec<String> = sink.lines().into_iter().skip(2).collect();
     assert_eq!(said, ["b firing"], "what is its own is kept up");
     assert_eq!(dispatcher.stats()[0].firing, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_back_when_a_rollout_is_another_daemons_is_said() {
+    let sink = Arc::new(Fake::new("slack"));
+    let dispatcher = dispatcher(&[&sink]);
+    assert_eq!(outcomes(dispatcher.fire(alert("a"))).await, [Outcome::Told]);
+    let over = dispatcher.resolve(alert("a"));
+    dispatcher.forget(&alert("a").rollout, &[alert("a").kind]);
+    assert_eq!(outcomes(over).await, [Outcome::Told]);
+    assert_eq!(sink.lines(), ["a firing", "a resolved"]);
 }
 
 #[tokio::test(start_paused = true)]
