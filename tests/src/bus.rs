@@ -1,5 +1,6 @@
 //! NATS as a team and a person use it: releases announced, commands through both doors, and all that Sluice tells.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -161,11 +162,18 @@ impl Bus {
         lock(&self.heard).clone()
     }
 
-    /// What was told of a rollout (`namespace/name`), in order; `kind` is the subject's last token, such as `finished`.
+    /// What was told of a rollout (`namespace/name`), in order; `kind` is the subject's last token, such as `finished`. What
+    /// came twice under one id is one: at least once is the promise.
     pub fn told(&self, rollout: &str, kind: &str) -> Result<Vec<Told>> {
         let (namespace, name) = split(rollout)?;
         let subject = subject::out(namespace, name, kind);
-        self.heard().iter().filter(|heard| heard.subject == subject).map(Heard::told).collect()
+        let (mut ids, mut told) = (BTreeSet::new(), Vec::new());
+        for heard in self.heard().iter().filter(|heard| heard.subject == subject) {
+            if ids.insert(heard.event()?.id) {
+                told.push(heard.told()?);
+            }
+        }
+        Ok(told)
     }
 
     /// The last tokens of all subjects under which a rollout was told of, in order.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::binary;
 
 /// A call that takes longer is ended and is an error.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// What a call came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

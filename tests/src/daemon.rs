@@ -21,7 +21,7 @@ use crate::{LIMIT, PolicyText, binary};
 /// A daemon promises to end within this after SIGTERM…
 const STOP_PROMISE: Duration = Duration::from_secs(5);
 /// …and gets this much more from a busy machine.
-const STOP_SLACK: Duration = Duration::from_secs(5);
+const STOP_SLACK: Duration = Duration::from_secs(15);
 
 /// How often it is asked where nothing is to change.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -263,6 +263,15 @@ impl Daemon {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
+    }
+
+    /// Waits until the decision record is whole and replays: its last batch is written behind the end that the view shows.
+    pub async fn wait_replay(&self, rollout: &str) -> Result<()> {
+        wait::until(&format!("the record of {rollout} to replay"), LIMIT, || async {
+            let replayed = self.cli(&["replay", rollout]).await?;
+            if replayed.code == 0 { Ok(Some(())) } else { bail!("{replayed:?}") }
+        })
+        .await
     }
 
     /// Until its end, whatever it is.

@@ -12,8 +12,8 @@ use crate::{Bus, Daemon};
 
 /// So often it is looked whether the daemon lives.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// A story of many deaths ends within this; usually it takes a quarter.
-const LIMIT: Duration = Duration::from_secs(400);
+/// A story of many deaths ends within this; usually it takes a tenth.
+const LIMIT: Duration = Duration::from_secs(1000);
 
 /// Where a daemon dies, and where it has died.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Deaths {
         Ok(deaths)
     }
 
-    /// Once at every boundary that begins with this; `fault` is something that the daemon does wrong (`runtime/fault.rs`).
+    /// Once at every boundary that begins with this, or with one of several that commas part; `fault` is something that the daemon does wrong (`runtime/fault.rs`).
     pub fn at(only: &'static str, fault: Option<&'static str>) -> Result<Deaths> {
         Ok(Deaths { folder: Folder::new("deaths")?, only: Some(only), fault })
     }
@@ -106,7 +106,8 @@ impl Daemon {
         Ok(dead)
     }
 
-    async fn has_nothing_left(&self) -> Result<bool> {
+    /// Its rollouts have ended, and nothing of them is left to be done.
+    pub async fn has_nothing_left(&self) -> Result<bool> {
         let (views, metrics) = (self.views().await?, self.metrics().await?);
         let ended = !views.is_empty() && views.iter().all(|view| view.outcome.is_some());
         Ok(ended && in_hand(&metrics) == 0.0)

@@ -39,4 +39,4 @@ pub use world::World;
 use std::time::Duration;
 
 /// Generous: the machine may be busy. Nothing waits this long when all is well.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(300);

@@ -38,8 +38,11 @@ pub async fn no_storm<F: Future<Output = Result<f64>>>(server: &str, asked: impl
     let (before, begun) = (asked().await?, Instant::now());
     tokio::time::sleep(RETURN).await;
     let more = asked().await? - before;
-    told(server, more, begun.elapsed());
-    ensure!(more <= STORM, "{server} was asked {more} times within {RETURN:?} after its return");
+    // A busy machine counts for longer.
+    let counted = begun.elapsed();
+    told(server, more, counted);
+    let most = STORM * counted.as_secs_f64() / RETURN.as_secs_f64();
+    ensure!(more <= most, "{server} was asked {more} times within {counted:?} after its return");
     Ok(())
 }
 

@@ -44,9 +44,10 @@ pub fn policy(namespace: &str, name: &str, spec: Value) -> Value {
                 "step": {"min": "2s", "max": "10m"},
                 "troubleAfter": "3s",
                 "drain": "5s",
-                "prepare": "60s",
-                "shift": "30s",
-                "promote": "60s",
+                // What a release is given up for is long: a busy machine takes its time.
+                "prepare": "5m",
+                "shift": "5m",
+                "promote": "5m",
             },
         },
     });

@@ -15,6 +15,9 @@ use crate::folder::Folder;
 use crate::ports::Port;
 use crate::server::{Ready, Recipe, Server};
 
+/// Of its runtime API.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
 /// How to start it.
 #[derive(Debug, Clone, Default)]
 pub struct HaproxyOptions {
@@ -161,8 +164,11 @@ pub(crate) async fn ask(socket: &Path, command: &str) -> Result<String> {
         stream.read_to_string(&mut answer).await?;
         std::io::Result::Ok(answer.trim().to_owned())
     };
-    let answer = tokio::time::timeout(Duration::from_secs(5), ask).await;
-    answer.context("no answer within 5 s").and_then(|a| Ok(a?)).with_context(|| format!("asking {command:?}"))
+    let answer = tokio::time::timeout(ANSWER_LIMIT, ask).await;
+    answer
+        .with_context(|| format!("no answer within {ANSWER_LIMIT:?}"))
+        .and_then(|a| Ok(a?))
+        .with_context(|| format!("asking {command:?}"))
 }
 
 fn get_weight(server: &str) -> String {

@@ -12,7 +12,7 @@ pub fn client() -> Result<Client> {
     Client::builder()
         .no_proxy()
         .danger_accept_invalid_certs(true)
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(30))
         .build()
         .context("making an HTTP client")
 }

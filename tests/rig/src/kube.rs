@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::folder::Folder;
@@ -26,7 +26,9 @@ pub use audit::{Audit, Mark, Write};
 pub use plane::POD_CIDR;
 pub use watch::{Seen, Watch};
 
-const INSTALLED_WITHIN: Duration = Duration::from_secs(60);
+const INSTALLED_WITHIN: Duration = Duration::from_secs(300);
+/// The API server acts on a change of rights when its cache has it: usually a few milliseconds later.
+const GRANTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Groups of CRDs that `tests/servers/install` has copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,33 +174,102 @@ impl Kube {
         serde_json::from_str(&text).context("kubectl wrote no JSON")
     }
 
-    /// Waits for what `kubectl wait --for` understands: `condition=Available`, `delete`, `jsonpath={.a.b}=c`.
+    /// Waits for what `kubectl wait --for` understands: `condition=Available`, `delete`, `jsonpath={.a.b}=c`. An object that is
+    /// not there yet is waited for, too.
     pub async fn wait(&self, namespace: &str, what: &str, condition: &str, limit: Duration) -> Result<()> {
-        let (condition, limit) = (format!("--for={condition}"), format!("--timeout={}ms", limit.as_millis()));
-        self.kubectl(&["wait", what, "--namespace", namespace, &condition, &limit]).await.map(drop)
+        let span = format!("--timeout={}ms", limit.as_millis());
+        let asked = format!("--for={condition}");
+        wait::until(&format!("{what} to be {condition}"), limit, || async {
+            let told = self.kubectl(&["wait", what, "--namespace", namespace, &asked, &span]).await;
+            match told {
+                Err(error) if format!("{error:#}").contains("(NotFound)") => Err(error),
+                told => Ok(Some(told)),
+            }
+        })
+        .await?
+        .map(drop)
     }
 
-    /// Installs CRDs and waits until the API serves them. `kubectl wait` ends with an accessor error where a CRD has no
-    /// conditions at all yet: that is asked again.
+    /// Installs CRDs and waits until the API serves them.
     pub async fn install(&self, crds: Crds) -> Result<()> {
         let path = binaries::manifest(crds.path())?;
-        let file = format!("--filename={}", path.display());
+        self.defined(&path.display().to_string()).await
+    }
+
+    /// The same with a CRD's text, such as one of ours.
+    pub async fn define(&self, definition: &str) -> Result<()> {
+        let folder = Folder::new("definition")?;
+        let file = folder.write("definition.yaml", definition)?;
+        self.defined(&file.display().to_string()).await
+    }
+
+    /// `kubectl wait` ends with an accessor error where a CRD has no conditions at all yet, and what is established is served a
+    /// moment later: both are asked again.
+    async fn defined(&self, path: &str) -> Result<()> {
+        let file = format!("--filename={path}");
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "--validate=false", &file]).await?;
         wait::until("the CRDs to be established", INSTALLED_WITHIN, || async {
             self.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &file]).await.map(Some)
+        })
+        .await?;
+        let names = self.kubectl(&["get", &file, "--output=name"]).await?;
+        let kinds: Vec<&str> =
+            names.lines().filter_map(|name| name.split_once('/')).map(|(_, kind)| kind).collect();
+        ensure!(!kinds.is_empty(), "{path} defines no kinds: {names}");
+        let kinds = kinds.join(",");
+        wait::until("the API to serve them", INSTALLED_WITHIN, || async {
+            self.kubectl(&["get", &kinds, "--all-namespaces", "--output=name"]).await.map(Some)
         })
         .await
         .map(drop)
     }
 
-    /// Lets a user do everything, as a cluster admin. (RBAC takes it up at once: no restart, no cache to wait for.)
+    /// Waits until the API server's own answer to whether a user may do this is `wanted`: a grant counts when its cache has it.
+    /// `what` is a verb and a resource, such as `("patch", "httproutes.gateway.networking.k8s.io")`.
+    pub async fn wait_rights(
+        &self,
+        user: &str,
+        namespace: &str,
+        what: (&str, &str),
+        wanted: bool,
+    ) -> Result<()> {
+        let (verb, resource) = what;
+        let (name, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+            "user": user, "groups": ["people", "system:authenticated"],
+            "resourceAttributes": {"namespace": namespace, "verb": verb, "resource": name, "group": group}}});
+        let url = format!("{}/apis/authorization.k8s.io/v1/subjectaccessreviews", self.url);
+        let client = http::client()?;
+        let asked = || async {
+            let request = client.post(&url).bearer_auth(self.token(Self::ADMIN)).json(&review);
+            let answer: Value = serde_json::from_str(&http::answer(&url, request.send().await).await?)?;
+            answer["status"]["allowed"].as_bool().context("no answer to the review")
+        };
+        wait::until_equal(&format!("{user} may {verb} {resource}"), GRANTED_WITHIN, wanted, asked).await
+    }
+
+    /// Waits until a user may do in a namespace what a ClusterRole says, once it has been bound there.
+    pub async fn wait_role(&self, user: &str, namespace: &str, role: &str) -> Result<()> {
+        let url = format!("{}/apis/rbac.authorization.k8s.io/v1/clusterroles/{role}", self.url);
+        let asked = http::client()?.get(&url).bearer_auth(self.token(Self::ADMIN)).send().await;
+        let role: Value = serde_json::from_str(&http::answer(&url, asked).await?)?;
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            let first = |field: &str| rule[field][0].as_str().unwrap_or_default();
+            let resource = format!("{}.{}", first("resources"), first("apiGroups"));
+            self.wait_rights(user, namespace, (first("verbs"), &resource), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a user do everything, as a cluster admin.
     pub async fn allow_everything(&self, user: &str) -> Result<()> {
         let binding = format!(
             "{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: all-{user}}}, \
              roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}, \
              subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {user}}}]}}"
         );
-        self.apply("default", &binding).await
+        self.apply("default", &binding).await?;
+        self.wait_rights(user, "default", ("*", "*.*"), true).await
     }
 
     /// Keeps what the API server reports about the objects under a path, such as

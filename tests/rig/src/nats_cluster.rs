@@ -10,7 +10,7 @@ use crate::ports::Port;
 use crate::wait;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
-const AGREED_WITHIN: Duration = Duration::from_secs(60);
+const AGREED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Three servers; two of them are a majority.
 #[derive(Debug)]

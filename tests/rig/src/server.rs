@@ -19,9 +19,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::{binaries, http, wait};
 
 /// How long a server may take until it says that it is ready.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 /// How long a server may take to end by itself when told to.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 const TAIL_LINES: usize = 30;
 
 /// What to run and how to tell that it is ready.

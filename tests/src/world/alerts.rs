@@ -28,6 +28,17 @@ impl World {
         wait::until_equal(&format!("notifications of {kind}"), LIMIT, wanted, || self.notified(kind)).await
     }
 
+    /// Waits until on-call has heard that something of this kind was up, and last that it is over: once is usual, and what
+    /// comes and goes on a busy machine may be told of more often.
+    pub async fn wait_over(&self, kind: &str) -> Result<()> {
+        wait::until(&format!("the end of {kind}"), LIMIT, || async {
+            let told = self.notified(kind).await?;
+            let over = told.len() > 1 && told.last().is_some_and(|last| last == "resolved");
+            if over { Ok(Some(())) } else { bail!("notified were {told:?}") }
+        })
+        .await
+    }
+
     /// The kinds of the alerts that are up in this namespace, as Alertmanager lists them.
     pub async fn alerts_up(&self) -> Result<Vec<String>> {
         let alerts =

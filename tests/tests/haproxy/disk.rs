@@ -79,8 +79,6 @@ fn on_a_full_disk_a_bad_canary_is_aborted_and_the_record_agrees_afterwards() -> 
         let told = told(&daemon, &shop, "v2").await?;
         once_each(&told)?;
         ensure!(kinds(&told).contains(&"aborting".to_owned()), "{told:?}");
-        let replayed = daemon.cli(&["replay", &shop.rollout()]).await?;
-        ensure!(replayed.code == 0, "{replayed:?}");
-        Ok(())
+        daemon.wait_replay(&shop.rollout()).await
     })
 }

@@ -13,7 +13,7 @@ use sluice_wire::view::RolloutView;
 
 use crate::shop::Shop;
 
-/// After the terminal event, what else is kept comes without a pause.
+/// After the last event, what else is kept comes without a pause.
 const NO_PAUSE: Duration = Duration::from_millis(500);
 
 /// A daemon with its bus in a file, and these policies.
@@ -56,7 +56,7 @@ pub async fn until_weight(daemon: &Daemon, shop: &Shop, percent: f64) -> Result<
 }
 
 /// The kinds of events that were told of an attempt, in order, each with its id: `GET /events` from the beginning, until
-/// its terminal event and whatever else is kept.
+/// its last one and whatever else is kept.
 pub async fn told(daemon: &Daemon, shop: &Shop, attempt: &str) -> Result<Vec<Value>> {
     let (namespace, name) = (crate::shop::NAMESPACE, &shop.name);
     let url = format!("{}/events?namespace={namespace}&name={name}&after=0", daemon.url());
@@ -64,7 +64,7 @@ pub async fn told(daemon: &Daemon, shop: &Shop, attempt: &str) -> Result<Vec<Val
     let (mut text, mut told) = (String::new(), Vec::<Value>::new());
     let ours = |event: &Value| event["data"]["rollout"] == shop.attempt(attempt);
     loop {
-        let ended = told.iter().any(|event| ours(event) && event["type"] == "dev.sluice.rollout.finished");
+        let ended = told.iter().any(|event| ours(event) && is_last(event));
         match tokio::time::timeout(if ended { NO_PAUSE } else { LIMIT }, stream.next()).await {
             Ok(Some(part)) => text.push_str(&String::from_utf8_lossy(&part?)),
             Ok(None) | Err(_) if ended => return Ok(told.into_iter().filter(ours).collect()),
@@ -75,6 +75,15 @@ pub async fn told(daemon: &Daemon, shop: &Shop, attempt: &str) -> Result<Vec<Val
             let data = frame.lines().find_map(|line| line.strip_prefix("data:"));
             told.extend(data.map(serde_json::from_str::<Value>).transpose()?);
         }
+    }
+}
+
+/// What was put back has drained after its terminal event.
+fn is_last(event: &Value) -> bool {
+    match event["type"].as_str().unwrap_or_default() {
+        "dev.sluice.rollout.finished" => event["data"]["outcome"] != "reverted",
+        "dev.sluice.rollout.drained" => true,
+        _ => false,
     }
 }
 

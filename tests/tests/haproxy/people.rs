@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use sluice_rollout::{Outcome, Verdict};
 use sluice_tests::story;
+use sluice_wire::record::HistoryLine;
 use sluice_wire::view::RolloutView;
 
 use crate::house::{announce, announcement, command, kinds, run, start_and_wait, told, until_weight};
@@ -13,7 +14,7 @@ use crate::shop::Shop;
 fn an_abort_shuts_the_gate_and_is_remembered_with_who_and_why() -> Result<()> {
     story(async {
         let shop = Shop::open("aborted").await?;
-        let daemon = run(vec![shop.policy()]).await?;
+        let daemon = run(vec![shop.policy_that_stands_at(1)]).await?;
         let (ended, aborted) = tokio::join!(start_and_wait(&daemon, &shop, "v2"), async {
             until_weight(&daemon, &shop, 25.0).await?;
             daemon.cli(&["abort", &shop.rollout(), "--reason", "customers report empty baskets"]).await
@@ -23,13 +24,13 @@ fn an_abort_shuts_the_gate_and_is_remembered_with_who_and_why() -> Result<()> {
         ensure!(aborted.code == 0, "{}", aborted.text());
         ensure!(ended.code == 1, "{}", ended.text());
         shop.weights_were(&[0.0, 5.0, 25.0, 0.0]).await?;
-        let history = daemon.history(&shop.attempt("v2")).await?;
-        let line = history.iter().find(|line| line.event == "override");
+        let asked = |line: &HistoryLine| line.event == "override";
+        let line = daemon.wait_history(&shop.attempt("v2"), "who asked", asked).await?;
         ensure!(
-            line.is_some_and(|line| line.actor.as_deref() == Some("tester")
+            line.actor.as_deref() == Some("tester")
                 && line.reason.contains("empty baskets")
-                && line.accepted == Some(true)),
-            "{history:#?}"
+                && line.accepted == Some(true),
+            "{line:#?}"
         );
         Ok(())
     })
@@ -92,13 +93,12 @@ fn one_message_aborts_all_that_match_and_no_others() -> Result<()> {
         let (one, two, three) =
             (Shop::open("all-one").await?, Shop::open("all-two").await?, Shop::open("all-three").await?);
         let shops = [&one, &two, &three];
-        let daemon = run(shops.map(Shop::policy).to_vec()).await?;
+        let daemon = run(shops.map(|shop| shop.policy_that_stands_at(0)).to_vec()).await?;
         for shop in shops {
             announce(&daemon, shop, "v2").await?;
         }
         for shop in shops {
             until_weight(&daemon, shop, 5.0).await?;
-            command(&daemon, &shop.rollout(), "pause", json!({"reason": "until the message comes"})).await?;
         }
 
         let narrow = daemon.cli(&["abort", "--all", "-l", "team=all-three", "--reason", "that one"]).await?;
@@ -124,7 +124,8 @@ fn one_message_aborts_all_that_match_and_no_others() -> Result<()> {
 fn a_newer_release_puts_the_running_one_back_and_takes_its_place() -> Result<()> {
     story(async {
         let shop = Shop::open("superseded").await?;
-        let daemon = run(vec![shop.policy()]).await?;
+        let policy = shop.policy_with(|spec| spec["steps"][1]["min"] = json!("6s"));
+        let daemon = run(vec![policy]).await?;
         announce(&daemon, &shop, "v2").await?;
         until_weight(&daemon, &shop, 25.0).await?;
 
@@ -165,7 +166,8 @@ fn a_newer_release_waits_or_is_refused_where_the_policy_says_so() -> Result<()> 
             "{status} {answer}"
         );
         announce(&daemon, &queue, "v3").await?;
-        command(&daemon, &queue.rollout(), "abort", json!({"reason": "make room"})).await?;
+        let make_room = json!({"reason": "make room", "attempt": "v2"});
+        command(&daemon, &queue.rollout(), "abort", make_room).await?;
 
         let third = |view: &RolloutView| view.rollout.attempt() == "v3" && view.outcome.is_some();
         let view = daemon.wait_for(&queue.rollout(), "to have v3 at its end", third).await?;
@@ -180,7 +182,7 @@ fn a_newer_release_waits_or_is_refused_where_the_policy_says_so() -> Result<()> 
 fn a_message_that_comes_twice_has_its_effect_once() -> Result<()> {
     story(async {
         let shop = Shop::open("twice").await?;
-        let daemon = run(vec![shop.policy()]).await?;
+        let daemon = run(vec![shop.policy_that_stands_at(0)]).await?;
         let first = announce(&daemon, &shop, "v2").await?;
         assert_eq!(announce(&daemon, &shop, "v2").await?, first);
         until_weight(&daemon, &shop, 5.0).await?;

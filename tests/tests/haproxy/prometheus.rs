@@ -89,6 +89,7 @@ fn a_canary_with_another_mix_of_traffic_is_promoted_and_without_strata_it_would_
 
 /// The record holds the windows with their strata, and replays.
 async fn replays_with_its_strata(daemon: &sluice_tests::Daemon, shop: &Shop) -> Result<()> {
+    daemon.wait_replay(&shop.rollout()).await?;
     let record = daemon.cli(&["record", &shop.rollout()]).await?;
     ensure!(record.stdout.contains("POST"), "the record knows no stratum");
     let file = sluice_rig::folder::Folder::new("record")?;

@@ -8,6 +8,7 @@ use sluice_rig::service::Exposition;
 use sluice_rig::wait;
 use sluice_rollout::{Outcome, Verdict};
 use sluice_tests::{LIMIT, story};
+use sluice_wire::record::HistoryLine;
 use sluice_wire::view::RolloutView;
 
 use crate::house::{announce, kinds, run, start_and_wait, told, until_weight};
@@ -28,10 +29,11 @@ fn a_good_release_is_opened_step_by_step_baked_and_promoted() -> Result<()> {
         let told = told(&daemon, &shop, "v2").await?;
         let step = ["step-reached", "step-passed"];
         let expected = [&["started"][..], &step, &step, &step, &["baking", "promoting", "finished"]].concat();
-        assert_eq!(kinds(&told), expected);
-        let history = daemon.history(&shop.attempt("v2")).await?;
-        ensure!(history.last().is_some_and(|line| line.phase == "promoted"), "{history:#?}");
-        Ok(())
+        // On a busy machine a deadline may pass meanwhile, of which a person is told.
+        let told: Vec<String> = kinds(&told).into_iter().filter(|kind| kind != "attention").collect();
+        assert_eq!(told, expected);
+        let promoted = |line: &HistoryLine| line.phase == "promoted";
+        daemon.wait_history(&shop.attempt("v2"), "its end", promoted).await.map(drop)
     })
 }
 
@@ -75,9 +77,7 @@ fn a_release_that_was_put_back_is_tried_again_and_both_attempts_share_one_chance
 
         let told = daemon.cli(&["explain", &shop.rollout(), "-o", "json"]).await?;
         ensure!(told.stdout.contains("retry 1: all retries share one chance of a false abort"), "{told:?}");
-        let replayed = daemon.cli(&["replay", &shop.rollout()]).await?;
-        ensure!(replayed.code == 0, "{replayed:?}");
-        Ok(())
+        daemon.wait_replay(&shop.rollout()).await
     })
 }
 

@@ -6,14 +6,13 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use sluice_rig::haproxy::WeightLog;
 use sluice_rig::{Haproxy, HaproxyOptions, Load, Service, wait};
-use sluice_tests::PolicyText;
 use sluice_tests::split::Tally;
+use sluice_tests::{LIMIT, PolicyText};
 
 use crate::split::{self, path};
 
@@ -69,8 +68,7 @@ impl Shop {
     /// so the last one may be a moment late.
     pub async fn weights_were(&self, percent: &[f64]) -> Result<()> {
         let look = || async { Ok(path(&self.weights)) };
-        wait::until_equal("the weights that HAProxy told", Duration::from_secs(10), percent.to_vec(), look)
-            .await
+        wait::until_equal("the weights that HAProxy told", LIMIT, percent.to_vec(), look).await
     }
 
     /// Under every weight the canary got its share of the requests, as both versions counted them.
@@ -91,6 +89,14 @@ impl Shop {
     /// As its team would write it, but in seconds instead of minutes.
     pub fn policy(&self) -> PolicyText {
         self.policy_with(|_| ())
+    }
+
+    /// The same, but at this step (from 0) it stands until somebody acts, however slow the machine is.
+    pub fn policy_that_stands_at(&self, step: usize) -> PolicyText {
+        self.policy_with(|spec| {
+            spec["steps"][step]["min"] = json!("10m");
+            spec["steps"][step]["max"] = json!("1h");
+        })
     }
 
     /// The same with some fields of `spec` changed.

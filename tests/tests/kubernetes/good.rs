@@ -35,9 +35,9 @@ fn a_good_release_is_opened_step_by_step_and_promoted() -> Result<()> {
         // Told once, with a history from request to end; on-call was never bothered.
         let finished = world.finished(1).await?;
         ensure!(finished.len() == 1 && finished[0].outcome == Some(Outcome::Promoted), "{finished:?}");
+        daemon.wait_history(&world.rollout(), "its end", |line| line.phase == "promoted").await?;
         let history = daemon.history(&world.rollout()).await?;
         ensure!(history.first().is_some_and(|line| line.event == "requested"), "{history:?}");
-        ensure!(history.iter().any(|line| line.phase == "promoted"), "{history:?}");
         ensure!(world.notified("aborting").await?.is_empty(), "on-call was told of an abort");
         Ok(())
     })

@@ -40,8 +40,9 @@ fn on_half_open_links_every_call_ends_and_an_abort_waits_for_none() -> Result<()
 
         links.prometheus.harm(Harm::Silent).await?;
         waits_for(&daemon, &rollout, "no answer within 2s").await?;
-        let seen = daemon.view(&rollout).await?;
-        ensure!(seen.weight.percent() == 10.0 && seen.verdict == Some(Verdict::SourceDown), "{seen:?}");
+        let blind =
+            |view: &RolloutView| view.weight.percent() == 10.0 && view.verdict == Some(Verdict::SourceDown);
+        daemon.wait_for(&rollout, "to be blind at 10 %", blind).await?;
         links.prometheus.heal().await?;
         let judged = |view: &RolloutView| view.verdict != Some(Verdict::SourceDown);
         daemon.wait_for(&rollout, "to be judged again", judged).await?;

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use sluice_rig::wait;
 use sluice_rollout::Outcome;
-use sluice_tests::{Daemon, World, story};
+use sluice_tests::{Daemon, LIMIT, World, story};
 use sluice_wire::view::RolloutView;
 
 #[test]
@@ -41,8 +42,14 @@ fn whoever_scales_stable_down_while_a_release_runs_finds_it_at_its_size_again() 
         let mark = world.kube.audit.mark()?;
         world.kubectl(&["scale", "deployment/checkout", "--replicas=1"]).await?;
         world.wait_field("deployment/checkout", "/spec/replicas", json!(3)).await?;
-        world.fleet.wait_until_ready(world.shape.stable_label(), 3, sluice_tests::LIMIT).await?;
-        let ours = world.kube.audit.by("sluice", &world.namespace, mark)?;
+        world.fleet.wait_until_ready(world.shape.stable_label(), 3, LIMIT).await?;
+        // The log has a write once it was answered, which is later than its effect.
+        let ours = wait::until("the write in the audit log", LIMIT, || async {
+            let mut writes = world.kube.audit.by("sluice", &world.namespace, mark)?;
+            writes.retain(|write| write.code < 300);
+            Ok(Some(writes).filter(|writes| !writes.is_empty()))
+        })
+        .await?;
         ensure!(ours.len() == 1, "one write puts it right: {ours:?}");
         abort(&world, &daemon).await
     })
@@ -60,8 +67,8 @@ fn a_gitops_tool_is_put_right_three_times_then_a_person_is_asked() -> Result<()>
             world.wait_now(10.0).await?;
         }
         world.gitops_writes(0, 100).await?;
-        let paused = daemon.wait_for(&world.rollout(), "to pause", |view| view.phase == "paused").await?;
-        ensure!(!paused.alerts.is_empty(), "{paused:?}");
+        let asks = |view: &RolloutView| view.phase == "paused" && !view.alerts.is_empty();
+        daemon.wait_for(&world.rollout(), "to pause and ask a person", asks).await?;
         let summary = world.wait_alert("needs-attention").await?;
         ensure!(summary.contains("keeps setting the weight to 0 %"), "{summary}");
         let left_alone = |view: &RolloutView| view.phase == "paused";
@@ -75,8 +82,8 @@ fn a_gitops_tool_is_put_right_three_times_then_a_person_is_asked() -> Result<()>
 fn after_the_end_a_gitops_tool_is_put_right_downwards_only_as_long_as_the_canary_drains() -> Result<()> {
     story(async {
         let world = World::open("gitops-after").await?;
-        let daemon = world.standing_at_ten(json!({})).await?;
-        // Clients that hold on to the canary, so that it drains for as long as the limit says.
+        let daemon = world.standing_at_ten(json!({"limits": {"drain": "10m"}})).await?;
+        // Clients that hold on to the canary, so that it drains for as long as this story needs.
         let sticky = world.load_of_canary_alone().await?;
         let answer = world.bus.request("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?;
         ensure!(answer.accepted, "{answer:?}");
@@ -96,6 +103,7 @@ fn after_the_end_a_gitops_tool_is_put_right_downwards_only_as_long_as_the_canary
         world.wait_field("deployment/checkout-canary", "/spec/replicas", json!(0)).await?;
         world.wait_weights(&[0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0, 10.0, 0.0, 10.0]).await?;
         ensure!(world.finished(1).await?.len() == 1, "told twice");
+        world.bus.wait_told(&world.rollout(), "attention").await?;
         ensure!(world.bus.told(&world.rollout(), "attention")?.len() == 1, "it is told once");
         ensure!(world.notified("needs-attention").await?.is_empty(), "an alert after the end");
         Ok(())
@@ -108,6 +116,8 @@ fn an_abort_that_the_api_server_refuses_goes_on_until_it_has_won() -> Result<()>
         let world = World::open("gitops-abort").await?;
         let daemon = world.standing_at_ten(json!({})).await?;
         world.kubectl(&["delete", "rolebinding", "sluice"]).await?;
+        let write = ("patch", "httproutes.gateway.networking.k8s.io");
+        world.kube.wait_rights("sluice", &world.namespace, write, false).await?;
         world.bus.command("ann", &world.rollout(), "abort", json!({"reason": "bad"})).await?;
         let tries = |view: &RolloutView| view.phase == "reverting";
         daemon.wait_for(&world.rollout(), "to try", |view| tries(view) && !view.alerts.is_empty()).await?;

@@ -58,7 +58,6 @@ fn a_changed_image_is_a_release_once_whoever_looks_and_whenever() -> Result<()> 
         daemon.start_again().await?;
         let same = |view: &RolloutView| view.rollout == second.rollout;
         daemon.stays(&rollout, "as it ended", World::A_WHILE, same).await?;
-        // A kill may have an end told once more, under the same id.
         let told = world.finished(2).await?;
         let known = |id: &RolloutId| *id == first.rollout || *id == second.rollout;
         ensure!(told.iter().all(|end| known(&end.rollout)), "{told:?}");

@@ -117,7 +117,8 @@ mod dying {
         let Some(deaths) = DEATHS.as_ref() else { return };
         let mut deaths = deaths.lock().unwrap_or_else(PoisonError::into_inner);
         let place = format!("{} {what}", boundary.words()).trim_end().to_owned();
-        let here = deaths.only.as_ref().is_none_or(|only| place.starts_with(only));
+        let begins = |only: &String| only.split(',').any(|only| place.starts_with(only));
+        let here = deaths.only.as_ref().is_none_or(begins);
         if !here || !deaths.met.insert(place.clone()) {
             return;
         }

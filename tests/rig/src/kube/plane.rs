@@ -80,7 +80,7 @@ pub async fn start(options: &KubeOptions) -> Result<Kube> {
         _ports: ports,
     };
     kube.apply("default", NODE).await?;
-    kube.wait("default", "node/node-0", "condition=Ready", std::time::Duration::from_secs(30)).await?;
+    kube.wait("default", "node/node-0", "condition=Ready", std::time::Duration::from_secs(120)).await?;
     Ok(kube)
 }
 
