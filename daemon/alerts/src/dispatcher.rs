@@ -81,6 +81,14 @@ impl Dispatcher {
         }
     }
 
+    /// After a restart: alerts that were up and are over (with the times of both), of which the former process knows no more
+    /// than that not every sink had been told. It is told once, with both times; [`Self::resolve`] waits for that.
+    pub fn missed(&self, resolved: &[Alert]) {
+        for outlet in &*self.outlets {
+            outlet.missed(resolved);
+        }
+    }
+
     /// Somebody else keeps this rollout's alerts from now on, but for some kinds: here they are dropped, and nothing is said
     /// of them.
     pub fn forget(&self, rollout: &RolloutId, but: &[AlertKind]) {

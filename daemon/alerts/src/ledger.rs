@@ -12,7 +12,7 @@
 //! - The end of an alert waits until it has been up for as long as the sink needs to tell somebody. The end of an abort
 //!   waits until the abort has been told at all: that it is over within a second is no reason to keep it from on-call.
 //! - What was up and is over while the sink took nothing is told once it does, in one message with both times. Of such news
-//!   the latest are kept.
+//!   the latest are kept. Whoever resolved it waits for that, so that the news outlives this process where that one keeps it.
 //! - A later word about an alert takes the place of the former one; there is no queue of words to work off.
 //! - The number of entries is bounded; what finds no room is counted.
 //! - What failed is due again after a growing, jittered delay, for as long as it takes. A failed batch is halved, so that
@@ -27,7 +27,7 @@ use std::{
 };
 
 use sluice_rollout::{AlertKind, RolloutId};
-use sluice_wire::alert::Alert;
+use sluice_wire::alert::{Alert, AlertStatus};
 use tokio::{sync::oneshot, time::Instant};
 
 use self::entry::{Entry, Known, Waiter, answer};
@@ -143,14 +143,18 @@ impl Ledger {
     pub fn resolve(&mut self, alert: Alert, elsewhere: bool, waiter: Waiter, now: Instant) {
         let key = key(&alert);
         match self.entries.get_mut(&key) {
-            Some(entry) if entry.missed => answer(waiter, Outcome::Needless),
+            Some(entry) if entry.missed => entry.await_news(waiter),
             Some(entry) if !entry.alert.is_firing() => entry.join(waiter),
             Some(entry) if !self.closed && entry.is_to_stay(self.rules.at_least, now) => {
                 entry.end_later(alert, waiter, self.rules.at_least);
             }
             Some(entry) if entry.known == Known::Nothing && !entry.in_flight => {
-                answer(waiter, Outcome::Needless);
-                if elsewhere { self.end(&key, Outcome::Needless) } else { self.untold(&key, alert, now) }
+                if elsewhere {
+                    answer(waiter, Outcome::Needless);
+                    self.end(&key, Outcome::Needless)
+                } else {
+                    self.untold(&key, alert, vec![waiter], now)
+                }
             }
             Some(_) => self.replace(&key, alert, waiter, now),
             None => match self.ended.iter().find(|(ended, _)| *ended == key) {
@@ -173,6 +177,16 @@ impl Ledger {
     /// An alert that a former process was about to fire, and may have fired: it is said (again), and its end in any case.
     pub fn doubt(&mut self, alert: Alert, now: Instant) {
         self.keep(alert, Known::Perhaps, now);
+    }
+
+    /// An alert that was over before a former process could tell it, or could be sure that it had: told once, with both times.
+    pub fn missed(&mut self, resolved: Alert, now: Instant) {
+        let fires = self.rules.repeat.is_some();
+        let firing = Alert { status: AlertStatus::Firing, ..resolved.clone() };
+        if let Some(entry) = self.keep(firing, Known::Perhaps, now) {
+            entry.miss(resolved, fires, Vec::new());
+            self.bound_missed();
+        }
     }
 
     /// A former process's alert, for which nobody waits here; nothing where it is known already.
@@ -319,7 +333,8 @@ impl Ledger {
     }
 
     /// It is over, and the sink has not heard of it. If that is the sink's doing, on-call learns of it once it is back.
-    fn untold(&mut self, key: &Key, resolved: Alert, now: Instant) {
+    /// `waiting`: for the word that it is over.
+    fn untold(&mut self, key: &Key, resolved: Alert, waiting: Vec<Waiter>, now: Instant) {
         let away = self.failing.is_some();
         match self.entries.get_mut(key) {
             Some(entry) if !self.closed && (away || entry.attempts > 0) => {
@@ -327,10 +342,13 @@ impl Ledger {
                 entry.word = self.words;
                 entry.due = entry.due.or(Some(now));
                 // Who keeps alerts up tells nobody of what does not fire.
-                entry.miss(resolved, self.rules.repeat.is_some());
+                entry.miss(resolved, self.rules.repeat.is_some(), waiting);
                 self.bound_missed();
             }
-            Some(_) | None => self.end(key, Outcome::Needless),
+            Some(_) | None => {
+                waiting.into_iter().for_each(|waiter| answer(waiter, Outcome::Needless));
+                self.end(key, Outcome::Needless)
+            }
         }
     }
 

@@ -11,7 +11,8 @@
 //! - What is to be said is decided in the ledger (plain functions over a given instant), and said by the worker.
 //! - A sink gets each resolved alert once, and nothing at all of an alert that came and went before it was told; but an
 //!   abort is told even if it is over by then, and stays up where the sink needs time to tell somebody. What was up and is
-//!   over while a sink took nothing is told there once it does, with both times; a stop of the daemon ends that.
+//!   over while a sink took nothing is told there once it does, with both times. Its receipt waits for that, so whoever keeps
+//!   what is not confirmed says it again after a restart ([`Dispatcher::missed`]).
 //! - Secrets live in files, are read for each message, and stand in no log, error or `Debug`.
 //! - Nothing here decides what an alert is; that is the rollout's.
 

@@ -115,6 +115,14 @@ impl Outlet {
         self.desk.news.notify_one();
     }
 
+    pub fn missed(&self, resolved: &[Alert]) {
+        let now = Instant::now();
+        for alert in resolved {
+            self.desk.ledger().missed(alert.clone(), now);
+        }
+        self.desk.news.notify_one();
+    }
+
     pub fn forget(&self, rollout: &RolloutId, but: &[AlertKind]) {
         self.desk.ledger().forget(rollout, but);
     }

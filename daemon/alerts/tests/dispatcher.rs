@@ -296,9 +296,10 @@ async fn what_was_over_before_a_dead_sink_was_back_is_told_once_with_its_times()
     let fired = dispatcher.fire(alert("a"));
     pass(60).await;
     let over = Alert { at: Timestamp::from_millis(61_000), ..alert("a") };
-    assert_eq!(outcomes(dispatcher.resolve(over)).await, [Outcome::Needless], "nobody waits for it");
+    let (resolved, again) = (dispatcher.resolve(over.clone()), dispatcher.resolve(over));
     assert_eq!(outcomes(fired).await, [Outcome::Needless]);
     pass(1_000).await;
+    assert_eq!((outcomes(resolved).await, outcomes(again).await), (vec![Outcome::Told], vec![Outcome::Told]));
     assert_eq!(dead.lines(), ["a resolved"]);
     let words = dead.words.lock().unwrap().concat();
     assert!(words.contains("from 1970-01-01T00:00:01Z to 1970-01-01T00:01:01Z"), "{words}");
@@ -317,6 +318,29 @@ async fn a_sink_that_tells_only_of_what_fires_is_told_of_the_beginning_first() {
     assert_eq!((lines.first().unwrap().as_str(), lines.last().unwrap().as_str()), ("a firing", "a resolved"));
     assert!(dead.words.lock().unwrap()[0].starts_with("over by now, was up from"));
     assert_eq!(dispatcher.stats()[0].firing, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_before_a_restart_is_told_by_the_next_process_with_its_times() {
+    for (sink, lines) in [
+        (Fake::new("slack").up_after(600), &["a resolved"][..]),
+        (Fake::new("am").repeating(60).patient(30).up_after(600), &["a firing", "a resolved"]),
+    ] {
+        let sink = Arc::new(sink);
+        let dispatcher = dispatcher(&[&sink]);
+        let over = Alert { status: AlertStatus::Resolved, at: Timestamp::from_millis(61_000), ..alert("a") };
+        dispatcher.missed(std::slice::from_ref(&over));
+        let resolved = dispatcher.resolve(alert("a"));
+        assert_eq!(outcomes(resolved).await, [Outcome::Told]);
+        let mut told = sink.lines();
+        told.dedup();
+        assert_eq!(told, lines);
+        let words = sink.words.lock().unwrap()[0].clone();
+        assert!(words.contains("from 1970-01-01T00:00:01Z to 1970-01-01T00:01:01Z"), "{words}");
+        dispatcher.missed(&[over]);
+        pass(1_000).await;
+        assert_eq!(dispatcher.stats()[0].firing, 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

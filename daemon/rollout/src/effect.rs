@@ -159,6 +159,10 @@ pub enum Effect {
         kind: AlertKind,
         summary: String,
         since: Timestamp,
+        /// When it was over, if it had not been told to everybody by then: whoever does not know whether it was (after a
+        /// restart) tells both in one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        untold: Option<Timestamp>,
     },
 }
 

@@ -91,14 +91,27 @@ impl Entry {
 
     /// It was up, is over, and nobody has heard of it: that is the word now, by which nobody is called but on-call knows.
     /// `fires`: the sink tells only of what fires, so that comes first and the end follows.
-    pub(super) fn miss(&mut self, mut resolved: Alert, fires: bool) {
+    /// `waiting`: until that has been told.
+    pub(super) fn miss(&mut self, mut resolved: Alert, fires: bool, waiting: Vec<Waiter>) {
         self.answer_all(&Outcome::Needless);
         resolved.since = self.alert.since;
         let summary = missed(&self.alert.summary, resolved.since, resolved.at);
         let status = if fires { AlertStatus::Firing } else { AlertStatus::Resolved };
         self.alert = Alert { summary, status, ..if fires { self.alert.clone() } else { resolved.clone() } };
-        self.end = fires.then(|| End { alert: resolved, waiting: Vec::new() });
         (self.missed, self.unsaid) = (true, true);
+        if fires {
+            self.end = Some(End { alert: resolved, waiting });
+        } else {
+            self.waiting = waiting;
+        }
+    }
+
+    /// Another caller waits for the news of what was missed.
+    pub(super) fn await_news(&mut self, waiter: Waiter) {
+        match &mut self.end {
+            Some(end) => end.waiting.push(waiter),
+            None => self.join(waiter),
+        }
     }
 
     /// Another caller waits for the same word.

@@ -94,8 +94,8 @@ impl Ledger {
         }
         if entry.known == Known::Nothing && !entry.alert.is_firing() && !entry.missed {
             // It was over before this attempt had failed.
-            let resolved = entry.alert.clone();
-            self.untold(key, resolved, now);
+            let (resolved, waiting) = (entry.alert.clone(), std::mem::take(&mut entry.waiting));
+            self.untold(key, resolved, waiting, now);
         } else if entry.word == word {
             entry.due = Some(now + delay(entry.attempts));
         }

@@ -139,7 +139,14 @@ impl<'p> Draft<'p> {
         let Some(index) = self.state.alerts.iter().position(|firing| firing.kind == kind) else { return };
         let Firing { summary, since, .. } = self.state.alerts.remove(index);
         self.bump();
-        self.ask(Effect::ResolveAlert { kind, summary, since });
+        let untold = self.is_untold(kind, since).then_some(self.now);
+        self.ask(Effect::ResolveAlert { kind, summary, since, untold });
+    }
+
+    /// Whether the end of this alert takes its beginning back before that was told. An abort's never does.
+    fn is_untold(&self, kind: AlertKind, since: Timestamp) -> bool {
+        let raised = |effect: &Effect| matches!(effect, Effect::Alert { kind: of, since: at, .. } if (*of, *at) == (kind, since));
+        kind != AlertKind::Aborting && self.state.outstanding.iter().any(|one| raised(&one.effect))
     }
 
     /// On-call is told once; the rollout stays where it is.

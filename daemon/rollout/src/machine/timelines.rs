@@ -647,6 +647,27 @@ fn pods_that_were_refused_for_a_later_step_hold_the_weight() {
 }
 
 #[test]
+fn what_is_over_before_it_was_told_says_so_for_whoever_takes_it_up() {
+    for told in [false, true] {
+        let mut story = Story::watched(policy());
+        story.after(10).evidence(Verdict::NoData, 0);
+        story.after(60).evidence(Verdict::NoData, 0);
+        assert_eq!(story.firing(), [AlertKind::Blind]);
+        let raised = |one: &&Numbered| matches!(one.effect, Effect::Alert { kind: AlertKind::Blind, .. });
+        let id = story.state.outstanding.iter().find(raised).unwrap().id;
+        if told {
+            story.event(Event::EffectDone { id });
+        }
+        story.after(30).evidence(Verdict::Undecided, 30);
+        let over = story.state.outstanding.iter().find_map(|one| match &one.effect {
+            Effect::ResolveAlert { kind: AlertKind::Blind, untold, .. } => Some(*untold),
+            _ => None,
+        });
+        assert_eq!(over, Some((!told).then_some(story.state.now)));
+    }
+}
+
+#[test]
 fn a_gap_that_is_read_again_counts_once() {
     let mut story = Story::watched(policy());
     story.after(30).evidence(Verdict::Pass, 30);

@@ -7,6 +7,7 @@
 //! Decoding happens at the doors; [`Owner::order`] is the rest. If the process dies between any two lines, what was
 //! saved as outstanding runs again. The one exception is the abort: weight 0 may go to the target before the save.
 
+mod former_alerts;
 mod ownership;
 mod remembering;
 
@@ -16,12 +17,9 @@ use serde_json::Value;
 use sluice_alerts::Dispatcher;
 use sluice_bus::{StoreError, StoreRevision};
 use sluice_metrics_adapters::Ask;
-use sluice_rollout::{
-    Effect, Event, Firing, Numbered, Observation, Reason, RolloutId, State, Transition, step,
-};
+use sluice_rollout::{Event, Firing, Numbered, Observation, Reason, RolloutId, State, Transition, step};
 use sluice_traffic::{Target, Workloads};
 use sluice_wire::{
-    alert::{Alert, AlertStatus},
     decisions::Taken,
     message::Answer,
     policy::Policy,
@@ -39,7 +37,7 @@ use super::{
     edge::{Edge, Snapshot},
     fault::{self, Fault},
     historian::Pen,
-    lanes::{Lanes, alert_message},
+    lanes::Lanes,
     observer::Observer,
     parts::Parts,
     post::{self, Inbox, Letter, Post},
@@ -170,9 +168,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         troubles,
     };
     parts.meters.phase(None, Some(saved.state.phase.name()));
-    let (told, doubtful) = alerts_of_before(&edge, &saved.state);
-    edge.alerts.restore(&told);
-    edge.alerts.doubt(&doubtful);
+    former_alerts::hand_on(&edge, &saved.state);
     let lanes = Lanes::start(&edge, &tasks, &stop, &aftermath);
     let hub = parts.sources.connect(&policy.spec.metrics).map(|source| parts.hubs.of(source));
     match hub {
@@ -210,19 +206,6 @@ pub fn begin(beginning: Beginning) -> Handle {
     tasks.spawn(owner.live(first, inbox, ended));
     tasks.close();
     Handle { id: charter.id.clone(), post, view: views, policy, stop, aftermath, tasks }
-}
-
-/// The alerts that are up: those told before this start, which are kept up and not told anew; and those that are still to be
-/// told, which a former owner may have told without having it saved.
-fn alerts_of_before(edge: &Edge, state: &State) -> (Vec<Alert>, Vec<Alert>) {
-    let untold = |kind| {
-        state.outstanding.iter().any(|one| matches!(one.effect, Effect::Alert { kind: of, .. } if of == kind))
-    };
-    let message = |firing: &Firing| {
-        alert_message(edge, firing.kind, AlertStatus::Firing, &firing.summary, firing.since)
-    };
-    let (doubtful, told): (Vec<_>, Vec<_>) = state.alerts.iter().partition(|firing| untold(firing.kind));
-    (told.into_iter().map(message).collect(), doubtful.into_iter().map(message).collect())
 }
 
 impl Owner {

@@ -105,7 +105,7 @@ pub(super) async fn alert(edge: Edge, job: Numbered) {
         Effect::Alert { kind, summary, since } => {
             edge.alerts.fire(message(&edge, *kind, AlertStatus::Firing, summary, *since))
         }
-        Effect::ResolveAlert { kind, summary, since } => {
+        Effect::ResolveAlert { kind, summary, since, .. } => {
             edge.alerts.resolve(message(&edge, *kind, AlertStatus::Resolved, summary, *since))
         }
         _ => return,

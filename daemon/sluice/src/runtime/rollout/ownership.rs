@@ -5,9 +5,10 @@ use std::time::Duration;
 use sluice_rollout::{AlertKind, Event, Fence, Firing};
 use sluice_wire::alert::AlertStatus;
 
-use super::{Leave, Owner, alert_message};
+use super::{Leave, Owner};
 use crate::runtime::{
     fault::{self, Fault},
+    lanes::alert_message,
     post::Letter,
 };
 
