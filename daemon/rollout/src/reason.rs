@@ -166,6 +166,17 @@ fn because(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
+/// What can be done in a phase in which most commands are refused.
+fn instead(phase: &str) -> &'static str {
+    match phase {
+        "promoted" | "reverted" | "failed" => {
+            ": the rollout has ended; announce the next release, or retry this one"
+        }
+        "paused" => ": resume it first",
+        _ => "",
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -174,6 +185,7 @@ impl fmt::Display for Reason {
             Reason::GateNo { gate, why } => write!(f, "gate {gate} says no: {why}"),
             Reason::GateNotYet { gate, why } => write!(f, "gate {gate} does not say yes yet: {why}"),
             Reason::GateSilent { gate } => write!(f, "gate {gate} has not answered in time"),
+            Reason::CanaryAvailable { available: 1 } => f.write_str("canary has 1 available pod"),
             Reason::CanaryAvailable { available } => write!(f, "canary has {available} available pods"),
             Reason::CanaryNotAvailable { available, needed } => {
                 write!(f, "canary has {available} of {needed} available pods")
@@ -240,7 +252,9 @@ impl fmt::Display for Reason {
             Reason::RevisionExpected { expected, at } => {
                 write!(f, "revision {expected} expected, it is at {at}")
             }
-            Reason::NotNow { action, phase } => write!(f, "{action} is not possible while {phase}"),
+            Reason::NotNow { action, phase } => {
+                write!(f, "{action} is not possible while {phase}{}", instead(phase))
+            }
             Reason::AlreadySo { what } => write!(f, "already {what}"),
             Reason::WeightTooHigh { asked, most } => {
                 write!(f, "weight {asked} is above this step's {most}; promote or skip first")

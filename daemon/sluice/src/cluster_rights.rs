@@ -37,7 +37,8 @@ impl Rights {
             beyond.extend(jobs(policy));
         }
         if !has(Grant::Secrets) {
-            beyond.extend(self.secrets_of_others(policy));
+            let remedy = ", put the policy into a file of the daemon, or start the daemon with --cluster-policies-may secrets";
+            beyond.extend(self.secrets_of_others(policy, "policies in the cluster", remedy));
         }
         if !has(Grant::Haproxy) {
             beyond.extend(haproxy(policy));
@@ -45,7 +46,17 @@ impl Rights {
         beyond
     }
 
-    fn secrets_of_others(&self, policy: &Policy) -> Vec<Wrong> {
+    /// The same of a policy that came inside an announcement: whoever may announce a release of one namespace is not to send
+    /// the secrets of another to an address of their own. No word grants that; a stored policy may name them.
+    pub fn announced(&self, policy: &Policy) -> Vec<Wrong> {
+        self.secrets_of_others(
+            policy,
+            "policies inside an announcement",
+            ", or put the policy into a file of the daemon",
+        )
+    }
+
+    fn secrets_of_others(&self, policy: &Policy, who: &str, remedy: &str) -> Vec<Wrong> {
         let namespace = &policy.metadata.namespace;
         let own = |file: &str| {
             let path = Path::new(file);
@@ -56,7 +67,7 @@ impl Rights {
         let others = policy.secret_files().into_iter().filter(|(_, file)| !own(file));
         let why = |file: &str| {
             format!(
-                "{file} is a secret that policies in the cluster may not name here: put it into the folder {namespace} below the daemon's --secrets and write {namespace}/{}, put the policy into a file of the daemon, or start the daemon with --cluster-policies-may secrets",
+                "{file} is a secret that {who} may not name here: put it into the folder {namespace} below the daemon's --secrets and write {namespace}/{}{remedy}",
                 Path::new(file).file_name().unwrap_or_default().to_string_lossy()
             )
         };
@@ -146,6 +157,20 @@ mod tests {
             }
         }
         assert_eq!(beyond(&[], &json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn an_announcement_brings_no_policy_that_names_the_secrets_of_others() {
+        let every = [Grant::Jobs, Grant::Secrets, Grant::Haproxy];
+        let rights = Rights { granted: every.to_vec(), secrets: vec![PathBuf::from("/etc/sluice/secrets")] };
+        let told = |file: &str| rights.announced(&policy(&json!({"alerts": [{"slack": {"urlFile": file}}]})));
+        assert_eq!(told("shop/slack-url"), []);
+        let told = told("bank/slack-url");
+        assert_eq!(told[0].0, "spec.alerts[0].slack.urlFile");
+        assert!(
+            told[0].1.contains("shop/slack-url") && told[0].1.ends_with("a file of the daemon"),
+            "{told:?}"
+        );
     }
 
     #[test]

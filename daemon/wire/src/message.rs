@@ -37,6 +37,16 @@ pub struct Announcement {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Announcement {
+    /// From an event's data. Errors name the field.
+    pub fn read(data: &Value) -> Result<Announcement, String> {
+        serde_path_to_error::deserialize(data).map_err(|error| match error.path().to_string().as_str() {
+            "." => format!("data: {}", error.inner()),
+            field => format!("data.{field}: {}", error.inner()),
+        })
+    }
+}
+
 /// The body of an override, on either door. The action stands in the subject.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

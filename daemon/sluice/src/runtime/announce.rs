@@ -322,8 +322,8 @@ impl Daemon {
                 let faults = self.book.faults();
                 let also = if faults.is_empty() { String::new() } else { format!(" (and {} cannot be read)", faults.join("; ")) };
                 format!(
-                    "no policy {namespace}/{name}; known are {:?}{also}; put its file into the policies folder, apply it to the cluster (sluice run --policies-from-cluster), or inline it as data.policy",
-                    self.book.names()
+                    "no policy {namespace}/{name}; {}{also}; put its file into the policies folder, apply it to the cluster (sluice run --policies-from-cluster), or inline it as data.policy",
+                    self.book.known()
                 )
             });
         };
@@ -332,7 +332,8 @@ impl Daemon {
             let why = "data.policy: a gate with a job runs an image, which whoever may announce is not to choose; put the policy into a file";
             return Err(why.to_owned());
         }
-        let wrong = policy_files::wrong(&policy);
+        let mut wrong = policy_files::wrong(&policy);
+        wrong.extend(self.book.secrets_of_others(&policy));
         if !wrong.is_empty() {
             let said: Vec<String> =
                 wrong.iter().map(|(field, why)| format!("data.policy: {field}: {why}")).collect();
@@ -341,7 +342,7 @@ impl Daemon {
         let (given, wanted) = ((&policy.metadata.namespace, &policy.metadata.name), (namespace, name));
         if (given.0.as_str(), given.1.as_str()) != wanted {
             return Err(format!(
-                "data.policy is named {}/{}, the subject {namespace}/{name}",
+                "data.policy: metadata: it is named {0}/{1}, and {namespace}/{name} is announced: announce {0}/{1}, or rename the policy",
                 given.0, given.1
             ));
         }
@@ -401,7 +402,7 @@ fn announcement(event: &CloudEvent) -> Result<Announcement, String> {
     if event.kind == ANNOUNCED {
         return match &event.data {
             serde_json::Value::Null => Ok(Announcement::default()),
-            data => serde_json::from_value(data.clone()).map_err(|error| format!("data: {error}")),
+            data => Announcement::read(data),
         };
     }
     let artifact = event.data.pointer("/subject/content/artifactId").and_then(serde_json::Value::as_str);

@@ -61,9 +61,10 @@ impl Daemon {
     /// What stands there now, in words; or the refusal.
     async fn adjusted(&self, namespace: &str, name: &str, by: &ByHand<'_>) -> Result<String, Answer> {
         let refused = |why: String| Answer::refused(format!("refused: {why}"));
-        let policy = self.book.get(namespace, name).ok_or_else(|| {
-            refused(format!("no policy {namespace}/{name} is known here; known are {:?}", self.book.names()))
-        })?;
+        let policy = self
+            .book
+            .get(namespace, name)
+            .ok_or_else(|| refused(format!("no policy {namespace}/{name}; {}", self.book.known())))?;
         if let Some(refusal) = self.barred(&policy, by.user, ACTION) {
             return Err(refusal);
         }

@@ -13,7 +13,11 @@ use sluice_traffic::cluster::{PolicyNews, PolicyObject};
 use sluice_wire::policy::{Condition, Policy, TriggerOn};
 
 use super::{Daemon, cluster::book::ClusterBook};
-use crate::{cluster_rights::Rights, policy_files, shared_targets::SharedTargets};
+use crate::{
+    cluster_rights::Rights,
+    policy_files::{self, Wrong},
+    shared_targets::SharedTargets,
+};
 
 /// How often the policy folder is looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
@@ -87,6 +91,17 @@ impl PolicyBook {
         let cluster = self.cluster();
         let all: BTreeSet<&Name> = pages.policies.keys().chain(cluster.names()).collect();
         all.into_iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect()
+    }
+
+    /// [`Self::names`] for people, as far as they fit into a line.
+    pub fn known(&self) -> String {
+        let names = self.names();
+        if names.is_empty() { "none is known".to_owned() } else { format!("known: {}", in_a_line(&names)) }
+    }
+
+    /// Fields of a policy that came inside a message and names secrets which are not its namespace's.
+    pub fn secrets_of_others(&self, policy: &Policy) -> Vec<Wrong> {
+        self.cluster().rights().announced(policy)
     }
 
     /// Policies whose workload's changes start rollouts.
@@ -175,6 +190,17 @@ impl PolicyBook {
         told.collect()
     }
 
+    /// An empty folder is more often a wrong one than meant so.
+    pub fn warn_if_empty(&self) {
+        if self.has_places() && self.names().is_empty() && self.faults().is_empty() {
+            let places: Vec<String> = self.places.iter().map(|place| place.display().to_string()).collect();
+            tracing::warn!(
+                places = places.join(", "),
+                "no policy (.yaml, .yml, .json) is here yet; until there is one, only announcements that bring theirs begin"
+            );
+        }
+    }
+
     /// One line of what was read, and one a fault.
     fn tell(&self) {
         for why in self.faults() {
@@ -184,10 +210,15 @@ impl PolicyBook {
             tracing::warn!("{why}");
         }
         let names = self.names();
-        let more = names.len().saturating_sub(MOST_TOLD);
-        let told = names.iter().take(MOST_TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let and = if more > 0 { format!(" and {more} more") } else { String::new() };
-        tracing::info!(count = names.len(), policies = format!("{told}{and}"), "policies read");
+        tracing::info!(count = names.len(), policies = in_a_line(&names), "policies read");
+    }
+}
+
+fn in_a_line(names: &[String]) -> String {
+    let told = names.iter().take(MOST_TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MOST_TOLD) {
+        0 => told,
+        more => format!("{told} and {more} more"),
     }
 }
 

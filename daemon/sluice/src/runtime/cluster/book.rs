@@ -52,6 +52,10 @@ impl ClusterBook {
         ClusterBook { awaited: listings, cluster, rights, ..ClusterBook::default() }
     }
 
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
     pub fn is_complete(&self) -> bool {
         self.listed.len() >= self.awaited
     }
