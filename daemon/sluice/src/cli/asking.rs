@@ -20,6 +20,10 @@ pub struct InitArgs {
     /// checked and not changed.
     #[arg(long, value_name = "1|3|5", default_value = "1", value_parser = replicas)]
     pub replicas: usize,
+    /// How much the decision records of all rollouts may take together (`run --records`). A stream that is there already is not
+    /// changed: `nats stream edit SLUICE_RECORDS --max-bytes 8GiB` does that.
+    #[arg(long, env = "SLUICE_RECORDS", default_value = super::run::RECORDS, value_name = "SIZE", value_parser = super::run::size)]
+    pub records: u64,
     /// The cluster of these daemons, where several share the server (`run --cluster`): it gets a consumer of announcements.
     #[arg(long, env = "SLUICE_CLUSTER", value_name = "NAME", value_parser = super::cluster)]
     pub cluster: Option<String>,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 use tracing_subscriber::EnvFilter;
 
-use super::{Cli, Exit, LogFormat, Verb, command};
+use super::{Cli, Exit, LogFormat, Verb, command, habits};
 use crate::commands;
 
 /// All of `main`.
@@ -14,7 +14,7 @@ pub fn entry() -> ExitCode {
     let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return spoken(&error).into(),
+        Err(error) => return spoken(&habits::advised(error)).into(),
     };
     // Two providers in one process make rustls panic; the first one installed stays.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -26,6 +26,9 @@ pub struct Global {
     /// File with the bearer token for the HTTP API.
     #[arg(long, global = true, env = "SLUICE_TOKEN_FILE", value_name = "FILE", help_heading = REACHING)]
     pub token_file: Option<PathBuf>,
+    /// Certificates (PEM) that sign the daemon's, in place of the system's, where --server is https://.
+    #[arg(long, global = true, env = "SLUICE_CA", value_name = "FILE", help_heading = REACHING)]
+    pub ca: Option<PathBuf>,
     /// The namespace of names that give none; with --all: only this one. `default` if left out.
     #[arg(short, long, global = true, env = "SLUICE_NAMESPACE", value_name = "NAME", help_heading = HEADING)]
     pub namespace: Option<String>,

@@ -46,7 +46,7 @@ Exit codes:
   2  a fault (with --strict also a warning), or a file that cannot be read";
 
 /// Needed by those that ask a daemon.
-const ASKING: [&str; 4] = ["server", "token_file", "user", "namespace"];
+const ASKING: [&str; 5] = ["server", "token_file", "ca", "user", "namespace"];
 
 /// The whole command line, as people see it.
 pub fn command() -> Command {
@@ -85,7 +85,7 @@ fn concerns(verb: &str, option: &str) -> bool {
         || option == "inbox_prefix";
     let asks = !matches!(
         verb,
-        "init" | "run" | "demo" | "validate" | "judge" | "schema" | "completions" | "man" | "help"
+        "init" | "run" | "demo" | "validate" | "judge" | "plan" | "schema" | "completions" | "man" | "help"
     );
     match option {
         "output" => !matches!(verb, "run" | "schema" | "completions" | "man"),

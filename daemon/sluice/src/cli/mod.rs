@@ -8,6 +8,7 @@ mod demo;
 mod entry;
 mod exit;
 mod global;
+mod habits;
 mod helping;
 mod name;
 mod nats;
@@ -29,7 +30,7 @@ pub use helping::{command, command_without_help};
 pub use name::{Aim, RolloutName, Selector};
 pub use nats::NatsAccess;
 pub use planning::PlanArgs;
-pub use run::{BusChoice, LogFormat, RunArgs, RunOptions, SECRETS, cluster, host_name};
+pub use run::{BusChoice, LogFormat, RunArgs, RunOptions, SECRETS, cluster, host_name, with_records};
 
 /// Event-driven progressive delivery.
 ///

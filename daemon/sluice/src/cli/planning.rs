@@ -8,10 +8,11 @@ use sluice_wire::units::{Percent, Span};
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
+    /// The policy.
     #[arg(value_name = "FILE")]
     pub policy: PathBuf,
     /// The service's requests a second; the policy's own (`analysis.requestsPerSecond`) if left out.
-    #[arg(long, short = 'r', value_name = "NUMBER", value_parser = positive)]
+    #[arg(long, short = 'r', allow_negative_numbers = true, value_name = "NUMBER", value_parser = positive)]
     pub requests_per_second: Option<f64>,
     /// Stable's share of failed requests.
     #[arg(long, default_value = "1%", value_name = "SHARE", value_parser = Percent::parse)]
@@ -22,8 +23,10 @@ pub struct PlanArgs {
     /// How much more counts scatter than those of independent requests; errors in bursts of five: 5.
     #[arg(long, default_value_t = 1.0, value_name = "NUMBER", value_parser = dispersion)]
     pub dispersion: f64,
+    /// Pods of the stable version.
     #[arg(long, default_value_t = 3, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub stable_pods: u32,
+    /// Pods of the canary. Few pods differ by chance, so small differences take more of them to be seen.
     #[arg(long, default_value_t = 3, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub canary_pods: u32,
     /// Canaries that fail so many times as often.

@@ -5,13 +5,19 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
+use sluice_bus::{Limits, StreamLimits};
 use sluice_wire::policy::cluster_name;
 
 use super::{Global, NatsAccess};
 use crate::cluster_rights::Grant;
+use crate::http::TlsFiles;
 
 /// The folder of policies that nobody named.
 const POLICIES: &str = "policies";
+/// Room for decision records if nobody says otherwise.
+pub const RECORDS: &str = "512MiB";
+/// With less, not even one rollout's record may be whole.
+const LEAST_RECORDS: u64 = 16 << 20;
 /// Where policies' secrets stand if nobody says otherwise.
 pub const SECRETS: &str = "/etc/sluice/secrets";
 
@@ -43,12 +49,22 @@ pub struct RunArgs {
     /// Folder of the embedded bus' file.
     #[arg(long, env = "SLUICE_DATA", default_value = "sluice-data", value_name = "DIR")]
     pub data: PathBuf,
+    /// How much the decision records of all rollouts may take together (512MiB, 8GiB); beyond it the oldest go. On NATS it is the
+    /// stream's size: `sluice init` makes it so.
+    #[arg(long, env = "SLUICE_RECORDS", default_value = RECORDS, value_name = "SIZE", value_parser = size)]
+    pub records: u64,
     /// Where the HTTP API listens. Beyond loopback nobody may write without --http-tokens.
-    #[arg(long, env = "SLUICE_LISTEN", default_value = "127.0.0.1:7878", value_name = "ADDRESS")]
+    #[arg(long, env = "SLUICE_LISTEN", default_value = "127.0.0.1:7878", value_name = "ADDRESS", value_parser = listening)]
     pub listen: SocketAddr,
     /// File with one `user token` a line; read again for every request.
     #[arg(long, env = "SLUICE_HTTP_TOKENS", value_name = "FILE")]
     pub http_tokens: Option<PathBuf>,
+    /// Certificate of the HTTP API (PEM, with those that sign it after it): it speaks HTTPS then. Read again when it is renewed.
+    #[arg(long, env = "SLUICE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key.
+    #[arg(long, env = "SLUICE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// File with one `user PUBLIC-KEY` (nkey, U…) a line: every command has to be signed by a key of its user. Read again
     /// for every command.
     #[arg(long, env = "SLUICE_SIGNERS", value_name = "FILE")]
@@ -108,8 +124,12 @@ pub struct RunOptions {
     /// What those may use of this daemon.
     pub cluster_policies_may: Vec<Grant>,
     pub bus: BusChoice,
+    /// Room for decision records, in bytes.
+    pub records_bytes: u64,
     pub listen: SocketAddr,
     pub http_tokens: Option<PathBuf>,
+    /// Nothing: plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub signers: Option<PathBuf>,
     /// Folders below which policies' secrets stand.
     pub secrets: Vec<PathBuf>,
@@ -141,8 +161,10 @@ impl Default for RunOptions {
             cluster_policies: None,
             cluster_policies_may: Vec::new(),
             bus: BusChoice::Embedded { data: None },
+            records_bytes: Limits::default().records.bytes,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http_tokens: None,
+            tls: None,
             signers: None,
             secrets: Vec::new(),
             allowed: Vec::new(),
@@ -152,6 +174,19 @@ impl Default for RunOptions {
             kube_context: None,
         }
     }
+}
+
+impl RunOptions {
+    /// Of the bus.
+    pub fn limits(&self) -> Limits {
+        with_records(self.records_bytes)
+    }
+}
+
+/// The usual limits of the bus, with this room for decision records.
+pub fn with_records(bytes: u64) -> Limits {
+    let limits = Limits::default();
+    Limits { records: StreamLimits { bytes, ..limits.records }, ..limits }
 }
 
 impl RunArgs {
@@ -177,8 +212,10 @@ impl RunArgs {
             cluster_policies,
             cluster_policies_may: self.cluster_policies_may,
             bus,
+            records_bytes: self.records,
             listen: self.listen,
             http_tokens: self.http_tokens,
+            tls: self.tls_cert.zip(self.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
             signers: self.signers,
             secrets: self.secrets,
             allowed: self.allowed,
@@ -200,6 +237,23 @@ pub fn cluster(text: &str) -> Result<String, String> {
     cluster_name(text).map(|()| text.to_owned())
 }
 
+/// Bytes: `512MiB`, `8GiB`.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size: write for example 512MiB or 8GiB, and at least 16MiB");
+    let units = [("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let (number, shift) =
+        units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift))).ok_or_else(wrong)?;
+    let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| (LEAST_RECORDS..1 << 60).contains(bytes));
+    bytes.ok_or_else(wrong)
+}
+
+fn listening(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address to listen on: write IP:PORT, 127.0.0.1:7878 for this host only, 0.0.0.0:7878 for all")
+    })
+}
+
 fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
     let network = text.parse::<IpNet>().or_else(|_| address());
@@ -214,4 +268,18 @@ pub fn host_name() -> String {
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
         .unwrap_or("sluice".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit() {
+        assert_eq!((size("512MiB"), size("8 GiB")), (Ok(512 << 20), Ok(8 << 30)));
+        assert_eq!(size(RECORDS), Ok(Limits::default().records.bytes));
+        for wrong in ["512", "512MB", "1MiB", "0GiB", "-1GiB", "99999999999TiB", "GiB", ""] {
+            assert!(size(wrong).is_err_and(|why| why.contains("8GiB")), "{wrong}");
+        }
+    }
 }

@@ -50,7 +50,10 @@ fn every_page_tells_the_exit_codes_and_no_option_that_means_nothing() {
             ("--output", !matches!(name.as_str(), "run" | "schema" | "completions" | "man")),
         ] {
             let sure = asks
-                || matches!(name.as_str(), "run" | "init" | "demo" | "validate" | "judge" | "schema" | "man");
+                || matches!(
+                    name.as_str(),
+                    "run" | "init" | "demo" | "validate" | "judge" | "plan" | "schema" | "man"
+                );
             assert!(!sure || page.contains(option) == concerned, "{name} {option}:\n{page}");
         }
     }

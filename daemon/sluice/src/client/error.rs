@@ -8,6 +8,9 @@ use crate::cli::Exit;
 pub enum ClientError {
     #[error("nobody can be reached at {at}: {why}")]
     Unreachable { at: String, why: String },
+    /// Its certificate is signed by nobody who is trusted here, is for another name, or is not valid now.
+    #[error("{at} cannot be trusted: {why}")]
+    Untrusted { at: String, why: String },
     /// Whether a command took effect is not known.
     #[error("no answer from {at} within {limit:?}")]
     Silent { at: String, limit: Duration },
@@ -29,9 +32,11 @@ impl ClientError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Unknown { .. } | Self::Denied { .. } | Self::BadInput { .. } => Exit::WrongUse,
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::Server { .. } | Self::Strange { .. } => {
-                Exit::Unreachable
-            }
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::Silent { .. }
+            | Self::Server { .. }
+            | Self::Strange { .. } => Exit::Unreachable,
         }
     }
 
@@ -41,6 +46,11 @@ impl ClientError {
             Self::Unreachable { .. } => {
                 "start a daemon with `sluice run`, or say where it is: --server URL or \
                                          $SLUICE_SERVER for HTTP, --nats URL or $SLUICE_NATS for the bus"
+                    .to_owned()
+            }
+            Self::Untrusted { .. } => {
+                "--ca FILE or $SLUICE_CA names the certificates that sign the daemon's; --server must name it as its \
+                 certificate does"
                     .to_owned()
             }
             Self::Silent { .. } => {
@@ -62,9 +72,11 @@ impl ClientError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Silent { .. } | Self::Server { .. } => true,
-            Self::Unknown { .. } | Self::Denied { .. } | Self::BadInput { .. } | Self::Strange { .. } => {
-                false
-            }
+            Self::Untrusted { .. }
+            | Self::Unknown { .. }
+            | Self::Denied { .. }
+            | Self::BadInput { .. }
+            | Self::Strange { .. } => false,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sluice_wire::cloudevent::CloudEvent;
@@ -17,7 +17,7 @@ use url::Url;
 
 use super::sse::Events;
 use super::{ClientError, Views, Way};
-use crate::cli::Aim;
+use crate::cli::{Aim, Global};
 
 /// The server writes at least every 15 s; so long a silence means that it is gone.
 const MOST_SILENCE: Duration = Duration::from_secs(45);
@@ -43,23 +43,23 @@ struct Fault {
 }
 
 impl OverHttp {
-    pub(super) fn new(
-        server: &str,
-        token_file: Option<&Path>,
-        user: String,
-        limit: Duration,
-    ) -> Result<Self, ClientError> {
+    pub(super) fn new(global: &Global, limit: Duration) -> Result<Self, ClientError> {
+        let server = &global.server;
         let base = base_url(server)?;
-        let token = token_file.map(read_token).transpose()?;
+        let token = global.token_file.as_deref().map(read_token).transpose()?;
         let mut builder =
             reqwest::Client::builder().connect_timeout(limit).redirect(reqwest::redirect::Policy::none());
         if is_loopback(&base) {
             builder = builder.no_proxy();
         }
+        if let Some(file) = &global.ca {
+            builder = builder.tls_certs_only(read_certificates(file)?);
+        }
         let http = builder
             .build()
-            .map_err(|error| ClientError::Unreachable { at: server.into(), why: chain(&error) })?;
-        Ok(OverHttp { http, at: base.as_str().trim_end_matches('/').to_owned(), base, token, user, limit })
+            .map_err(|error| ClientError::Unreachable { at: server.clone(), why: chain(&error) })?;
+        let (at, user) = (base.as_str().trim_end_matches('/').to_owned(), global.user());
+        Ok(OverHttp { http, at, base, token, user, limit })
     }
 
     /// Segments are escaped, so that no name can lead elsewhere.
@@ -133,7 +133,15 @@ impl OverHttp {
         if error.is_timeout() && !error.is_connect() {
             return ClientError::Silent { at, limit: self.limit };
         }
-        ClientError::Unreachable { at, why: chain(error) }
+        let why = chain(error);
+        match why.as_str() {
+            untrusted if untrusted.contains("certificate") => ClientError::Untrusted { at, why },
+            plain if plain.contains("InvalidContentType") => {
+                let why = "it does not speak TLS; without --tls-cert a daemon is at http://".to_owned();
+                ClientError::Strange { at, why }
+            }
+            _ => ClientError::Unreachable { at, why },
+        }
     }
 
     fn fault(&self, status: StatusCode, body: &[u8]) -> ClientError {
@@ -256,6 +264,16 @@ fn read_token(path: &Path) -> Result<String, ClientError> {
         return Err(wrong(format!("{}: the first line is no token", path.display())));
     }
     Ok(token)
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
+    let wrong = |why: String| ClientError::BadInput {
+        error: format!("{}: {why}", path.display()),
+        remedy: "--ca names a file with the certificates (PEM) that sign the daemon's".into(),
+    };
+    let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(chain(&error)))?;
+    if certificates.is_empty() { Err(wrong("it holds no certificate".into())) } else { Ok(certificates) }
 }
 
 /// A header's value may hold visible ASCII only.

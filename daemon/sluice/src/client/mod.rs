@@ -70,7 +70,7 @@ impl Client {
         let way: Arc<dyn Way> = if global.nats.is_given() {
             Arc::new(nats::OverBus::connect(&global.nats, global.user(), limit).await?)
         } else {
-            Arc::new(http::OverHttp::new(&global.server, global.token_file.as_deref(), global.user(), limit)?)
+            Arc::new(http::OverHttp::new(global, limit)?)
         };
         Ok(Client { way })
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sluice_bus::{Bus, BusError, Nats, NatsConfig};
 
-use crate::cli::{Exit, Global, InitArgs, host_name};
+use crate::cli::{Exit, Global, InitArgs, host_name, with_records};
 use crate::client::nats_config;
 
 use super::{Failure, Screen};
@@ -44,6 +44,7 @@ async fn for_daemon(daemon: &str, args: &InitArgs, global: &Global) -> Result<Ve
         Failure::server(error.to_string(), remedy)
     };
     let (daemon, cluster, replicas) = (daemon.to_owned(), args.cluster.clone(), args.replicas);
-    let config = NatsConfig { daemon, cluster, replicas, ..nats_config(&global.nats) };
+    let limits = with_records(args.records);
+    let config = NatsConfig { daemon, cluster, replicas, limits, ..nats_config(&global.nats) };
     Nats::connect(config).await.map_err(failed)?.init().await.map_err(failed)
 }

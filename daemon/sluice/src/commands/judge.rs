@@ -82,14 +82,17 @@ impl Session {
     }
 
     fn line(&mut self, line: &str, screen: &mut Screen) -> Result<(), Failure> {
-        let window =
-            self.lines.push(line.trim_end()).map_err(|fault| Failure::input(fault.to_string(), EXAMPLE))?;
+        let window = self
+            .lines
+            .push(line.trim_end())
+            .map_err(|fault| Failure::input(format!("{}: {fault}", self.source), EXAMPLE))?;
         window.map_or(Ok(()), |window| self.window(&window, screen))
     }
 
     fn window(&mut self, lined: &LinedWindow, screen: &mut Screen) -> Result<(), Failure> {
         let made = self.judging.window(lined).map_err(|fault| {
-            Failure::input(fault.to_string(), "correct or remove the lines of this window")
+            let error = format!("{}: {fault}", self.source);
+            Failure::input(error, "correct or remove the lines of this window")
         })?;
         match made {
             Made::Counted(_) if self.follow && self.judging.has_begun() => self.say_on(screen),
@@ -203,6 +206,7 @@ fn say(answer: &JudgeAnswer, screen: &mut Screen) -> io::Result<()> {
         .at
         .map(|at| format!(" at {}", clock(Timestamp::from_millis((at * 1000.0) as i64))))
         .unwrap_or_default();
-    screen.line(&format!("{decision}{at} (step {}, {} windows)", answer.step, answer.windows))?;
+    let windows = if answer.windows == 1 { "window" } else { "windows" };
+    screen.line(&format!("{decision}{at} (step {}, {} {windows})", answer.step, answer.windows))?;
     answer.words.lines().try_for_each(|line| screen.line(&format!("  {line}")))
 }

@@ -30,9 +30,23 @@ pub async fn perform(args: &ReplayArgs, global: &Global, screen: &mut Screen) ->
         let rollout: RolloutName = of.parse().map_err(|why| {
             Failure::input(format!("{of:?} is neither a file nor a rollout: {why}"), "name one of the two")
         })?;
-        from_daemon(&rollout, global).await?
+        from_daemon(&rollout, global).await.map_err(|failure| no_file_either(of, failure))?
     };
     say(&replayed, screen)
+}
+
+/// Whoever meant a file is told that there is none of that name.
+fn no_file_either(of: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Client(error) => {
+            let told = format!("there is no file {of}, and of a rollout of that name: {error}");
+            match error.exit() {
+                Exit::Unreachable => Failure::server(told, error.remedy()),
+                Exit::Well | Exit::WentBadly | Exit::WrongUse => Failure::input(told, error.remedy()),
+            }
+        }
+        other @ (Failure::Input { .. } | Failure::Server { .. } | Failure::Output(_)) => other,
+    }
 }
 
 /// What came of a record: all of it, or its first difference.

@@ -1,7 +1,12 @@
 //! `run`: the daemon, until somebody stops it.
 
+use futures::future::OptionFuture;
+use sluice_bus::BusError;
+
 use crate::cli::{Exit, Global, RunArgs, RunOptions};
+use crate::http::check_tokens;
 use crate::runtime::serve::{Served, serve};
+use crate::signing::read_keys;
 
 use super::Failure;
 use super::watch::Stop;
@@ -10,6 +15,7 @@ pub async fn perform(args: RunArgs, global: &Global) -> Result<Exit, Failure> {
     let options = args.resolve(global).map_err(|why| Failure::input(why, "see `sluice run --help`"))?;
     forbid_core_dumps();
     warn_of_readers(&options);
+    look_at_files(&options).await?;
     let mut stop = Stop::new()?;
     let served = serve(&options).await.map_err(failed)?;
     tracing::info!(daemon = options.daemon, address = %served.address, "running");
@@ -32,8 +38,34 @@ async fn displaced(served: Served, options: &RunOptions) -> Result<Exit, Failure
 }
 
 fn failed(error: anyhow::Error) -> Failure {
-    let remedy = "see the log above, `sluice validate` for policies, and `sluice run --help`";
+    let remedy = match error.downcast_ref::<BusError>() {
+        Some(BusError::Unreachable(_) | BusError::Timeout(_)) => "is the server there? --nats names it",
+        Some(BusError::Denied(_)) => {
+            "see deploy/nats/permissions.conf for the daemon's rights, and --nats-creds-file and its like in `sluice run --help`"
+        }
+        Some(_) | None => "`sluice run --help` explains every option; the log above may say more",
+    };
     Failure::server(format!("{error:#}"), remedy)
+}
+
+/// Files that are read when they are needed are looked at once now, so that a wrong name is not found out by who is turned
+/// away. A daemon that has rollouts to look after starts all the same.
+async fn look_at_files(options: &RunOptions) -> Result<(), Failure> {
+    if let Some(file) = options.kubeconfig.as_ref().filter(|file| !file.is_file()) {
+        let error = format!("--kubeconfig {}: there is no such file", file.display());
+        return Err(Failure::input(error, "name a kubeconfig that works with kubectl"));
+    }
+    if let Some(Err(why)) = OptionFuture::from(options.http_tokens.as_deref().map(check_tokens)).await {
+        tracing::error!(
+            "--http-tokens: {why}; nobody is let in until it is mended (one `user token` a line)"
+        );
+    }
+    if let Some(Err(why)) = OptionFuture::from(options.signers.as_deref().map(read_keys)).await {
+        tracing::error!(
+            "--signers: {why}; no command is taken until it is mended (one `user PUBLIC-KEY` a line)"
+        );
+    }
+    Ok(())
 }
 
 /// A dump of this process would hold tokens and keys. Debuggers of the same user are kept out as well.
@@ -55,6 +87,9 @@ fn warn_of_readers(options: &RunOptions) {
     let address = options.listen;
     if !address.ip().is_loopback() && options.http_tokens.is_none() {
         tracing::warn!(%address, "without --http-tokens anybody who reaches this port may read, and only this host may write");
+    }
+    if !address.ip().is_loopback() && options.http_tokens.is_some() && options.tls.is_none() {
+        tracing::warn!(%address, "tokens cross the network in clear: give --tls-cert and --tls-key, or put something before it that speaks TLS");
     }
 }
 

@@ -23,6 +23,7 @@ mod reading;
 mod streaming;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tokens;
 
 use std::sync::Arc;
@@ -39,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use openapi::document as openapi_document;
 pub use options::{HttpLimits, HttpOptions, Rate};
+pub use tls::{Tls, TlsFiles};
+pub use tokens::check_tokens;
 
 use crate::control::Control;
 use fault::Fault;
@@ -73,7 +76,7 @@ pub async fn serve(
         shutdown: shutdown.clone(),
         limits,
     };
-    connection::accept(listener, router(house), limits, shutdown).await
+    connection::accept(listener, options.tls, router(house), limits, shutdown).await
 }
 
 fn router(house: House) -> Router {

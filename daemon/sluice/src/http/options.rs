@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sluice_bus::Doors;
 
+use super::Tls;
+
 #[derive(Debug, Clone, Default)]
 pub struct HttpOptions {
     /// One `user token` a line, read again for every request. With it every question below `/api` and `/events` needs
@@ -13,6 +15,8 @@ pub struct HttpOptions {
     pub tokens: Option<PathBuf>,
     /// Where `GET /events` gets the daemon's own events; without it that route answers 501.
     pub doors: Option<Arc<dyn Doors>>,
+    /// Without it the door speaks plain HTTP.
+    pub tls: Option<Arc<Tls>>,
     pub limits: HttpLimits,
 }
 

@@ -10,6 +10,11 @@ use subtle::{Choice, ConstantTimeEq};
 const MOST_BYTES: u64 = 256 * 1024;
 const LEAST_LENGTH: usize = 16;
 
+/// What is wrong with the file now, if anything is.
+pub async fn check_tokens(file: &Path) -> Result<(), String> {
+    owner(file, "").await.map(drop)
+}
+
 /// Whose token this is; nothing if nobody's. Errors name the line, never its content.
 pub(super) async fn owner(file: &Path, token: &str) -> Result<Option<String>, String> {
     let named = |why: String| format!("{}: {why}", file.display());

@@ -225,6 +225,7 @@ impl Daemon {
         });
         daemon.book.reload()?;
         daemon.count_policy_faults(false);
+        daemon.book.warn_if_empty();
         let can_change = daemon.book.has_places() || in_cluster.is_some();
         if let Some(cluster) = in_cluster {
             daemon.tasks.spawn(cluster::follow(daemon.clone(), cluster.clone()));

@@ -30,6 +30,12 @@ pub struct Served {
 
 /// Opens the bus, starts the daemon, opens the HTTP door. Errors say which of them, and why.
 pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
+    let tls = match &options.tls {
+        Some(files) => {
+            Some(Arc::new(http::Tls::open(files.clone()).await.map_err(anyhow::Error::msg).context("TLS")?))
+        }
+        None => None,
+    };
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", options.listen)
     })?;
@@ -60,8 +66,8 @@ pub async fn serve(options: &RunOptions) -> anyhow::Result<Served> {
     };
     let daemon = Daemon::start(setup).await?;
     let shutdown = CancellationToken::new();
-    let door =
-        http::HttpOptions { tokens: options.http_tokens.clone(), doors: Some(doors), ..Default::default() };
+    let (tokens, doors) = (options.http_tokens.clone(), Some(doors));
+    let door = http::HttpOptions { tokens, doors, tls, ..Default::default() };
     let door = tokio::spawn(http::serve(listener, daemon.clone(), door, shutdown.clone()));
     Ok(Served { address, daemon, shutdown, door })
 }
@@ -83,13 +89,15 @@ async fn open_bus(options: &RunOptions) -> anyhow::Result<Opened> {
         BusChoice::Embedded { data: None } => Ok(three(Embedded::in_memory()?)),
         BusChoice::Embedded { data: Some(folder) } => {
             make(folder)?;
-            Ok(three(Embedded::open(EmbeddedConfig::at(folder.join(FILE)))?))
+            let config = EmbeddedConfig { limits: options.limits(), ..EmbeddedConfig::at(folder.join(FILE)) };
+            Ok(three(Embedded::open(config)?))
         }
         BusChoice::Nats(access) => {
             let config = NatsConfig {
                 name: format!("sluice {}", options.daemon),
                 daemon: options.daemon.clone(),
                 cluster: options.cluster.clone(),
+                limits: options.limits(),
                 ..nats_config(access)
             };
             Ok(three(Nats::connect(config).await?))

@@ -10,5 +10,8 @@ mod http;
 mod offline;
 #[cfg(feature = "real")]
 mod over_nats;
+mod restarts;
+mod site;
 mod streams;
+mod tls;
 mod who;

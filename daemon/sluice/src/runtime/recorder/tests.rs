@@ -1,7 +1,10 @@
+use serde_json::json;
+use sluice_analyzers::{Arm, Bucket, PodWindow, Window};
 use sluice_bus::Embedded;
-use sluice_rollout::{Event, Reason, Timestamp, Weight};
+use sluice_rollout::{Event, Reason, Timestamp, Verdict, Weight};
 use sluice_wire::{
     decisions::{Entry, Sum, batch},
+    policy::Policy,
     record::Owner,
 };
 
@@ -174,4 +177,52 @@ fn batches_stay_small_and_keep_their_order() {
         session.written(count);
     }
     assert_eq!((counts, session.bytes), (vec![3, 2], 0));
+}
+
+/// A window of so many pods, whose histogram has so many buckets, as an observer hands it over.
+fn judged(pods: usize, buckets: usize) -> Note {
+    let (start_ms, end_ms) = (1_790_000_000_000, 1_790_000_015_000);
+    let bucket = |place: usize| Bucket { le: 0.005 * (1 << place) as f64, count: 1_000 + place as u64 };
+    let pod = |place: usize| PodWindow {
+        arm: if place.is_multiple_of(2) { Arm::Canary } else { Arm::Stable },
+        pod: format!("checkout-7d9f8b6c5d-x2k{place:02}"),
+        stratum: "GET".into(),
+        requests: 1_234,
+        errors: 12,
+        buckets: (0..buckets).map(bucket).collect(),
+        values: Vec::new(),
+        ready_for_ms: Some(123_456),
+        restarts: Some(0),
+        sampled_ms: Some((start_ms, end_ms)),
+    };
+    let window = Window { step: 1, start_ms, end_ms, pods: (0..pods).map(pod).collect() };
+    let words = "errors: canary fails as often as stable (0.8 to 1.1 times, 95 % sure); needs about 1,200 more \
+                 requests to advance (1 min)";
+    let event = Event::Evidence {
+        step: 0,
+        verdict: Verdict::Undecided,
+        counted: Duration::from_secs(15),
+        until: Timestamp::from_millis(end_ms),
+        words: words.into(),
+        alarms: None,
+    };
+    let policy = json!({
+        "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": {"name": "checkout"},
+        "spec": {"target": {"webhook": {"url": "http://127.0.0.1:1"}}, "steps": [{"weight": 5}],
+            "metrics": {"prometheus": {"url": "http://127.0.0.1:1"}}}});
+    let plan = Policy::from_json("policy", &policy).unwrap().plan().unwrap();
+    let judged = Judged { step: 0, window, event, evidence: Sum::new() };
+    Note::Judged(Box::new(judged), Box::new(Evidence::new(&plan)))
+}
+
+/// The figures of docs/records.md: whoever changes what is kept has to change what operators reckon with.
+#[test]
+fn a_window_takes_as_much_room_as_operators_are_told() {
+    let mut session = Session::new(Losses::of(Arc::new(Meters::default())));
+    let mut bytes = |pods, buckets| session.add(judged(pods, buckets), usize::MAX).bytes;
+    let (none, pods, buckets) = (bytes(0, 0), bytes(6, 0), bytes(6, 12));
+    let each = ((pods - none) / 6, (buckets - pods) / (6 * 12));
+    assert!((500..700).contains(&none), "a window by itself: {none}");
+    assert!((150..250).contains(&each.0) && (15..35).contains(&each.1), "a pod and a bucket: {each:?}");
+    assert!((2_800..3_600).contains(&buckets), "six pods with twelve buckets each: {buckets}");
 }
