@@ -81,6 +81,10 @@ pub trait Target: Send + Sync + std::fmt::Debug {
     /// Refuses a weight that the target cannot express, with the finest that it can.
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError>;
     async fn observe(&self) -> Result<Observed, TargetError>;
+    /// What of the object, as it was read last, makes requests go otherwise than the weights say; for people.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// What the versions' pods are labelled with, stable's first, where the target names them anew with each release.
     async fn versions(&self) -> Result<Option<[String; 2]>, TargetError> {
         Ok(None)

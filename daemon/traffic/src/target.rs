@@ -10,7 +10,7 @@ use crate::kubernetes::routers::{
     traefik, virtualservice,
 };
 use crate::kubernetes::testers::{Door, Form as TestersForm};
-use crate::kubernetes::{KubeTarget, names, object::Object, selector, weighted::Weighted};
+use crate::kubernetes::{KubeTarget, affinity, names, object::Object, selector, weighted::Weighted};
 use crate::openshift::OpenShiftRoute;
 use crate::workload::controller::Controller;
 use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, in_place, replicas, webhook};
@@ -95,7 +95,7 @@ async fn connect_router(
     };
     let namespace = name.namespace.unwrap_or(namespace);
     let object = Object::connect(clients, &router.kind, namespace, name.name).await?;
-    Ok(KubeTarget::new(router, object))
+    Ok(KubeTarget::new(router, object).keeping_sessions(affinity_form(target)))
 }
 
 /// What is wrong with the block itself, and which of the policy's weights it can never express. Nothing outside is asked.
@@ -160,6 +160,18 @@ fn door(target: &policy::Target, testers: Option<&Testers>) -> Result<Option<Doo
         return Err(Unfit { field: "spec.testers.cookie.value".to_owned(), why });
     }
     Ok(Some(Door { form, testers: testers.clone() }))
+}
+
+/// Where an owner may keep sessions with a version; other routers keep them with a pod, or elsewhere.
+fn affinity_form(target: &policy::Target) -> Option<affinity::Form> {
+    if let policy::Target::AlbIngress(ingress) = target {
+        return Some(affinity::Form::Alb(alb::annotation_of(ingress)));
+    }
+    let is_gateway_api = matches!(target, policy::Target::HttpRoute(_) | policy::Target::GrpcRoute(_));
+    let is_traefik = matches!(target, policy::Target::TraefikService(_));
+    is_gateway_api
+        .then_some(affinity::Form::GatewayApi)
+        .or_else(|| is_traefik.then_some(affinity::Form::Traefik))
 }
 
 fn testers_form(target: &policy::Target) -> Option<TestersForm> {

@@ -430,6 +430,13 @@ pub(super) fn started(id: &RolloutId) -> Answer {
     }
 }
 
+/// The same, with what whoever announced it should know of the target.
+pub(super) fn begun(id: &RolloutId, warnings: &[String]) -> Answer {
+    let answer = started(id);
+    let message = std::iter::once(&answer.message).chain(warnings).map(String::as_str).collect::<Vec<_>>();
+    Answer { message: message.join("; beware: "), ..answer }
+}
+
 fn waits(charter: &Charter, message: String) -> Answer {
     tracing::info!(rollout = %charter.id, "{message}");
     Answer { accepted: true, message, rollout: Some(charter.id.clone()), ..Answer::refused("") }
@@ -438,4 +445,18 @@ fn waits(charter: &Charter, message: String) -> Answer {
 /// Answers are JSON on every door.
 pub(super) fn answer_bytes<T: Serialize>(answer: &T) -> bytes::Bytes {
     serde_json::to_vec(answer).map(bytes::Bytes::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_announces_hears_what_makes_the_split_another() {
+        let id = RolloutId::new("shop", "checkout", "v2").unwrap();
+        assert_eq!(begun(&id, &[]).message, started(&id).message);
+        let told = begun(&id, &["spec.weighted.sticky keeps sessions".to_owned()]);
+        assert!(told.accepted && told.rollout == Some(id));
+        assert_eq!(told.message, "shop/checkout@v2 begins; beware: spec.weighted.sticky keeps sessions");
+    }
 }

@@ -16,7 +16,7 @@ use sluice_wire::{
 
 use super::{
     Daemon,
-    announce::{StartError, started},
+    announce::{StartError, begun},
     boundary::{self, Boundary},
     clock::now,
     command::next_attempt,
@@ -47,6 +47,10 @@ impl Daemon {
         }
         let policy = self.with_versions(&charter).await?;
         let (edges, observed) = self.edges_by_role(policy, &charter.id).await?;
+        let warnings = edges.target.warnings();
+        for warning in &warnings {
+            tracing::warn!(rollout = %charter.id, target = edges.target.name(), "{warning}");
+        }
         let target = self.in_cluster(edges.target.key());
         if let Some(other) = self.parts.ledger.hold_target(&target, &charter.id).await? {
             return Err(StartError::Refused(format!(
@@ -101,7 +105,7 @@ impl Daemon {
             self.nudge_later(&id, nudge::TAKE_UP);
         }
         self.forget_waiting(&id).await?;
-        Ok(started(&id))
+        Ok(begun(&id, &warnings))
     }
 
     /// A charter that was there already counts, whoever made it: the record, and whoever takes the rollout over, know that one.

@@ -14,6 +14,7 @@
 //! an abort would loop. It never replaces a list. Going down needs no status, no readiness and, once the object has been seen,
 //! no read before it. A 422 does not say whether a test failed or admission refused: the object is read again and compared.
 
+pub(crate) mod affinity;
 mod arm;
 pub(crate) mod decide;
 mod document;
@@ -80,13 +81,19 @@ pub(crate) trait Kind: Clone + std::fmt::Debug + Send + Sync + 'static {
 pub(crate) struct KubeTarget<K> {
     kind: K,
     object: Object,
+    /// Where its owner may have told it to keep sessions between versions.
+    affinity: Option<affinity::Form>,
     /// As last seen: a write needs no read before it, and its tests find out if this is old.
     seen: Mutex<Option<Arc<DynamicObject>>>,
 }
 
 impl<K: Kind> KubeTarget<K> {
     pub fn new(kind: K, object: Object) -> Self {
-        KubeTarget { kind, object, seen: Mutex::default() }
+        KubeTarget { kind, object, affinity: None, seen: Mutex::default() }
+    }
+
+    pub fn keeping_sessions(self, affinity: Option<affinity::Form>) -> Self {
+        KubeTarget { affinity, ..self }
     }
 
     pub fn namespace(&self) -> &str {
@@ -154,6 +161,11 @@ impl<K: Kind> Target for KubeTarget<K> {
 
     fn key(&self) -> String {
         self.place().key()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let seen = self.affinity.as_ref().zip(self.last_seen());
+        seen.map(|(form, object)| affinity::warnings(form, &object)).unwrap_or_default()
     }
 
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError> {

@@ -79,6 +79,31 @@ fn changes(before: &Value, now: &Value, at: &str) -> Vec<String> {
     }
 }
 
+#[tokio::test]
+async fn affinity_of_the_owners_survives_and_is_told_where_it_keeps_sessions_with_a_version() {
+    let page = Page::read("traefik-service").unwrap();
+    let shop = shop(&page, "sticky").await;
+    let policy = Policy::parse("traefik-service", page.policy.as_bytes()).unwrap();
+    let target = shop.target(&policy.spec.target).await;
+    target.check(&[weight(5.0)]).await.unwrap();
+    assert_eq!(target.warnings(), Vec::<String>::new());
+
+    let sticky = serde_json::json!({"cookie": {"name": "version"}});
+    let patch = serde_json::json!({"spec": {"weighted": {"sticky": sticky}}});
+    shop.edit("traefikservice/checkout", &patch.to_string()).await;
+    target.check(&[weight(5.0)]).await.unwrap();
+    let told = target.warnings();
+    assert!(
+        told.len() == 1 && told[0].starts_with("spec.weighted.sticky keeps sessions with the version"),
+        "{told:?}"
+    );
+    target.apply(&up(5.0, "1.1")).await.unwrap();
+    target.apply(&abort("1.2")).await.unwrap();
+    target.release(fence("1.3")).await.unwrap();
+    let kept = shop.get("traefikservice/checkout").await["spec"]["weighted"]["sticky"].clone();
+    assert_eq!(kept, sticky, "as its owner wrote it");
+}
+
 macro_rules! routers {
     ($($test:ident: $page:literal, $object:literal, [$($change:literal),*], $five:literal, $fifty:literal;)*) => {
         $(#[tokio::test]

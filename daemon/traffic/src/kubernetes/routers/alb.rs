@@ -17,7 +17,7 @@ pub(crate) fn describe(ingress: &AlbIngress) -> Weighted {
     Weighted {
         kind: INGRESS,
         word: "albIngress",
-        source: Source::Annotation(format!("alb.ingress.kubernetes.io/actions.{}", ingress.action)),
+        source: Source::Annotation(annotation_of(ingress)),
         rules: &[&[]],
         backends: &[&["ForwardConfig", "TargetGroups", "*"], &["forwardConfig", "targetGroups", "*"]],
         not_a_backend: None,
@@ -32,6 +32,11 @@ pub(crate) fn describe(ingress: &AlbIngress) -> Weighted {
         requires: requires_nothing,
         door: None,
     }
+}
+
+/// The forward action's.
+pub(crate) fn annotation_of(ingress: &AlbIngress) -> String {
+    format!("alb.ingress.kubernetes.io/actions.{}", ingress.action)
 }
 
 /// A thousand is the most of which neither part is above 999.
