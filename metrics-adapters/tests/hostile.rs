@@ -15,11 +15,20 @@ use sluice_metrics_adapters::{Ask, Clock, Http, Reading, Source, SourceError, So
 use sluice_outbound::Outbound;
 use support::{Answer, Stub, ask, http, json, policy};
 
+/// Longer than any answer takes on a busy machine.
+const PATIENT: &str = "1m";
+/// For those who never answer.
+const SOON: &str = "400ms";
+
 /// A source at this stub, and asks of rollouts `a0`, `a1`, … there.
 fn prometheus(url: &str, rollouts: usize, more: &str) -> (Arc<dyn Source>, Vec<Ask>) {
+    prometheus_within(PATIENT, url, rollouts, more)
+}
+
+fn prometheus_within(limit: &str, url: &str, rollouts: usize, more: &str) -> (Arc<dyn Source>, Vec<Ask>) {
     let policies: Vec<_> = (0..rollouts)
         .map(|n| {
-            let block = format!("{{prometheus: {{url: '{url}', timeout: 400ms{more}, labels: {{stable: a{n}, canary: a{n}-canary}}}}}}");
+            let block = format!("{{prometheus: {{url: '{url}', timeout: {limit}{more}, labels: {{stable: a{n}, canary: a{n}-canary}}}}}}");
             policy(&format!("a{n}"), &block)
         })
         .collect();
@@ -29,8 +38,15 @@ fn prometheus(url: &str, rollouts: usize, more: &str) -> (Arc<dyn Source>, Vec<A
 }
 
 async fn read_one(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Result<Reading, SourceError> {
+    read_within(PATIENT, answer).await
+}
+
+async fn read_within(
+    limit: &str,
+    answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+) -> Result<Reading, SourceError> {
     let stub = Stub::start(answer).await;
-    let (source, asks) = prometheus(&stub.url(), 1, "");
+    let (source, asks) = prometheus_within(limit, &stub.url(), 1, "");
     source.read(&asks, 5_000).await.remove(0)
 }
 
@@ -80,7 +96,7 @@ async fn an_answer_that_breaks_off_or_never_comes_or_never_ends_is_an_error() {
     })
     .await;
     assert!(matches!(cut, Err(SourceError::Unreachable { .. })), "{cut:?}");
-    let silent = read_one(|_| Answer::Silence).await;
+    let silent = read_within(SOON, |_| Answer::Silence).await;
     assert!(matches!(silent, Err(SourceError::Timeout { .. })), "{silent:?}");
     let endless = read_one(|_| json(200, &" ".repeat(200_000))).await;
     assert!(matches!(endless, Err(SourceError::TooLarge { most_bytes: 100_000, .. })), "{endless:?}");
@@ -140,11 +156,12 @@ async fn a_hundred_and_twenty_rollouts_are_three_queries() {
 async fn a_server_that_keeps_failing_is_left_alone() {
     let stub = Stub::start(|_| http(500, "text/plain", "broken")).await;
     let (source, asks) = prometheus(&stub.url(), 1, "");
-    let mut last = None;
-    for _ in 0..20 {
-        last = Some(source.read(&asks, 5_000).await.remove(0));
+    // Until then; after its pause it would be tried again.
+    let mut refusals = Vec::new();
+    while refusals.len() < 20 && !matches!(refusals.last(), Some(Err(SourceError::Open { .. }))) {
+        refusals.push(source.read(&asks, 5_000).await.remove(0));
     }
-    assert!(matches!(last, Some(Err(SourceError::Open { .. }))), "{last:?}");
+    assert!(matches!(refusals.last(), Some(Err(SourceError::Open { .. }))), "{refusals:?}");
     assert!(stub.requests().len() < 10, "{} requests", stub.requests().len());
 }
 
@@ -168,7 +185,7 @@ async fn a_server_that_comes_back_is_found_again() {
 #[tokio::test]
 async fn one_rollout_has_one_read_on_its_way() {
     let stub = Stub::start(|_| Answer::Silence).await;
-    let (source, asks) = prometheus(&stub.url(), 1, "");
+    let (source, asks) = prometheus_within(SOON, &stub.url(), 1, "");
     let (first, second) = futures::join!(source.read(&asks, 5_000), source.read(&asks, 5_000));
     assert!(matches!(first[0], Err(SourceError::Timeout { .. })), "{first:?}");
     assert!(matches!(second[0], Err(SourceError::Busy { .. })), "{second:?}");
@@ -227,10 +244,13 @@ type Told = Box<dyn Fn(&str) -> Answer + Send + Sync>;
 
 const GOOD: &str = "http_requests_total{code=\"200\"} 5\nhttp_requests_total{code=\"500\"} 1\n";
 
-async fn scrape(canary: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Result<Reading, SourceError> {
+async fn scrape(
+    limit: &str,
+    canary: impl Fn(&str) -> Answer + Send + Sync + 'static,
+) -> Result<Reading, SourceError> {
     let (stable, canary) = (Stub::start(|_| http(200, "text/plain", GOOD)).await, Stub::start(canary).await);
     let block = format!(
-        "{{scrape: {{stable: ['{}/metrics'], canary: ['{}/metrics'], timeout: 400ms}}}}",
+        "{{scrape: {{stable: ['{}/metrics'], canary: ['{}/metrics'], timeout: {limit}}}}}",
         stable.url(),
         canary.url()
     );
@@ -240,7 +260,7 @@ async fn scrape(canary: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Resu
 
 #[tokio::test]
 async fn a_pod_that_cannot_be_read_whole_is_left_out_with_a_complaint() {
-    let both = scrape(|_| http(200, "text/plain", GOOD)).await.unwrap();
+    let both = scrape(PATIENT, |_| http(200, "text/plain", GOOD)).await.unwrap();
     assert_eq!((both.pods.len(), both.next_ms), (2, 10_000));
     assert_eq!((both.pods[1].requests, both.pods[1].errors, both.pods[1].at_ms), (6, 1, 5_000));
     let cut = format!("HTTP/1.1 200 X\r\ncontent-length: 900\r\n\r\n{GOOD}");
@@ -249,11 +269,12 @@ async fn a_pod_that_cannot_be_read_whole_is_left_out_with_a_complaint() {
         (Box::new(move |_| Answer::Bytes(cut.clone().into_bytes())), "reached"),
         (Box::new(|_| http(200, "text/html", "<html>\n")), "text/html"),
         (Box::new(|_| http(503, "text/plain", "starting")), "HTTP 503: starting"),
-        (Box::new(|_| Answer::Silence), "no answer within 400ms"),
+        (Box::new(|_| Answer::Silence), "no answer within 3s"),
         (Box::new(|_| http(200, "application/openmetrics-text", GOOD)), "# EOF"),
     ];
     for (answer, words) in answers {
-        let reading = scrape(answer).await.unwrap();
+        let limit = if words.starts_with("no answer") { "3s" } else { PATIENT };
+        let reading = scrape(limit, answer).await.unwrap();
         assert_eq!(reading.pods.len(), 1, "{words}");
         let said = &reading.complaints[0];
         assert!(said.starts_with("canary pod 127.0.0.1:") && said.contains(words), "{said}");

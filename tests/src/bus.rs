@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use async_nats::{HeaderMap, Message};
+use async_nats::{ConnectOptions, HeaderMap, Message};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use sluice_rig::wait;
@@ -18,6 +18,9 @@ use crate::LIMIT;
 
 /// The streams of what is announced and commanded.
 const INTO: [&str; 2] = ["SLUICE_EVENTS", "SLUICE_OVERRIDES"];
+
+/// Of the server, however busy the machine is; what was lost on the way to a cluster is sent again after it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// A client that has listened to everything Sluice tells since it was connected.
 #[derive(Debug)]
@@ -59,7 +62,9 @@ impl Bus {
     pub async fn connect(url: &str) -> Result<Bus> {
         sluice_rig::http::install_crypto();
         let servers: Vec<&str> = url.split(',').collect();
-        let client = async_nats::connect(servers).await.with_context(|| format!("connecting to {url}"))?;
+        let patient =
+            ConnectOptions::new().request_timeout(Some(ANSWER_LIMIT)).connection_timeout(ANSWER_LIMIT);
+        let client = patient.connect(servers).await.with_context(|| format!("connecting to {url}"))?;
         let heard = Arc::new(Mutex::new(Vec::new()));
         let mut subscriptions = Vec::new();
         for pattern in ["sluice.out.>", "sluice.dead", "sluice.dead.>", "sluice.reply.>"] {
@@ -99,7 +104,8 @@ impl Bus {
 
     /// Any bytes to any subject that a stream keeps; waits until it has them.
     pub async fn store(&self, subject: &str, headers: HeaderMap, body: Vec<u8>) -> Result<()> {
-        let jetstream = async_nats::jetstream::new(self.client.clone());
+        let mut jetstream = async_nats::jetstream::new(self.client.clone());
+        jetstream.set_timeout(ANSWER_LIMIT);
         let kept = jetstream.publish_with_headers(subject.to_owned(), headers, body.into()).await?;
         kept.await.with_context(|| format!("{subject} was not kept by a stream")).map(drop)
     }

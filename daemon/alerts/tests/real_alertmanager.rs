@@ -15,7 +15,7 @@ use sluice_wire::{
 };
 
 /// Generous: the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const OURS: [(&str, &str); 3] = [("rollout", "checkout"), ("namespace", "shop"), ("kind", "aborting")];
 
 fn now() -> Timestamp {

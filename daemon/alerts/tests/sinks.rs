@@ -15,7 +15,7 @@ use sluice_wire::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 fn alert(kind: AlertKind, status: AlertStatus) -> Alert {
@@ -73,12 +73,29 @@ async fn answering(answer: &'static str) -> Result<(String, tokio::task::JoinHan
     let url = format!("http://{}", listener.local_addr()?);
     let task = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut buffer = vec![0; 64 * 1024];
-            let _ = stream.read(&mut buffer).await;
+            take_whole(&mut stream).await;
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
     Ok((url, task))
+}
+
+/// Reads a request to its end: whoever hangs up before it may take the answer away with that.
+async fn take_whole(stream: &mut TcpStream) {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return;
+            }
+        }
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+        }
+    }
 }
 
 async fn answer_to(answer: &'static str) -> Result<(), SinkError> {

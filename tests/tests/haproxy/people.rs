@@ -188,11 +188,14 @@ fn a_message_that_comes_twice_has_its_effect_once() -> Result<()> {
         until_weight(&daemon, &shop, 5.0).await?;
         assert_eq!(announce(&daemon, &shop, "v2").await?, first);
 
+        // HAProxy hangs, so that the rollout is still in hand when the same command comes again.
+        shop.haproxy.server.freeze()?;
         let abort = json!({"id": "button-1", "reason": "once"});
         let answer = command(&daemon, &shop.rollout(), "abort", abort.clone()).await?;
         ensure!(answer.accepted, "{answer:?}");
         let again = command(&daemon, &shop.rollout(), "abort", abort.clone()).await?;
         ensure!(again.accepted, "the repeat of an accepted abort was told something else: {again:?}");
+        shop.haproxy.server.thaw()?;
         daemon.wait_for_end(&shop.rollout()).await?;
         assert_eq!(announce(&daemon, &shop, "v2").await?, first, "the repeat began something new");
 

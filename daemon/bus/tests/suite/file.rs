@@ -83,7 +83,7 @@ async fn nobody_else_can_read_it() -> Result<()> {
 #[tokio::test]
 async fn two_clones_share_the_overrides_and_one_gone_leaves_them_to_the_other() -> Result<()> {
     let bus =
-        Embedded::open(EmbeddedConfig { ack_wait: Duration::from_millis(300), ..EmbeddedConfig::default() })?;
+        Embedded::open(EmbeddedConfig { ack_wait: Duration::from_secs(3), ..EmbeddedConfig::default() })?;
     let mut first = bus.subscribe(Feed::Overrides).await?;
     let mut second = bus.clone().subscribe(Feed::Overrides).await?;
     bus.publish_event("sluice.override.ann.shop.checkout.abort", &[], body("{}")).await?;

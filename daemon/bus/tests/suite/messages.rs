@@ -17,7 +17,7 @@ const OUT: &str = "sluice.out.shop.checkout.started";
 
 pub async fn a_message_comes_again_until_it_is_acknowledged(place: &Place) -> Result<()> {
     let here =
-        place.make_with(Wishes { ack_wait: Some(Duration::from_millis(400)), ..Wishes::default() }).await?;
+        place.make_with(Wishes { ack_wait: Some(Duration::from_secs(3)), ..Wishes::default() }).await?;
     let sequence = here.bus.publish_event(EVENT, &[header("Team", "shop")], body("v2")).await?;
     let mut events = here.bus.subscribe(Feed::Events).await?;
 
@@ -49,7 +49,7 @@ pub async fn one_that_is_given_back_lets_others_pass(place: &Place) -> Result<()
 
     let delivery = next(&mut events).await?;
     assert_eq!(delivery.sequence, Some(slow));
-    delivery.ack.again(Duration::from_millis(700)).await?;
+    delivery.ack.again(Duration::from_secs(3)).await?;
     here.bus.publish_event(EVENT, &[], body(quick)).await?;
 
     let other = next(&mut events).await?;

@@ -21,7 +21,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 /// Longer than anything takes on a busy machine; nothing waits for it when all is well.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// The next item of an endless stream.
 pub async fn next<T>(stream: &mut BoxStream<'static, T>) -> Result<T> {

@@ -78,7 +78,7 @@ async fn goes_on(
 impl Open {
     async fn new(server: &nats::Nats) -> Result<Open> {
         let bus =
-            Nats::connect(NatsConfig { ack_wait: Duration::from_secs(2), ..NatsConfig::at(server.url()) })
+            Nats::connect(NatsConfig { ack_wait: Duration::from_secs(3), ..NatsConfig::at(server.url()) })
                 .await?;
         bus.init().await?;
         Ok(Open {

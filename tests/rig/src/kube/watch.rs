@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 
 use crate::wait;
 
+const BEGUN_WITHIN: Duration = Duration::from_secs(120);
+
 /// One event of the watch.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -41,7 +43,9 @@ impl Watch {
     pub(super) async fn start(url: String, token: String) -> Result<Self> {
         // No time limit here: a watch is one request that lasts.
         let client = reqwest::Client::builder().no_proxy().danger_accept_invalid_certs(true).build()?;
-        let first = connect(&client, &url, &token).await?;
+        // A busy API server may close a connection before it has greeted.
+        let ask = || async { connect(&client, &url, &token).await.map(Some) };
+        let first = wait::until("the watch to begin", BEGUN_WITHIN, ask).await?;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (counter, count) = watch::channel(0);
         let log = Log { seen: seen.clone(), counter };
