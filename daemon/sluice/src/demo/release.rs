@@ -139,7 +139,7 @@ mod tests {
         let limit = Duration::from_secs(120);
         tokio::time::timeout(limit, async {
             while world.proxy().total().canary.requests < 300 {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await
@@ -165,8 +165,9 @@ mod tests {
         let world = World::start(Kind::Slow(20.0)).await.unwrap();
         open_the_gate(&world).await;
         let split = seen(&world).await;
-        let mean = |tally: super::super::proxy::Tally| tally.took.as_secs_f64() / tally.requests as f64;
-        assert!(mean(split.canary) > 1.5 * mean(split.stable), "{split:?}");
+        // A busy machine makes both slower still, and never quicker than they were made.
+        let mean = split.canary.took.as_secs_f64() / split.canary.requests as f64;
+        assert!(mean > 10.0 * LATENCY.as_secs_f64(), "{split:?}");
         world.replace_stable();
         assert_eq!(world.stable_version(), "v2");
         world.stop().await;
