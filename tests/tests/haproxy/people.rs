@@ -198,6 +198,8 @@ fn a_message_that_comes_twice_has_its_effect_once() -> Result<()> {
         shop.haproxy.server.thaw()?;
         daemon.wait_for_end(&shop.rollout()).await?;
         assert_eq!(announce(&daemon, &shop, "v2").await?, first, "the repeat began something new");
+        let late = command(&daemon, &shop.rollout(), "abort", abort).await?;
+        assert_eq!(late, answer, "after the end the repeat was told something else");
 
         assert_eq!(daemon.view(&shop.rollout()).await?.outcome, Some(Outcome::Reverted));
         shop.weights_were(&[0.0, 5.0, 0.0]).await?;

@@ -1,7 +1,7 @@
 //! Commands from people: to one rollout, or to all of them at once.
 
 use futures::future::join_all;
-use sluice_rollout::{Action, Override, Phase, RolloutId, State, Timestamp};
+use sluice_rollout::{Action, Override, Phase, Reason, RolloutId, State, Timestamp};
 use sluice_wire::{
     message::{Answer, Asked, Command},
     policy::{Policy, access},
@@ -20,6 +20,7 @@ use super::{
     passing_on::Who,
     roll::Entry,
     rollout::Handle,
+    views,
 };
 use crate::control::{Control, ControlError};
 
@@ -83,7 +84,7 @@ impl Daemon {
             Some(entry @ (Entry::Running(_) | Entry::Ended(_))) if wish.action == Action::Retry => {
                 self.once(&entry.view().rollout, &wish, self.retry(namespace, name, &wish)).await
             }
-            Some(entry @ (Entry::Running(_) | Entry::Ended(_))) => over(&entry.view()),
+            Some(entry @ (Entry::Running(_) | Entry::Ended(_))) => self.over(&entry.view(), &wish).await,
             None => self.not_in_hand(namespace, name, &wish).await,
         }
     }
@@ -94,11 +95,26 @@ impl Daemon {
             Ok(view) if wish.action == Action::Retry => {
                 self.once(&view.rollout, wish, self.retry(namespace, name, wish)).await
             }
-            Ok(view) => over(&view),
+            Ok(view) => self.over(&view, wish).await,
             Err(ControlError::Unknown(_)) => Answer::refused(format!(
                 "no rollout {namespace}/{name} is known here; `sluice status` lists those that are"
             )),
             Err(error) => Answer::refused(format!("refused: {error}")),
+        }
+    }
+
+    /// Nothing can be commanded any more; whoever repeats what was answered before the end has that answer again.
+    async fn over(&self, view: &RolloutView, wish: &Wish) -> Answer {
+        let ledger = &self.parts.ledger;
+        let (saved, charter) = match tokio::join!(ledger.load(&view.rollout), ledger.charter(&view.rollout)) {
+            (Ok(Some((saved, _))), Ok(Some(charter))) => (saved, charter),
+            (_, _) => return over(view),
+        };
+        match saved.state.first_answer(&wish.key) {
+            Some(first) => {
+                views::answer(&saved.state, &charter.policy.machine(), Some(first), &Reason::OverrideRepeated)
+            }
+            None => over(view),
         }
     }
 
