@@ -69,7 +69,10 @@ fn stable_is_recreated_between_its_hooks_and_an_undo_goes_back_past_what_was_put
         let started = daemon.cli(&["start", &rollout, "--version", "v2", "--wait"]).await?;
         ensure!(started.code == 0, "{started:?}\n{}", daemon.account(&rollout).await);
         stands("v2").await?;
-        ensure!(sizes(&deployments) == [3, 0, 1, 3], "{:?}", sizes(&deployments));
+        // The watch may tell of the last size after the command has told of the end.
+        let told = || async { Ok((sizes(&deployments) == [3, 0, 1, 3]).then_some(())) };
+        let sizes_told = sluice_rig::wait::until("stable's sizes", sluice_tests::LIMIT, told).await;
+        sizes_told.with_context(|| format!("{:?}", sizes(&deployments)))?;
         for hook in ["pre", "mid", "post"] {
             let jobs = world
                 .kubectl(&["get", "jobs", "-l", &format!("sluice.dev/gate={hook}"), "-o", "name"])

@@ -121,7 +121,7 @@ impl Kind {
 mod tests {
     use super::*;
     use crate::demo::{
-        proxy::Split,
+        proxy::{Split, Tally},
         traffic::{fetch, send},
     };
 
@@ -153,7 +153,9 @@ mod tests {
         open_the_gate(&world).await;
         let split = seen(&world).await;
         assert!(split.canary.errors >= 40, "{split:?}");
-        assert!(split.stable.errors <= 10, "{split:?}");
+        // Stable may have answered many more: its share counts.
+        let share = |tally: Tally| tally.errors as f64 / tally.requests as f64;
+        assert!(share(split.stable) < 0.5 * share(split.canary), "{split:?}");
         let (status, page) = fetch(&world.urls().canary_metrics).await.unwrap();
         assert_eq!(status, 200);
         assert!(page.contains("http_requests_total{method=\"GET\",code=\"500\"}"), "{page}");

@@ -110,9 +110,10 @@ impl Daemon {
             (Ok(Some((saved, _))), Ok(Some(charter))) => (saved, charter),
             (_, _) => return over(view),
         };
-        match saved.state.first_answer(&wish.key) {
-            Some(first) => {
-                views::answer(&saved.state, &charter.policy.machine(), Some(first), &Reason::OverrideRepeated)
+        let policy = serde_json::from_str::<Policy>(&charter.policy).ok();
+        match policy.zip(saved.state.first_answer(&wish.key)) {
+            Some((policy, first)) => {
+                views::answer(&saved.state, &policy.machine(), Some(first), &Reason::OverrideRepeated)
             }
             None => over(view),
         }
