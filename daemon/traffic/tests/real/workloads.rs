@@ -247,7 +247,7 @@ async fn a_former_template_that_is_gone_is_told() {
     let former = format!("replicaset/{}", former.as_str().unwrap());
     v.shop.kube.wait(&v.shop.namespace, &former, "delete", LIMIT).await.unwrap();
     let error = v.workloads.restore(START, fence("1.2")).await.unwrap_err().to_string();
-    assert!(error.contains("is gone") && error.contains("rollout history"), "{error}");
+    assert!(error.contains("is gone") && error.contains("sluice revisions"), "{error}");
 }
 
 #[tokio::test]
