@@ -270,13 +270,11 @@ impl Plan {
 
     /// How far what the limits are about scatters, whether or not the errors are compared.
     fn freeze_scatter(&mut self, history: &Baseline) {
-        let latency = history.latency();
         for limit in &mut self.slo {
             let phi = match limit.of {
                 SloOf::Errors => Some(history.dispersion()),
                 SloOf::SlowerThan { seconds } => {
-                    let le = nearest(latency.iter().map(|past| past.le), seconds);
-                    latency.iter().find(|past| Some(past.le) == le).and_then(|past| past.dispersion)
+                    past_near(&history.latency(), seconds).and_then(|past| past.dispersion)
                 }
             };
             limit.dispersion = limit.dispersion.or(phi);
@@ -314,11 +312,15 @@ fn frozen_limit(of: SloOf, upper: f64, margin: Margin, weight: f64) -> SloLimit 
     SloLimit { of, limit, source: SloSource::Frozen, dispersion: None, weight }
 }
 
+fn past_near(history: &[BoundaryHistory], seconds: f64) -> Option<BoundaryHistory> {
+    let le = nearest(history.iter().map(|past| past.le), seconds)?;
+    history.iter().find(|past| past.le == le).copied()
+}
+
 /// The boundary that the policy gates on, or the first that at most 5 % of requests exceed.
 fn tail(history: &[BoundaryHistory], gating: Option<f64>) -> Option<BoundaryHistory> {
-    let of = |le: f64| history.iter().find(|past| past.le == le).copied();
     match gating {
-        Some(le) => nearest(history.iter().map(|past| past.le), le).and_then(of),
+        Some(le) => past_near(history, le),
         None => history.iter().find(|past| past.slow as f64 <= 0.05 * past.requests as f64).copied(),
     }
 }

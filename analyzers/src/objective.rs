@@ -79,15 +79,17 @@ impl ObjectiveEvidence {
             let abort = if stable_beside { phi.pass } else { phi.abort };
             self.ceiling.add(count, Phi { abort, pass: phi.pass });
         }
+        let mut whole = true;
         for stratum in strata(window) {
-            if let Some(pair) = slow_pair(window, stratum, le, plan.warmup_ms) {
+            let pair = slow_pair(window, stratum, le, plan.warmup_ms);
+            whole &= pair.is_some();
+            if let Some(pair) = pair {
                 self.add_pair(pair, latency.worse_by.plus, phi);
             }
             let pods = window.of(Arm::Stable).filter(move |pod| pod.is_of(stratum));
             self.running.add(pods.filter_map(move |pod| slow_of(pod, le, plan.warmup_ms)));
         }
-        let stable = || slow(window, None, Arm::Stable, le, plan.warmup_ms);
-        canary.is_some() && (!stable_beside || stable().is_some())
+        canary.is_some() && (!stable_beside || whole)
     }
 
     fn add_pair(&mut self, pair: Pair, plus: f64, phi: Phi) {

@@ -104,10 +104,11 @@ fn usual_confidence() -> f64 {
 
 /// The whole picture after the last window that counted.
 pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
-    let (writer, of_errors) = writer(plan, evidence);
+    let writer = writer(plan, evidence);
+    let of_errors = writer.of_errors;
     let mut findings = writer.findings();
     let score = evidence.gauges.score(&plan.gauges);
-    let culprits = evidence.culprits.clone();
+    let culprits = &evidence.culprits;
     findings.iter_mut().for_each(|finding| finding.culprit = culprits.contains(&finding.metric));
     Report {
         verdict: evidence.verdict,
@@ -123,7 +124,7 @@ pub fn report(plan: &Plan, evidence: &Evidence) -> Report {
         alarms: evidence.advice.alarms(plan, plan.weight_at(evidence.current)),
         score_class: score.map(|score| plan.score.classify(score)),
         strata: evidence.mix.told(),
-        culprits,
+        culprits: culprits.clone(),
     }
 }
 
@@ -134,7 +135,8 @@ pub(crate) fn culprits(plan: &Plan, evidence: &Evidence) -> Vec<String> {
     if !broken.is_empty() {
         return broken;
     }
-    let (writer, of_errors) = writer(plan, evidence);
+    let writer = writer(plan, evidence);
+    let of_errors = writer.of_errors;
     let findings = writer.findings();
     if evidence.gauges.failed {
         let failed = |finding: &&Finding| finding.classification.is_some_and(|class| class != Class::Pass);
@@ -150,8 +152,8 @@ pub(crate) fn culprits(plan: &Plan, evidence: &Evidence) -> Vec<String> {
 }
 
 /// With the errors' evidence integrated once.
-fn writer<'a>(plan: &'a Plan, evidence: &'a Evidence) -> (Writer<'a>, f64) {
+fn writer<'a>(plan: &'a Plan, evidence: &'a Evidence) -> Writer<'a> {
     let d = plan.tolerance_at(evidence.current, evidence.traffic.measured);
     let of_errors = evidence.errors.as_ref().map_or(0.0, ErrorsEvidence::log_abort);
-    (Writer { plan, evidence, d, of_errors }, of_errors)
+    Writer { plan, evidence, d, of_errors }
 }

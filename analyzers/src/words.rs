@@ -84,6 +84,12 @@ impl Finding {
         judged && self.gates && self.log_advance < self.advance_bar
     }
 
+    /// Whether a step waits for it, and its decision, at today's traffic, is further away than so many minutes.
+    pub fn is_late(&self, minutes_left: f64) -> bool {
+        let in_time = |minutes: f64| minutes <= minutes_left;
+        self.is_open() && self.needed != Some(0) && !self.minutes.is_some_and(in_time)
+    }
+
     /// What the decision would take that is not the nearer one; `words` tells of that: "to abort: never, if this goes on".
     /// None where only one decision is open, or none.
     pub fn other_way(&self) -> Option<String> {

@@ -1,10 +1,11 @@
 //! Windows in, verdicts out: the stories of a rollout as the judge sees it.
 
-use sluice_analyzers::plan::{ErrorsPlan, Objective, Plan, Pods, SloLimit, SloOf, SloSource};
+mod windows;
+
+use sluice_analyzers::plan::{ErrorsPlan, Objective, Plan, Pods, SloSource};
 use sluice_analyzers::window::WindowError;
 use sluice_analyzers::{Arm, Bucket, Evidence, Finding, PodWindow, Verdict, Window, judge, report};
-
-const SECOND: i64 = 15_000;
+use windows::{LENGTH_MS, latency_plan, limit, window, with_latency};
 
 /// A plan of independent requests at 100 a second.
 fn plan(steps: &[f64]) -> Plan {
@@ -16,10 +17,6 @@ fn plan(steps: &[f64]) -> Plan {
     };
     assert_eq!(plan.check(), Ok(()));
     plan
-}
-
-fn window(at: i64, step: u32, pods: Vec<PodWindow>) -> Window {
-    Window { step, start_ms: at * SECOND, end_ms: (at + 1) * SECOND, pods }
 }
 
 fn counts(at: i64, step: u32, canary: (u64, u64), stable: (u64, u64)) -> Window {
@@ -182,20 +179,6 @@ fn bad_windows_are_refused_and_leave_the_evidence_untouched() {
     assert!(matches!(refuse(overlap), WindowError::Overlap { .. }));
 }
 
-/// Stable's and the canary's requests, how many over 0.1 s, how many over 0.5 s.
-fn with_latency(at: i64, step: u32, arms: [(u64, u64, u64); 2]) -> Window {
-    let pod = |arm, name: &str, (n, over_100ms, over_500ms): (u64, u64, u64)| {
-        let buckets = [(0.1, n - over_100ms), (0.5, n - over_500ms), (f64::INFINITY, n)];
-        let buckets = buckets.map(|(le, count)| Bucket { le, count }).to_vec();
-        PodWindow::new(arm, name, n, 0).with_buckets(buckets)
-    };
-    window(at, step, vec![pod(Arm::Stable, "s", arms[0]), pod(Arm::Canary, "c", arms[1])])
-}
-
-fn latency_plan(steps: &[f64]) -> Plan {
-    Plan { errors: None, pods: Pods::Ignore, requests_per_second: Some(60.0), ..Plan::new(steps.to_vec()) }
-}
-
 #[test]
 fn a_canary_that_is_only_slower_fails() {
     let plan = latency_plan(&[0.1]);
@@ -265,13 +248,7 @@ fn a_required_histogram_that_never_comes_is_no_data() {
 #[test]
 fn a_flip_is_judged_by_its_limit() {
     let mut plan = plan(&[1.0]);
-    plan.slo.push(SloLimit {
-        of: SloOf::Errors,
-        limit: 0.01,
-        source: SloSource::Frozen,
-        dispersion: None,
-        weight: 1.0,
-    });
+    plan.slo.push(limit(SloSource::Frozen));
     assert_eq!(plan.check(), Ok(()));
     let (_, verdict, _) = until_decided(&plan, 100, |at| counts(at, 1, (1500, 60), (0, 0)));
     assert_eq!(verdict, Verdict::Fail);
@@ -410,7 +387,7 @@ fn incident(at: i64, sampled: bool) -> Window {
     let mut window = counts(at, 1, (150, errors(150, hit(at))), (1350, errors(1350, hit(at - 1))));
     for pod in window.pods.iter_mut().filter(|_| sampled) {
         let late = if pod.arm == Arm::Canary { 0 } else { 14_000 };
-        pod.sampled_ms = Some((at * SECOND - late, (at + 1) * SECOND - late));
+        pod.sampled_ms = Some((at * LENGTH_MS - late, (at + 1) * LENGTH_MS - late));
     }
     window
 }
@@ -462,14 +439,7 @@ fn the_forecast_of_latencies_and_limits_comes_true() {
     assert!((0.5..2.0).contains(&(took / needed as f64)), "{took} of {needed}");
 
     let flip = Plan { errors: None, latency: None, restarts: None, ..Plan::new(vec![1.0]) };
-    let limit = SloLimit {
-        of: SloOf::Errors,
-        limit: 0.01,
-        source: SloSource::Declared,
-        dispersion: None,
-        weight: 1.0,
-    };
-    let flip = Plan { slo: vec![limit], pods: Pods::Ignore, ..flip };
+    let flip = Plan { slo: vec![limit(SloSource::Declared)], pods: Pods::Ignore, ..flip };
     let mut evidence = Evidence::new(&flip);
     judge(&flip, &mut evidence, &counts(0, 1, (200, 6), (0, 0))).unwrap();
     let slo = finding(&evidence, &flip, "slo-errors");

@@ -1,11 +1,10 @@
 //! What the source does not tell, tells late, or stops telling; and what stays once a rollout has failed.
 
-use sluice_analyzers::plan::{Objective, Plan, Pods, SloLimit, SloOf, SloSource};
-use sluice_analyzers::{Arm, Baseline, Bucket, Evidence, PodWindow, Verdict, Window, judge, report};
+mod windows;
 
-fn window(at: i64, step: u32, pods: Vec<PodWindow>) -> Window {
-    Window { step, start_ms: at * 15_000, end_ms: (at + 1) * 15_000, pods }
-}
+use sluice_analyzers::plan::{Objective, Plan, Pods, SloSource};
+use sluice_analyzers::{Arm, Baseline, Bucket, Evidence, PodWindow, Verdict, Window, judge, report};
+use windows::{latency_plan, limit, window, with_latency};
 
 fn counts(at: i64, step: u32, canary: (u64, u64), stable: (u64, u64)) -> Window {
     let pods = vec![
@@ -13,20 +12,6 @@ fn counts(at: i64, step: u32, canary: (u64, u64), stable: (u64, u64)) -> Window 
         PodWindow::new(Arm::Stable, "s", stable.0, stable.1),
     ];
     window(at, step, pods)
-}
-
-/// Stable's and the canary's requests, how many over 0.1 s, how many over 0.5 s.
-fn with_latency(at: i64, step: u32, arms: [(u64, u64, u64); 2]) -> Window {
-    let pod = |arm, name: &str, (n, over_100ms, over_500ms): (u64, u64, u64)| {
-        let buckets = [(0.1, n - over_100ms), (0.5, n - over_500ms), (f64::INFINITY, n)];
-        let buckets = buckets.map(|(le, count)| Bucket { le, count }).to_vec();
-        PodWindow::new(arm, name, n, 0).with_buckets(buckets)
-    };
-    window(at, step, vec![pod(Arm::Stable, "s", arms[0]), pod(Arm::Canary, "c", arms[1])])
-}
-
-fn latency_plan(steps: &[f64]) -> Plan {
-    Plan { errors: None, pods: Pods::Ignore, requests_per_second: Some(60.0), ..Plan::new(steps.to_vec()) }
 }
 
 /// What the latency metric says of the last window.
@@ -154,18 +139,11 @@ fn a_limit_allows_for_bursts_with_and_without_history_and_without_the_errors_met
                 };
                 let mut history = Baseline::new();
                 (0..history_h * 240).for_each(|at| history.add(&window_at(at, 0)).unwrap());
-                let limit = SloLimit {
-                    of: SloOf::Errors,
-                    limit: 0.01,
-                    source: SloSource::Declared,
-                    dispersion: None,
-                    weight: 1.0,
-                };
                 let plan = Plan {
                     errors: None,
                     latency: None,
                     restarts: None,
-                    slo: vec![limit],
+                    slo: vec![limit(SloSource::Declared)],
                     ..Plan::new(vec![0.5])
                 };
                 let plan = plan.frozen(&history);

@@ -14,3 +14,4 @@ pub mod replay;
 pub mod runtime;
 pub mod shared_targets;
 pub mod signing;
+mod small_file;

@@ -10,6 +10,8 @@ use sluice_rollout::Timestamp;
 use sluice_wire::message::Command;
 use sluice_wire::signature::{Claim, Signature, signed_text};
 
+use crate::small_file;
+
 /// A signature counts for so long before and after the time that it names: clocks differ, and messages take their time.
 pub const WINDOW: Duration = Duration::from_secs(120);
 const MOST_BYTES: u64 = 256 * 1024;
@@ -85,10 +87,7 @@ fn belongs(keys: &str, user: &str, key: &str) -> Result<bool, String> {
 /// The signers' file, as it is now.
 pub async fn read_keys(file: &Path) -> Result<String, String> {
     let named = |why: String| format!("the signers' file {}: {why}", file.display());
-    let size = tokio::fs::metadata(file).await.map_err(|error| named(error.to_string()))?.len();
-    if size > MOST_BYTES {
-        return Err(named(format!("{size} bytes are more than it may have ({MOST_BYTES})")));
-    }
+    small_file::check(file, MOST_BYTES, "it").await.map_err(named)?;
     tokio::fs::read_to_string(file).await.map_err(|error| named(error.to_string()))
 }
 

@@ -74,15 +74,7 @@ fn change(args: &BackendsArgs) -> Result<Option<Change>, Failure> {
 
 fn unreached(error: TargetError) -> Failure {
     let remedy = "the route's namespace is given by -n, the cluster by --kubeconfig and --kube-context";
-    match error {
-        TargetError::NotAsNeeded(_) | TargetError::Refused(_) => Failure::input(error.to_string(), remedy),
-        TargetError::Fenced { .. }
-        | TargetError::Changed(_)
-        | TargetError::Unreachable(_)
-        | TargetError::Pending(_)
-        | TargetError::Timeout(_)
-        | TargetError::TooFine { .. } => Failure::server(error.to_string(), remedy),
-    }
+    Failure::target(&error, remedy)
 }
 
 /// One backend a line: what is written, and what its endpoints make of it.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::json;
+use sluice_traffic::TargetError;
 
 use crate::cli::Exit;
 use crate::client::ClientError;
@@ -28,6 +29,19 @@ impl Failure {
 
     pub fn server(error: impl Into<String>, remedy: impl Into<String>) -> Failure {
         Failure::Server { error: error.into(), remedy: remedy.into() }
+    }
+
+    /// Of a command that speaks to the cluster itself.
+    pub fn target(error: &TargetError, remedy: &str) -> Failure {
+        match error {
+            TargetError::NotAsNeeded(_) | TargetError::Refused(_) => Self::input(error.to_string(), remedy),
+            TargetError::Fenced { .. }
+            | TargetError::Changed(_)
+            | TargetError::Unreachable(_)
+            | TargetError::Pending(_)
+            | TargetError::Timeout(_)
+            | TargetError::TooFine { .. } => Self::server(error.to_string(), remedy),
+        }
     }
 
     /// Says it once, on stderr; JSON for programs.

@@ -121,14 +121,10 @@ impl Session {
         let Some(max) = place.and_then(|place| self.deadlines.get(place)) else { return Vec::new() };
         let minutes = max.as_secs_f64() / 60.0;
         let findings = self.judging.report().map(|report| report.findings).unwrap_or_default();
-        let open = |finding: &Finding| {
-            let undecided = finding.is_open() && finding.needed != Some(0);
-            undecided && !finding.minutes.is_some_and(|needed| needed <= minutes)
-        };
         let words = |finding: &Finding| {
             format!("{}: the step's max ({minutes:.0} min) would end before that", finding.metric)
         };
-        findings.iter().filter(|finding| open(finding)).map(words).collect()
+        findings.iter().filter(|finding| finding.is_late(minutes)).map(words).collect()
     }
 
     /// Followed to an abort, nothing that comes later changes anything.

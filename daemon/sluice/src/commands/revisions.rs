@@ -23,15 +23,7 @@ pub async fn perform(args: &RevisionsArgs, global: &Global, screen: &mut Screen)
 
 fn unreached(error: TargetError) -> Failure {
     let remedy = "the namespace is given by -n, the cluster by --kubeconfig and --kube-context; an OpenShift DeploymentConfig is meant with --deployment-config";
-    match error {
-        TargetError::NotAsNeeded(_) | TargetError::Refused(_) => Failure::input(error.to_string(), remedy),
-        TargetError::Fenced { .. }
-        | TargetError::Changed(_)
-        | TargetError::Unreachable(_)
-        | TargetError::Pending(_)
-        | TargetError::Timeout(_)
-        | TargetError::TooFine { .. } => Failure::server(error.to_string(), remedy),
-    }
+    Failure::target(&error, remedy)
 }
 
 /// One revision a line, oldest first.

@@ -12,6 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
+use crate::small_file;
+
 /// A chain of certificates is some kilobytes long.
 const MOST_BYTES: u64 = 1024 * 1024;
 const REMEDY: &str = "both are PEM: the certificate with those that sign it after it, and its own key";
@@ -84,10 +86,7 @@ async fn read(files: &TlsFiles) -> Result<(Vec<u8>, Vec<u8>), String> {
 
 async fn read_one(file: &Path) -> Result<Vec<u8>, String> {
     let named = |why: String| format!("{}: {why}", file.display());
-    let size = tokio::fs::metadata(file).await.map_err(|error| named(error.to_string()))?.len();
-    if size > MOST_BYTES {
-        return Err(named(format!("{size} bytes are more than it may have ({MOST_BYTES})")));
-    }
+    small_file::check(file, MOST_BYTES, "it").await.map_err(named)?;
     tokio::fs::read(file).await.map_err(|error| named(error.to_string()))
 }
 

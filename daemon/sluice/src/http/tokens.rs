@@ -7,6 +7,8 @@ use sha2::{Digest, Sha256};
 use sluice_wire::subject::DAEMON;
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::small_file;
+
 const MOST_BYTES: u64 = 256 * 1024;
 const LEAST_LENGTH: usize = 16;
 
@@ -18,10 +20,7 @@ pub async fn check_tokens(file: &Path) -> Result<(), String> {
 /// Whose token this is; nothing if nobody's. Errors name the line, never its content.
 pub(super) async fn owner(file: &Path, token: &str) -> Result<Option<String>, String> {
     let named = |why: String| format!("{}: {why}", file.display());
-    let size = tokio::fs::metadata(file).await.map_err(|error| named(error.to_string()))?.len();
-    if size > MOST_BYTES {
-        return Err(named(format!("{size} bytes are more than a token file may have ({MOST_BYTES})")));
-    }
+    small_file::check(file, MOST_BYTES, "a token file").await.map_err(named)?;
     let text = tokio::fs::read_to_string(file).await.map_err(|error| named(error.to_string()))?;
     search(&text, token).map_err(named)
 }

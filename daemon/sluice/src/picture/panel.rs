@@ -115,10 +115,8 @@ fn evidence(view: &RolloutView) -> Vec<Line> {
 
 /// Of a metric that the step waits for and that its deadline, so many minutes away, will not see decided.
 pub(crate) fn late(finding: &Finding, minutes_left: Option<f64>) -> Option<String> {
-    let left = minutes_left.filter(|_| finding.is_open())?;
-    let in_time = |minutes: f64| minutes <= left;
-    (finding.needed != Some(0) && !finding.minutes.is_some_and(in_time))
-        .then(|| format!("the deadline is in {}: not decided before it", span(left * 60.0)))
+    let left = minutes_left.filter(|left| finding.is_late(*left))?;
+    Some(format!("the deadline is in {}: not decided before it", span(left * 60.0)))
 }
 
 /// Where the source's clock is not ours.

@@ -417,7 +417,7 @@ fn derived(key: &str) -> String {
     hex(&Sha256::digest(key.as_bytes()))[..10].to_owned()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

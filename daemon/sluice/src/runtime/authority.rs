@@ -10,7 +10,7 @@ use sluice_rollout::Timestamp;
 use sluice_wire::message::{Answer, Command};
 use sluice_wire::signature::Claim;
 
-use super::{clock::now, ledger::Ledger};
+use super::{clock::now, command::refused, ledger::Ledger};
 use crate::signing;
 
 /// Signed commands of one policy that are remembered; a flood of them is refused rather than forgotten.
@@ -145,7 +145,7 @@ pub async fn once(
     match take(ledger, place, nonce, attempt, action).await {
         Turn::First | Turn::Again => {}
         Turn::Answered(answer) => return *answer,
-        Turn::Refused(why) => return Answer::refused(format!("refused: {why}")),
+        Turn::Refused(why) => return refused(why),
     }
     let answer = obeying.await;
     note_answer(ledger, place, nonce, &answer).await;

@@ -11,6 +11,7 @@ use sluice_wire::{
 use super::{
     Daemon,
     authority::{self, Nonce},
+    command::refused,
 };
 
 const ACTION: &str = "backends";
@@ -60,7 +61,6 @@ impl Daemon {
 
     /// What stands there now, in words; or the refusal.
     async fn adjusted(&self, namespace: &str, name: &str, by: &ByHand<'_>) -> Result<String, Answer> {
-        let refused = |why: String| Answer::refused(format!("refused: {why}"));
         let policy = self
             .book
             .get(namespace, name)
@@ -69,23 +69,21 @@ impl Daemon {
             return Err(refusal);
         }
         let (place, route) = route(&policy).map_err(refused)?;
-        let change: Change =
-            by.change.parse().map_err(|error: openshift::AdjustmentError| refused(error.to_string()))?;
+        let change: Change = by.change.parse().map_err(|error: openshift::AdjustmentError| refused(error))?;
         self.refuse_while_running(namespace, name).await?;
-        let backends = openshift::connect_backends(place, route, &self.parts.clients)
-            .await
-            .map_err(|error| refused(error.to_string()))?;
-        let after =
-            backends.change_once(&change, by.key).await.map_err(|error| refused(error.to_string()))?;
+        let backends =
+            openshift::connect_backends(place, route, &self.parts.clients).await.map_err(refused)?;
+        let after = backends.change_once(&change, by.key).await.map_err(refused)?;
         // Not knowing the endpoints fails nothing: the weights stand.
         let endpoints = backends.endpoints(&after).await.unwrap_or_default();
         Ok(words(&format!("route {place}/{route}"), &after, &endpoints))
     }
 
     async fn refuse_while_running(&self, namespace: &str, name: &str) -> Result<(), Answer> {
-        let saved = self.latest_saved(namespace, name).await.map_err(|error| {
-            Answer::refused(format!("refused: whether a rollout runs cannot be read just now: {error}"))
-        })?;
+        let saved = self
+            .latest_saved(namespace, name)
+            .await
+            .map_err(|error| refused(format!("whether a rollout runs cannot be read just now: {error}")))?;
         let Some(running) = saved.filter(|saved| !saved.state.is_done()) else { return Ok(()) };
         let (id, owner) = (&running.state.id, &running.owner.daemon);
         Err(Answer {

@@ -49,7 +49,7 @@ impl Daemon {
             Err(why) => {
                 self.parts.meters.refuse("signature");
                 tracing::warn!(user, namespace, name, action, why, "a command is refused");
-                return Answer::refused(format!("refused: {why}"));
+                return refused(why);
             }
         };
         let by = if who.passed_on { format!("{user}, through another daemon") } else { user.to_owned() };
@@ -99,7 +99,7 @@ impl Daemon {
             Err(ControlError::Unknown(_)) => Answer::refused(format!(
                 "no rollout {namespace}/{name} is known here; `sluice status` lists those that are"
             )),
-            Err(error) => Answer::refused(format!("refused: {error}")),
+            Err(error) => refused(error),
         }
     }
 
@@ -177,7 +177,7 @@ impl Daemon {
         }
         match handle.post.command(wish.order()).await {
             Some(answer) => answer,
-            None => Answer::refused(format!("refused: {} has just ended", handle.id)),
+            None => refused(format!("{} has just ended", handle.id)),
         }
     }
 
@@ -203,16 +203,15 @@ impl Daemon {
 
     /// A rollout that has ended begins anew, as a new attempt of the same release under the same policy.
     async fn retry(&self, namespace: &str, name: &str, wish: &Wish) -> Answer {
-        let refused = |why: String| Answer::refused(format!("refused: {why}"));
         let id = match self.find(namespace, name, None).await {
             Ok(Some(id)) => id,
             Ok(None) => return refused(format!("no rollout {namespace}/{name}")),
-            Err(error) => return refused(error.to_string()),
+            Err(error) => return refused(error),
         };
         let (charter, saved) = match (self.parts.ledger.charter(&id).await, self.parts.ledger.load(&id).await)
         {
             (Ok(Some(charter)), Ok(Some((saved, _)))) => (charter, saved),
-            (Err(error), _) | (_, Err(error)) => return refused(error.to_string()),
+            (Err(error), _) | (_, Err(error)) => return refused(error),
             (Ok(_), Ok(_)) => return refused(format!("the record of {id} is gone")),
         };
         if let State { phase: Phase::Done { outcome: sluice_rollout::Outcome::Promoted, .. }, .. } =
@@ -230,7 +229,7 @@ impl Daemon {
         }
         let again = match RolloutId::new(namespace, name, &next_attempt(id.attempt())) {
             Ok(id) => id,
-            Err(error) => return refused(error.to_string()),
+            Err(error) => return refused(error),
         };
         let charter = Charter {
             id: again,
@@ -278,6 +277,11 @@ impl Wish {
             action: self.action.clone(),
         }
     }
+}
+
+/// In the words that every refusal of a command begins with.
+pub(super) fn refused(why: impl std::fmt::Display) -> Answer {
+    Answer::refused(format!("refused: {why}"))
 }
 
 /// Nothing can be commanded any more, or not yet.

@@ -15,7 +15,13 @@ use sluice_wire::{
     subject::ALL,
 };
 
-use super::{Daemon, announce::parse, clock::now, command::Wish, policy_bytes, versions};
+use super::{
+    Daemon,
+    announce::{hex, parse},
+    clock::now,
+    command::{Wish, refused},
+    policy_bytes, versions,
+};
 
 /// In place of an attempt, where a command is about none.
 const NO_ATTEMPT: &str = "policy";
@@ -37,8 +43,7 @@ impl Daemon {
             | Action::Extend { .. } => return None,
         };
         if namespace == ALL || name == ALL {
-            let why = format!("refused: {} is about one policy: name it", wish.action.name());
-            return Some(Answer::refused(why));
+            return Some(refused(format!("{} is about one policy: name it", wish.action.name())));
         }
         if undo.is_some()
             && let Some(first) = self.retried(namespace, name, wish).await
@@ -210,10 +215,6 @@ fn undoable(policy: &Policy) -> Result<&Workload, String> {
     }
 }
 
-fn refused(why: impl std::fmt::Display) -> Answer {
-    Answer::refused(format!("refused: {why}"))
-}
-
 fn short(key: &str) -> String {
-    Sha256::digest(key.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(key.as_bytes())[..4])
 }

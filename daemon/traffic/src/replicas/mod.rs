@@ -33,7 +33,7 @@ use crate::kubernetes::{Kind, KubeTarget, observed};
 use crate::watches::Keep;
 use crate::workload::autoscaler::Autoscalers;
 use crate::workload::controller::Controller;
-use crate::workload::deployment::{replicas, scale_to};
+use crate::workload::deployment::{grow_to, replicas, scale_to};
 use crate::{Clients, Observed, Target, TargetError, Unfit, Wanted};
 
 pub(crate) use share::fewest_stable_pods;
@@ -233,7 +233,7 @@ impl Replicas {
             }
             forbid_rise_after_abort(place, &marks, &Wanted { rising: true, ..wanted.clone() })?;
             let pods = self.pods.wanted(canary, wanted.weight);
-            Ok(if replicas(canary) < pods { scale_to(pods).operations } else { Vec::new() })
+            Ok(grow_to(canary, pods).operations)
         };
         let grown = self.canary.edit_by_hand(more).await?;
         Ok(self.pods.wanted(&grown, wanted.weight))

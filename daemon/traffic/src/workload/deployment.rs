@@ -155,9 +155,7 @@ impl Deployment {
 
     /// At least so many replicas, and an autoscaler that does not go below.
     pub async fn floor(&self, at_least: u32, fence: Fence) -> Result<(), TargetError> {
-        let raise = |object: &DynamicObject| {
-            Ok(if replicas(object) < at_least { scale_to(at_least) } else { Change::default() })
-        };
+        let raise = |object: &DynamicObject| Ok(grow_to(object, at_least));
         self.object.edit(fence, raise).await?;
         match self.autoscalers.of(self.controller.kind().kind, &self.object.place.name).await? {
             Some(autoscaler) => autoscaler.raise_minimum(at_least, fence).await,
@@ -185,9 +183,7 @@ impl Deployment {
         {
             return autoscaler.restore_minimum(start.stable_min, fence).await;
         }
-        let raise = |object: &DynamicObject| {
-            Ok(if replicas(object) < start.stable { scale_to(start.stable) } else { Change::default() })
-        };
+        let raise = |object: &DynamicObject| Ok(grow_to(object, start.stable));
         self.object.edit(fence, raise).await.map(drop)
     }
 
@@ -339,6 +335,11 @@ impl Remembered {
 
 pub(crate) fn scale_to(wanted: u32) -> Change {
     Change { operations: vec![add(path(["spec", "replicas"]), wanted)], annotations: Vec::new() }
+}
+
+/// No fewer than these; nothing to change where as many are wanted already.
+pub(crate) fn grow_to(object: &DynamicObject, at_least: u32) -> Change {
+    if replicas(object) < at_least { scale_to(at_least) } else { Change::default() }
 }
 
 /// Wanted replicas; 1 where none are written.

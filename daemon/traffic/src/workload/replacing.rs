@@ -11,7 +11,7 @@ use sluice_wire::policy::{PodCount, Replace};
 
 use super::controller::Controller;
 use super::deployment::{
-    AT_START, Deployment, FORMER, REVERTED, Remembered, count, pods_hash, replicas, scale_to,
+    AT_START, Deployment, FORMER, REVERTED, Remembered, count, grow_to, pods_hash, replicas,
 };
 use super::promotion::template_for_stable;
 use crate::kubernetes::marks::annotation;
@@ -93,9 +93,7 @@ impl Deployment {
         let strategy = replace.and_then(|replace| own_strategy_for(self.controller, replace, present));
         let write = |object: &DynamicObject| {
             let mut change = replace_template(&self.title(), object, &before, &template, former.as_deref())?;
-            if replicas(object) < at_least {
-                change.operations.extend(scale_to(at_least).operations);
-            }
+            change.operations.extend(grow_to(object, at_least).operations);
             if let Some(strategy) = &strategy {
                 ask_for(strategy, object, &mut change);
             }
@@ -134,9 +132,7 @@ impl Deployment {
         };
         let write = |object: &DynamicObject| {
             let mut change = replace_template(&self.title(), object, &before, &template, None)?;
-            if replicas(object) < start.stable {
-                change.operations.extend(scale_to(start.stable).operations);
-            }
+            change.operations.extend(grow_to(object, start.stable).operations);
             if let Some(name) = &reverted {
                 change.annotations.push((REVERTED, Some(with(annotation(object, REVERTED), name))));
             }

@@ -214,15 +214,17 @@ impl Revisions {
     async fn history(&self, workload: &DynamicObject) -> Result<Vec<Revision>, TargetError> {
         let all = self.all.list(&ListParams::default().labels(&self.keeper.selector(workload))).await?;
         let owned = all.iter().filter(|one| is_owned_by(one, workload));
-        let mut revisions: Vec<Revision> = owned.filter_map(|one| self.revision(one, workload)).collect();
+        let present = without_nulls(workload.data["spec"]["template"].clone());
+        let put_back = annotation(workload, REVERTED).unwrap_or_default();
+        let mut revisions: Vec<Revision> =
+            owned.filter_map(|one| self.revision(one, &present, put_back)).collect();
         revisions.sort_by_key(|one| one.number);
         Ok(revisions)
     }
 
-    fn revision(&self, keeper: &DynamicObject, workload: &DynamicObject) -> Option<Revision> {
+    /// Beside the workload's present template, and the names of those that were put back.
+    fn revision(&self, keeper: &DynamicObject, present: &Value, put_back: &str) -> Option<Revision> {
         let name = keeper.metadata.name.clone()?;
-        let put_back = annotation(workload, REVERTED).unwrap_or_default();
-        let present = without_nulls(workload.data["spec"]["template"].clone());
         Some(Revision {
             number: annotation(keeper, self.keeper.number())?.parse().ok()?,
             reverted: put_back.split(',').any(|one| one == name),
@@ -230,7 +232,7 @@ impl Revisions {
             images: images(keeper),
             cause: annotation(keeper, CAUSE).map(str::to_owned),
             created: keeper.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()),
-            current: self.keeper.template(keeper).is_some_and(|template| without_nulls(template) == present),
+            current: self.keeper.template(keeper).is_some_and(|template| without_nulls(template) == *present),
         })
     }
 
