@@ -25,6 +25,8 @@ async fn an_alert_that_nobody_heard_of_before_the_daemon_died_is_told_by_the_nex
     let aborted = site.sluice("abort shop/checkout --reason enough").await;
     assert_eq!(aborted.code, 0, "{aborted:?}");
     assert_eq!(site.phase("shop/checkout").await, "failed", "the alert is over, and was told to nobody");
+    // Before it is saved it is nothing that outlives the process.
+    site.until_said("history shop/checkout", |ran| ran.out.contains("enough")).await;
     site.stop().await;
 
     let before = on_call.letters().len();

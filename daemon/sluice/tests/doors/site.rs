@@ -11,7 +11,10 @@ use tokio::process::Child;
 
 use super::cli::{Ran, binary, ran};
 
-const LIMIT: Duration = Duration::from_secs(60);
+/// Generous: the machine may be busy. Nothing waits this long when all is well.
+const LIMIT: Duration = Duration::from_secs(180);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A daemon as a process, with a policy whose rollout waits at a gate, and a folder for everybody's files.
 pub struct Site {
@@ -74,11 +77,15 @@ impl Site {
     pub async fn until<F: Future<Output = bool>>(&self, so: impl Fn() -> F) {
         let asking = async {
             while !so().await {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         };
-        let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-        tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("it never was so\n{}", log()));
+        let never = |_| panic!("it never was so\n{}", self.log());
+        tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(never);
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     pub async fn stop(&mut self) {
@@ -90,6 +97,26 @@ impl Site {
         let mut command = binary(&line.split(' ').collect::<Vec<_>>());
         command.env("SLUICE_SERVER", self.url()).current_dir(self.dir.path());
         ran(command).await
+    }
+
+    /// Asks until it goes well: on a slow disk an abort is answered before it is saved, and what follows it is refused until then.
+    pub async fn until_taken(&self, line: &str) -> Ran {
+        self.until_said(line, |ran| ran.code == 0).await
+    }
+
+    /// Asks until the answer is as wanted: a history is written behind what it tells.
+    pub async fn until_said(&self, line: &str, wanted: impl Fn(&Ran) -> bool) -> Ran {
+        let asking = async {
+            loop {
+                let ran = self.sluice(line).await;
+                if wanted(&ran) {
+                    return ran;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let never = |_| panic!("`sluice {line}` never said so\n{}", self.log());
+        tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(never)
     }
 
     pub async fn phase(&self, rollout: &str) -> String {

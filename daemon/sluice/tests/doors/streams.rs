@@ -12,7 +12,7 @@ use sluice_bus::{Bus, Embedded};
 
 use super::fake::{Fake, House, open, open_with, view};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A stream of events, read one by one.
 struct Reading {

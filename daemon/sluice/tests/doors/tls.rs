@@ -1,6 +1,7 @@
 //! The HTTP API over TLS, as the command line meets it: a daemon as a process with a certificate of its own, which is renewed.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use sluice_rig::folder::Folder;
 use sluice_rig::ports::Port;
@@ -8,6 +9,8 @@ use sluice_rig::tls::Certificates;
 use tokio::process::{Child, Command};
 
 use super::cli::{Ran, binary, ran};
+
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A daemon without policies, whose certificate stands in files of its own.
 struct Site {
@@ -43,14 +46,17 @@ impl Site {
     }
 
     async fn until_it_answers(&self, trusted: &Certificates) {
-        for _ in 0..600 {
-            let asked = self.status(trusted).await;
-            if asked.code == 0 {
-                return;
+        let asking = async {
+            loop {
+                let asked = self.status(trusted).await;
+                if asked.code == 0 {
+                    return;
+                }
+                assert!(asked.err.contains("refused"), "{asked:?} {}", self.log());
             }
-            assert!(asked.err.contains("refused"), "{asked:?} {}", self.log());
-        }
-        panic!("it never answered: {}", self.log());
+        };
+        let never = |_| panic!("it never answered: {}", self.log());
+        tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(never);
     }
 
     fn log(&self) -> String {

@@ -25,8 +25,7 @@ async fn a_policy_says_which_users_may_do_which_action() {
     assert_eq!(site.phase("shop/checkout").await, "gated");
     assert_eq!(site.sluice("abort shop/checkout --user eve").await.code, 0);
     refused(&site.sluice("retry shop/checkout --user eve").await, "and not retry");
-    let retried = site.sluice("retry shop/checkout --user ann").await;
-    assert_eq!(retried.code, 0, "{retried:?}");
+    site.until_taken("retry shop/checkout --user ann --id again").await;
     let metrics = reqwest::get(format!("{}/metrics", site.url())).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("sluice_refused_commands_total{kind=\"access\"} 3"), "{metrics}");
 }
@@ -63,7 +62,7 @@ async fn a_signed_command_has_its_effect_once_and_an_unsigned_one_none() {
     let signature = sluice::signing::sign(&seed, claim, now, &command).unwrap();
     let body = serde_json::to_value(sluice_wire::message::Command { signature: Some(signature), ..command })
         .unwrap();
-    assert_eq!(site.sluice("start shop/checkout --version v2 --attempt two").await.code, 0);
+    site.until_taken("start shop/checkout --version v2 --attempt two --id two").await;
     let mut changed = body.clone();
     changed["reason"] = json!("another");
     let (status, answer) = site.send("abort", "ann", &changed).await;
@@ -74,7 +73,7 @@ async fn a_signed_command_has_its_effect_once_and_an_unsigned_one_none() {
     assert_eq!((status, &first["rollout"]), (200, &json!("shop/checkout@two")), "{first}");
 
     // It never meets a later attempt, nor after a restart.
-    assert_eq!(site.sluice("start shop/checkout --version v2 --attempt three").await.code, 0);
+    site.until_taken("start shop/checkout --version v2 --attempt three --id three").await;
     let (_, again) = site.send("abort", "ann", &body).await;
     assert_eq!(again, first, "a repeat gets the first answer again");
     site.stop().await;
@@ -119,8 +118,7 @@ async fn a_policy_reaches_neither_metadata_services_nor_the_daemons_own_api() {
     // A gate that may not be asked says no.
     assert_eq!(site.sluice("start shop/gated --version v2").await.code, 0);
     site.until(|| async { site.phase("shop/gated").await == "failed" }).await;
-    let history = site.sluice("history shop/gated").await;
-    assert!(history.out.contains("own API"), "{history:?}");
+    site.until_said("history shop/gated", |ran| ran.out.contains("own API")).await;
     site.stop().await;
 
     // The operator's word counts.
@@ -219,11 +217,11 @@ async fn secrets_are_in_nothing_that_the_daemon_says_or_keeps() {
         "abort shop/checkout",
         "explain shop/checkout",
         "history shop/checkout",
-        // Its target is free again by now.
-        "start shop/blind --version v2",
     ] {
         say(site.sluice(&format!("{line} --token-file ann.token")).await);
     }
+    // Its target is free again.
+    say(site.until_taken("start shop/blind --version v2 --id blind --token-file ann.token").await);
     // Until alerts were tried and the metrics failed, so that all of it has been read and used.
     let log_file = site.dir.path().join("log");
     let log = || std::fs::read_to_string(&log_file).unwrap();
