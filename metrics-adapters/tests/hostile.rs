@@ -179,7 +179,7 @@ async fn a_server_that_comes_back_is_found_again() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), back).await.expect("it is found again");
+    tokio::time::timeout(Duration::from_secs(180), back).await.expect("it is found again");
 }
 
 #[tokio::test]

@@ -65,13 +65,16 @@ async fn routed(shop: &Shop) -> Value {
 
 /// Until the controller has carried it out, as the daemon's lane does.
 async fn carried(target: &Arc<dyn Target>, wanted: &Wanted) {
-    loop {
-        match target.apply(wanted).await {
-            Ok(observed) => return assert_eq!(observed.canary, wanted.weight),
-            Err(TargetError::Pending(_)) => {}
-            Err(error) => panic!("{error}"),
+    let apply = async {
+        loop {
+            match target.apply(wanted).await {
+                Ok(observed) => return assert_eq!(observed.canary, wanted.weight),
+                Err(TargetError::Pending(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
         }
-    }
+    };
+    tokio::time::timeout(LIMIT, apply).await.unwrap_or_else(|_| panic!("{wanted:?} was never carried out"));
 }
 
 #[tokio::test]

@@ -140,8 +140,10 @@ async fn a_rolling_strategy_stands_only_while_a_deployment_config_is_rolled() {
     assert_eq!((c.image().await, c.field("/spec/strategy").await), (json!("checkout:2"), own.clone()));
     let asked = json!({"type": "Rolling", "resources": own["resources"],
         "rollingParams": {"maxSurge": 1, "maxUnavailable": "0%", "timeoutSeconds": 600}});
-    let stood = watch.values("a", "/spec/strategy");
-    assert!(stood.contains(&asked), "{stood:?}");
+    watch
+        .wait_for("the policy's strategy", LIMIT, |seen| seen.object["spec"]["strategy"] == asked)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -262,6 +262,7 @@ spec: {{policyName: {namespace}, validationActions: [Deny]}}
 async fn without_the_right_to_patch_the_servers_words_are_told() {
     let shop = shop("rights").await;
     shop.kubectl(&["delete", "rolebinding/sluice"]).await;
+    shop.may_patch("httproutes.gateway.networking.k8s.io", false).await;
     let error = shop.target(&config()).await.observe().await.unwrap_err();
     assert!(
         matches!(&error, TargetError::Refused(words) if words.contains("cannot get resource")),

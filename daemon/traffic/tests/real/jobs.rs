@@ -17,7 +17,7 @@ fn job(image: &str) -> Job {
         args: Vec::new(),
         env: BTreeMap::from([("SUITE".to_owned(), "smoke".to_owned())]),
         service_account: None,
-        timeout: Span::from_secs(60),
+        timeout: Span::from_secs(600),
     }
 }
 

@@ -1,11 +1,12 @@
 //! How a Deployment's pods come to another template and back, under the Deployment controller: recreate, rolling, undo.
 
 use serde_json::{Value, json};
+use sluice_rig::kube::Seen;
 use sluice_rig::page::Page;
 use sluice_traffic::{Workloads, connect_history};
 use sluice_wire::policy::{self, PodCount, Policy, PromoteBy, Recreate, Replace, Rolling, Workload};
 
-use crate::shop::{Shop, fence, rollout};
+use crate::shop::{LIMIT, Shop, fence, rollout};
 use crate::workloads::{START, Versions, by, route, versions};
 
 impl Versions {
@@ -128,8 +129,13 @@ async fn the_policys_rolling_strategy_stands_only_while_pods_are_replaced() {
     let workloads = v.replaced(Some(Replace::Rolling(rolling)), None).await;
     workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
     workloads.promote(START, fence("1.2")).await.unwrap();
-    assert_eq!((v.image().await, strategy().await), (json!("checkout:2"), before));
+    assert_eq!((v.image().await, strategy().await), (json!("checkout:2"), before.clone()));
     let asked = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+    let is_last = |seen: &Seen| {
+        seen.object["spec"]["template"]["spec"]["containers"][0]["image"] == "checkout:2"
+            && seen.object["spec"]["strategy"] == before
+    };
+    watch.wait_for("the Deployment's own strategy again", LIMIT, is_last).await.unwrap();
     let most = watch.events().into_iter().filter(|seen| seen.name() == "checkout").map(|seen| {
         let stood = seen.object["spec"]["strategy"] == asked;
         (stood, seen.object["status"]["replicas"].as_u64().unwrap_or(0))

@@ -2,10 +2,9 @@
 
 use serde_json::json;
 use sluice_rig::page::Page;
-use sluice_traffic::{Clients, Target, TargetError, Wanted};
+use sluice_traffic::{Target, TargetError, Wanted};
 use sluice_wire::policy::Policy;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::shop::{LIMIT, Shop, abort, fence, has_percent, owners, seen, up, weight};
 
@@ -33,8 +32,7 @@ async fn replicas(label: &str) -> Replicas {
 }
 
 async fn connect(shop: &Shop, policy: &Policy) -> Arc<dyn Target> {
-    let clients =
-        Clients::new(Some(shop.kube.kubeconfig("sluice"))).unwrap().with_attempt(Duration::from_secs(10));
+    let clients = shop.clients();
     let spec = &policy.spec;
     sluice_traffic::connect(&spec.target, None, &spec.workloads, &shop.namespace, &clients).await.unwrap()
 }

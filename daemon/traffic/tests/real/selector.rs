@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sluice_rig::{Kube, KubeOptions};
 use sluice_traffic::{Clients, Observed, TargetError};
@@ -105,10 +106,12 @@ async fn a_flip_that_somebody_undoes_or_widens_is_seen() {
 async fn a_server_that_goes_away_is_told_and_its_return_is_seen() {
     let mut kube = Kube::start(KubeOptions::default()).await.unwrap();
     kube.apply("default", SHOP).await.unwrap();
-    let clients = Clients::new(Some(kube.kubeconfig(Kube::ADMIN))).unwrap();
-    let target = sluice_traffic::connect(&config(), None, &policy::Workloads::default(), "default", &clients)
-        .await
-        .unwrap();
+    let connect = async |attempt| {
+        let clients = Clients::new(Some(kube.kubeconfig(Kube::ADMIN))).unwrap().with_attempt(attempt);
+        let none = policy::Workloads::default();
+        sluice_traffic::connect(&config(), None, &none, "default", &clients).await.unwrap()
+    };
+    let (target, hasty) = (connect(LIMIT).await, connect(Duration::from_secs(2)).await);
     let mut states = target.watch();
     seen(&mut states, "the present state", has_percent(0.0)).await;
     kube.api.kill();
@@ -121,8 +124,8 @@ async fn a_server_that_goes_away_is_told_and_its_return_is_seen() {
     seen(&mut states, "our flip", has_percent(100.0)).await;
     kube.api.freeze().unwrap();
     // Threads of the server may still answer for a moment.
-    while target.observe().await.is_ok() {}
-    let frozen = target.apply(&abort("1.3")).await;
+    while hasty.observe().await.is_ok() {}
+    let frozen = hasty.apply(&abort("1.3")).await;
     assert!(matches!(frozen, Err(TargetError::Timeout(_))), "{frozen:?}");
     kube.api.thaw().unwrap();
     // The write that was not answered may have arrived; the same one again comes to the same.

@@ -15,7 +15,7 @@ use sluice_wire::policy;
 use tokio::sync::OnceCell;
 
 /// Generous: the machine may be busy. Nothing waits this long when all is well.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 pub struct Shop {
     pub kube: &'static Kube,
@@ -26,6 +26,7 @@ impl Shop {
     pub async fn open(label: &str) -> Shop {
         let shop = Shop::bare(label).await;
         shop.apply(&deployed_rights().unwrap()).await;
+        shop.may_patch("deployments.apps", true).await;
         shop
     }
 
@@ -47,6 +48,12 @@ impl Shop {
     pub async fn bind(&self, role: &str) {
         self.kubectl(&["create", "rolebinding", role, &format!("--clusterrole={role}"), "--user=sluice"])
             .await;
+        self.kube.wait_role("sluice", &self.namespace, role).await.unwrap();
+    }
+
+    /// Waits until the daemon may do that, or may no longer.
+    pub async fn may_patch(&self, resource: &str, wanted: bool) {
+        self.kube.wait_rights("sluice", &self.namespace, ("patch", resource), wanted).await.unwrap();
     }
 
     /// Where the daemon may do nothing yet.
@@ -58,7 +65,7 @@ impl Shop {
 
     /// The daemon's clients; other users are other people.
     pub fn clients(&self) -> Clients {
-        Clients::new(Some(self.kube.kubeconfig("sluice"))).unwrap().with_attempt(Duration::from_secs(10))
+        Clients::new(Some(self.kube.kubeconfig("sluice"))).unwrap().with_attempt(Duration::from_secs(60))
     }
 
     pub async fn target(&self, target: &policy::Target) -> Arc<dyn Target> {

@@ -240,7 +240,6 @@ async fn a_former_template_that_is_gone_is_told() {
     let v = versions("gone", PromoteBy::CopyTemplate).await;
     v.workloads.promote(START, fence("1.1")).await.unwrap();
     v.shop.edit("deployment/checkout", r#"{"spec":{"revisionHistoryLimit":0}}"#).await;
-    v.shop.kube.wait(&v.shop.namespace, "replicaset", "delete", LIMIT).await.ok();
     let former =
         v.shop.get("deployment/checkout").await["metadata"]["annotations"]["sluice.dev/former-replicaset"]
             .clone();
