@@ -40,7 +40,8 @@ fn an_abort_shuts_the_gate_and_is_remembered_with_who_and_why() -> Result<()> {
 fn a_pause_holds_a_step_that_has_passed_and_resume_lets_it_go_on() -> Result<()> {
     story(async {
         let shop = Shop::open("paused").await?;
-        let daemon = run(vec![shop.policy()]).await?;
+        let policy = shop.policy_with(|spec| spec["steps"][0]["min"] = json!("5s"));
+        let daemon = run(vec![policy]).await?;
         announce(&daemon, &shop, "v2").await?;
         until_weight(&daemon, &shop, 5.0).await?;
         let paused = command(&daemon, &shop.rollout(), "pause", json!({"reason": "lunch"})).await?;
@@ -130,7 +131,7 @@ fn a_newer_release_puts_the_running_one_back_and_takes_its_place() -> Result<()>
         until_weight(&daemon, &shop, 25.0).await?;
 
         announce(&daemon, &shop, "v3").await?;
-        let third = |view: &RolloutView| view.rollout.attempt() == "v3" && view.weight.percent() == 5.0;
+        let third = |view: &RolloutView| view.rollout.attempt() == "v3" && !view.weight.is_zero();
         daemon.wait_for(&shop.rollout(), "to have opened v3", third).await?;
         let late = json!({"reason": "meant for the one before", "attempt": "v2"});
         let late = command(&daemon, &shop.rollout(), "abort", late).await?;
