@@ -18,6 +18,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+/// The walk-through's shop has one namespace, whose objects a story may have changed: one story at a time.
+#[cfg(feature = "real")]
+static SHOP: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A file or folder below `deploy/`.
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)

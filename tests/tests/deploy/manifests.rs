@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use sluice_rig::{Kube, binaries};
 use sluice_tests::{LIMIT, story};
 
-use crate::{deploy, text};
+use crate::rights::cluster_roles;
+use crate::{SHOP, deploy, text};
 
 async fn promtool(args: &[&str]) -> Result<()> {
     let mut command = tokio::process::Command::new(binaries::packaged("promtool")?);
@@ -30,10 +31,9 @@ fn prometheus_reads_the_alert_rules_and_they_fire_when_they_should() -> Result<(
 fn the_daemons_pod_is_admitted_under_the_restricted_standard() -> Result<()> {
     story(async {
         let kube = Kube::shared().await?;
-        for file in ["kubernetes/rbac.yaml", "kubernetes/sluice.yaml"] {
-            kube.kubectl_as(Kube::ADMIN, &["apply", "--validate=strict", "--filename=-"], Some(&text(file)?))
-                .await?;
-        }
+        cluster_roles(kube).await?;
+        let daemon = text("kubernetes/sluice.yaml")?;
+        kube.kubectl_as(Kube::ADMIN, &["apply", "--validate=strict", "--filename=-"], Some(&daemon)).await?;
         for pod in ["pod/sluice-0", "pod/sluice-1"] {
             kube.wait("sluice", pod, "condition=Ready", LIMIT).await?;
         }
@@ -62,6 +62,7 @@ fn systemd_finds_little_exposed_by_the_unit() -> Result<()> {
 fn the_walk_throughs_shop_comes_up() -> Result<()> {
     story(async {
         let kube = Kube::shared().await?;
+        let _alone = SHOP.lock().await;
         let shop = text("examples/walkthrough/shop.yaml")?;
         kube.kubectl_as(Kube::ADMIN, &["apply", "--validate=strict", "--filename=-"], Some(&shop)).await?;
         kube.wait("shop", "deployment/checkout", "condition=Available", LIMIT).await

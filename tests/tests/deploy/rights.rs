@@ -5,11 +5,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use sluice_rig::folder::Folder;
 use sluice_rig::nats::Release;
-use sluice_rig::{Kube, Nats, NatsOptions};
+use sluice_rig::{Kube, Nats, NatsOptions, wait};
 use sluice_tests::cli::{self, Output};
-use sluice_tests::{Daemon, DaemonOptions, World, story};
+use sluice_tests::{Daemon, DaemonOptions, LIMIT, World, story};
+use tokio::sync::OnceCell;
 
-use crate::text;
+use crate::{SHOP, text};
 
 /// One NATS server with the users of `permissions.conf`, whose shop is this namespace.
 pub struct Gate {
@@ -39,7 +40,7 @@ impl Gate {
             kubeconfig: Some(world.kube.kubeconfig("sluice")),
             more: self.options("sluice"),
             name: name.to_owned(),
-            ..DaemonOptions::nats(&self.nats.url(), vec![world.policy(json!({"bake": {"for": "30s"}}))])
+            ..DaemonOptions::nats(&self.nats.url(), vec![world.policy(json!({"bake": {"for": "10m"}}))])
         })
         .await
     }
@@ -61,13 +62,23 @@ impl Gate {
     }
 }
 
+/// What `rbac.yaml` defines for the whole cluster, made once: of two that make the same objects at a time one fails.
+pub async fn cluster_roles(kube: &Kube) -> Result<()> {
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    let make = || async {
+        let roles = text("kubernetes/rbac.yaml")?;
+        kube.kubectl_as(Kube::ADMIN, &["apply", "--validate=strict", "--filename=-"], Some(&roles)).await?;
+        Ok(())
+    };
+    MADE.get_or_try_init(make).await.map(|()| ())
+}
+
 /// Takes the world's own grant away and grants what `rbac.yaml` and `access.yaml` grant.
 async fn grant(world: &World) -> Result<()> {
+    let route = ("patch", "httproutes.gateway.networking.k8s.io");
     world.kubectl(&["delete", "rolebinding", "sluice"]).await?;
-    world
-        .kube
-        .kubectl_as(Kube::ADMIN, &["apply", "--filename=-"], Some(&text("kubernetes/rbac.yaml")?))
-        .await?;
+    world.kube.wait_rights("sluice", &world.namespace, route, false).await?;
+    cluster_roles(world.kube).await?;
     let access = text("kubernetes/access.yaml")?;
     let subject = "{kind: ServiceAccount, name: sluice, namespace: sluice}";
     ensure!(access.contains(subject), "access.yaml names another subject than {subject}");
@@ -75,6 +86,9 @@ async fn grant(world: &World) -> Result<()> {
         .replace(subject, "{apiGroup: rbac.authorization.k8s.io, kind: User, name: sluice}")
         .replace("namespace: shop", &format!("namespace: {}", world.namespace));
     world.apply(&ours).await?;
+    for role in ["sluice-workloads", "sluice-httproute"] {
+        world.kube.wait_role("sluice", &world.namespace, role).await?;
+    }
     world.apply(&autoscaler()).await
 }
 
@@ -116,12 +130,16 @@ async fn carried_through(release: Release) -> Result<()> {
     ensure!(end.phase == "promoted", "{}", daemon.account(&rollout).await);
 
     // CI sees how it came out, and what a broken message comes to.
-    let history = gate.as_user("ci-shop", &["history", &rollout]).await?;
-    ensure!(history.code == 0 && history.stdout.contains("ann"), "{history:?}");
-    for word in ["resume", "promote"] {
-        let told = format!("tester, through another daemon asked for {word}");
-        ensure!(history.stdout.contains(&told), "who commanded, and by which way: {history:?}");
-    }
+    wait::until("the history to say who commanded, and by which way", LIMIT, || async {
+        let history = gate.as_user("ci-shop", &["history", &rollout]).await?;
+        ensure!(history.code == 0 && history.stdout.contains("ann"), "{history:?}");
+        for word in ["resume", "promote"] {
+            let told = format!("tester, through another daemon asked for {word}");
+            ensure!(history.stdout.contains(&told), "{told}: {history:?}");
+        }
+        Ok(Some(()))
+    })
+    .await?;
     let wrong = format!("{}/no-such-policy", world.namespace);
     let refused = gate.as_user("ci-shop", &["start", &wrong]).await?;
     ensure!(refused.code == 1 && refused.text().contains("no policy"), "{refused:?}");
@@ -175,15 +193,16 @@ fn a_release_goes_through_with_the_least_rights_on_the_newest_nats() -> Result<(
 fn the_service_account_may_do_what_it_needs_in_its_namespace_and_nothing_beyond() -> Result<()> {
     story(async {
         let kube = Kube::shared().await?;
+        let _alone = SHOP.lock().await;
         kube.kubectl_as(
             Kube::ADMIN,
             &["apply", "--filename=-"],
             Some(&text("examples/walkthrough/shop.yaml")?),
         )
         .await?;
-        for file in ["kubernetes/rbac.yaml", "kubernetes/access.yaml"] {
-            kube.kubectl_as(Kube::ADMIN, &["apply", "--filename=-"], Some(&text(file)?)).await?;
-        }
+        cluster_roles(kube).await?;
+        let access = text("kubernetes/access.yaml")?;
+        kube.kubectl_as(Kube::ADMIN, &["apply", "--filename=-"], Some(&access)).await?;
         let table = [
             ("shop", "patch", "httproutes.gateway.networking.k8s.io", true),
             ("shop", "watch", "deployments.apps", true),
@@ -203,6 +222,10 @@ fn the_service_account_may_do_what_it_needs_in_its_namespace_and_nothing_beyond(
             ("default", "patch", "httproutes.gateway.networking.k8s.io", false),
             ("default", "get", "deployments.apps", false),
         ];
+        // The grants of a moment ago count once the API server's cache has them.
+        let account = "system:serviceaccount:sluice:sluice";
+        let granted = ("create", "events.events.k8s.io");
+        kube.wait_rights(account, "shop", granted, true).await?;
         for (namespace, verb, resource, wanted) in table {
             let may = may(kube, namespace, verb, resource).await?;
             ensure!(may == wanted, "{verb} {resource} in {namespace}: {may}");

@@ -1,7 +1,5 @@
 //! `permissions.conf` on the real servers, subject by subject: what each user may publish and subscribe to, and what not.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use sluice_rig::nats::Release;
 use sluice_rig::{Nats, NatsOptions};
@@ -95,7 +93,7 @@ const TABLE: [(&str, &[&str]); 4] = [
 async fn refused(url: &str, user: &str, subjects: &[&str]) -> Result<Vec<String>> {
     let (told, mut events) = mpsc::unbounded_channel();
     let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), "pw".to_owned())
-        .connection_timeout(Duration::from_secs(10))
+        .connection_timeout(LIMIT)
         .event_callback(move |event| {
             let _ = told.send(event.to_string().to_lowercase());
             async {}

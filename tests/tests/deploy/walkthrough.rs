@@ -12,12 +12,12 @@ use sluice_rig::{Fleet, Kube, Load, Nats, NatsOptions, binaries};
 use sluice_tests::world::{Shape, servers};
 use sluice_tests::{LIMIT, binary, story};
 
-use crate::text;
+use crate::{SHOP, text};
 
 /// Requests a second to the shop.
 const RATE: f64 = 100.0;
 /// Ends the script and all that it started; it takes about two minutes.
-const SCRIPT_LIMIT: &str = "420";
+const SCRIPT_LIMIT: &str = "1200";
 /// A script that fails half-way must not leave behind what it began.
 const CLEAN_UP: &str = "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n";
 
@@ -87,6 +87,7 @@ fn the_readme_can_be_followed_line_by_line() -> Result<()> {
     story(async {
         let shared = servers::shared().await?;
         let kube = shared.kube;
+        let _alone = SHOP.lock().await;
         let nats = Nats::start(NatsOptions::default()).await?;
         // The pods' own doing, which no README tells of: they count, are scraped, and get requests.
         kube.apply("shop", &text("examples/walkthrough/shop.yaml")?).await?;
