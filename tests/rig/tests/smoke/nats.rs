@@ -6,9 +6,14 @@ use anyhow::{Context, Result};
 use async_nats::ConnectOptions;
 use sluice_rig::nats::{Auth, Nats, NatsOptions, Release};
 
+/// Of the server, however busy the machine and its disk are.
+const LIMIT: Duration = Duration::from_secs(120);
+
 async fn publishes(nats: &Nats, options: ConnectOptions) -> Result<()> {
-    let client = options.connect(nats.url()).await.with_context(|| nats.server.log_tail())?;
-    let context = async_nats::jetstream::new(client);
+    let patient = options.connection_timeout(LIMIT).request_timeout(Some(LIMIT));
+    let client = patient.connect(nats.url()).await.with_context(|| nats.server.log_tail())?;
+    let mut context = async_nats::jetstream::new(client);
+    context.set_timeout(LIMIT);
     let config = async_nats::jetstream::stream::Config {
         name: "events".into(),
         subjects: vec!["events.>".into()],
@@ -20,7 +25,8 @@ async fn publishes(nats: &Nats, options: ConnectOptions) -> Result<()> {
 }
 
 async fn stored(nats: &Nats) -> Result<u64> {
-    let client = async_nats::connect(nats.url()).await?;
+    let client = ConnectOptions::new().connection_timeout(LIMIT).request_timeout(Some(LIMIT));
+    let client = client.connect(nats.url()).await?;
     Ok(async_nats::jetstream::new(client).get_stream("events").await?.cached_info().state.messages)
 }
 
@@ -95,10 +101,10 @@ async fn permissions_refuse_anothers_subject() -> Result<()> {
                 let _ = refusals.send(event.to_string()).await;
             }
         });
-    let client = options.connect(nats.url()).await?;
+    let client = options.connection_timeout(LIMIT).connect(nats.url()).await?;
     client.publish("sluice.override.ben.shop.checkout.abort", "".into()).await?;
     client.flush().await?;
-    let seen = tokio::time::timeout(Duration::from_secs(5), async {
+    let seen = tokio::time::timeout(LIMIT, async {
         while let Some(event) = refused.recv().await {
             if event.to_lowercase().contains("permissions violation") {
                 return event;
