@@ -67,10 +67,11 @@ pub async fn cluster_roles(kube: &Kube) -> Result<()> {
     static MADE: OnceCell<()> = OnceCell::const_new();
     let make = || async {
         let roles = text("kubernetes/rbac.yaml")?;
-        kube.kubectl_as(Kube::ADMIN, &["apply", "--validate=strict", "--filename=-"], Some(&roles)).await?;
-        Ok(())
+        let args = ["apply", "--validate=strict", "--filename=-"];
+        kube.kubectl_as(Kube::ADMIN, &args, Some(&roles)).await.map(drop)
     };
-    MADE.get_or_try_init(make).await.map(|()| ())
+    MADE.get_or_try_init(make).await?;
+    Ok(())
 }
 
 /// Takes the world's own grant away and grants what `rbac.yaml` and `access.yaml` grant.
