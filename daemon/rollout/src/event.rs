@@ -75,6 +75,14 @@ pub enum DrainEnd {
     Unknown,
 }
 
+/// A weight that the target cannot express as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inexpressible {
+    pub why: String,
+    /// The weights around it that can be expressed, lower first; empty where that is not known.
+    pub nearest: Vec<Weight>,
+}
+
 /// What a person asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -92,9 +100,11 @@ pub enum Action {
     Skip {
         to: Option<usize>,
     },
-    /// Stay at this weight until resumed.
+    /// Stay at this weight until resumed. `inexpressible`: what the target said to it, where it cannot carry it out.
     SetWeight {
         weight: Weight,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inexpressible: Option<Inexpressible>,
     },
     /// Move the deadline of the present step, or the end of the bake.
     Extend {

@@ -24,7 +24,9 @@ mod time;
 mod weight;
 
 pub use effect::{AlertKind, Effect, Lane, Notice, Numbered, Observation, Replicas, TimerId};
-pub use event::{Action, Baseline, DrainEnd, Event, GateAnswer, GateId, Override, ReadBack, Role, Verdict};
+pub use event::{
+    Action, Baseline, DrainEnd, Event, GateAnswer, GateId, Inexpressible, Override, ReadBack, Role, Verdict,
+};
 pub use ids::{EffectId, Fence, IdError, RolloutId};
 pub use machine::{Transition, step};
 pub use policy::{

@@ -146,6 +146,12 @@ pub enum Reason {
         asked: Weight,
         most: Weight,
     },
+    /// `nearest`: the weights around it that the target can express, as far as this step allows them.
+    WeightInexpressible {
+        asked: Weight,
+        nearest: Vec<Weight>,
+        why: String,
+    },
     OnlyBakeLeft,
     StepUnknown {
         to: usize,
@@ -258,6 +264,14 @@ impl fmt::Display for Reason {
             Reason::AlreadySo { what } => write!(f, "already {what}"),
             Reason::WeightTooHigh { asked, most } => {
                 write!(f, "weight {asked} is above this step's {most}; promote or skip first")
+            }
+            Reason::WeightInexpressible { asked, nearest, why } if nearest.is_empty() => {
+                write!(f, "weight {asked} cannot be written: {why}")
+            }
+            Reason::WeightInexpressible { asked, nearest, .. } => {
+                let nearest: Vec<String> = nearest.iter().map(Weight::to_string).collect();
+                let nearest = nearest.join(" and ");
+                write!(f, "weight {asked} is finer than the target can express; nearest to it are {nearest}")
             }
             Reason::OnlyBakeLeft => f.write_str(
                 "only the bake is left to pass over: promote goes on to it, promote-full leaves it out",

@@ -80,6 +80,11 @@ pub trait Target: Send + Sync + std::fmt::Debug {
     fn key(&self) -> String;
     /// Refuses a weight that the target cannot express, with the finest that it can.
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError>;
+    /// The weights around one that it cannot express as it stands, lower first; empty where it expresses all alike, or where
+    /// that is not known.
+    async fn nearest(&self, _weight: Weight) -> Result<Vec<Weight>, TargetError> {
+        Ok(Vec::new())
+    }
     async fn observe(&self) -> Result<Observed, TargetError>;
     /// What of the object, as it was read last, makes requests go otherwise than the weights say; for people.
     fn warnings(&self) -> Vec<String> {

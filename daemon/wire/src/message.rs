@@ -176,6 +176,7 @@ impl Command {
                     field: "weight",
                     example: r#"{"weight": 5}"#,
                 })?,
+                inexpressible: None,
             },
             "extend" => Action::Extend {
                 by: self.by.map(|span| span.0).ok_or(CommandError::Needs {
@@ -255,7 +256,7 @@ mod tests {
         let command: Command = serde_json::from_str(r#"{"reason":"look","weight":2.5}"#).unwrap();
         assert_eq!(
             command.action("set-weight"),
-            Ok(Action::SetWeight { weight: Weight::from_percent(2.5).unwrap() })
+            Ok(Action::SetWeight { weight: Weight::from_percent(2.5).unwrap(), inexpressible: None })
         );
         assert!(command.action("extend").unwrap_err().to_string().contains("30m"));
         assert!(command.action("explode").unwrap_err().to_string().contains("promote-full"));

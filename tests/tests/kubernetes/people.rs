@@ -177,6 +177,13 @@ fn a_person_may_promote_skip_set_a_weight_and_never_above_the_step() -> Result<(
             async |action: &str, body: Value| world.bus.request("ann", &world.rollout(), action, body).await;
         let refused = say("set-weight", json!({"weight": 40, "reason": "more"})).await?;
         ensure!(!refused.accepted && refused.message.contains("above this step's"), "{refused:?}");
+        // Its first rule's weights sum to 100 beside a third backend: the refusal says which weights there are, and that is all.
+        let refused = say("set-weight", json!({"weight": 1.5, "reason": "a little"})).await?;
+        ensure!(
+            !refused.accepted && refused.message.ends_with("nearest to it are 1.11 % and 2 %"),
+            "{refused:?}"
+        );
+        observing(&daemon, &world, 10.0).await?;
         ensure!(
             say("set-weight", json!({"weight": 5, "reason": "less"})).await?.accepted,
             "set-weight was refused"

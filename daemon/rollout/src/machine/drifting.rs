@@ -236,7 +236,22 @@ impl Draft<'_> {
                 self.state.weight = Weight::ZERO;
                 self.abort(reason)
             }
+            Phase::Paused { why: PauseReason::ManualWeight, .. } => self.refused_by_hand(reason),
             _ => self.abort(reason),
+        }
+    }
+
+    /// A person's weight came to nothing: what stands there stands on, paused, and that is told. More than the step allows, or
+    /// nothing known, is no state to stay in.
+    fn refused_by_hand(&mut self, reason: Reason) -> Reason {
+        let most = self.state.step(self.policy).map_or(Weight::ZERO, |step| self.policy.weight_of(step));
+        match self.state.read_back.filter(|stands| *stands <= most) {
+            Some(stands) => {
+                self.bump();
+                self.state.weight = stands;
+                self.needs_attention(reason)
+            }
+            None => self.abort(reason),
         }
     }
 }

@@ -250,3 +250,14 @@ fn testers_who_cannot_be_let_in_end_it_before_there_was_traffic() {
     story.event(Event::EffectFailed { id, why: "no such field".into(), retrying: false });
     assert_eq!(story.phase(), "failed");
 }
+
+#[test]
+fn where_the_policy_says_report_somebody_elses_weight_stays_until_a_person_resumes() {
+    let mut story = Story::watched(Policy { on_drift: OnDrift::Report, ..policy() });
+    somebody_writes(&mut story, Weight::ZERO);
+    assert_eq!((story.phase(), story.firing()), ("paused", vec![AlertKind::NeedsAttention]));
+    somebody_writes(&mut story, Weight::ZERO);
+    assert_eq!(story.asked_weights(), [5.0], "nothing is written");
+    assert!(story.says("1", Action::Resume).accepted);
+    assert_eq!((story.phase(), story.asked_weights()), ("observing", vec![5.0, 5.0]));
+}

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Draft;
 use crate::{
-    Action, AlertKind, Answered, Effect, Notice, Override, PauseReason, Phase, PromoteStage, Reason,
-    Replicas, RevertStage, Role, TimerId, Weight, state::MOST_ANSWERS,
+    Action, AlertKind, Answered, Effect, Inexpressible, Notice, Override, PauseReason, Phase, PromoteStage,
+    Reason, Replicas, RevertStage, Role, TimerId, Weight, state::MOST_ANSWERS,
 };
 
 impl Draft<'_> {
@@ -61,7 +61,9 @@ impl Draft<'_> {
             Action::Resume => self.resume(command),
             Action::Retry => self.retry(command),
             Action::Skip { to } => self.skip(*to, command),
-            Action::SetWeight { weight } => self.set_weight_by_hand(*weight, command),
+            Action::SetWeight { weight, inexpressible } => {
+                self.set_weight_by_hand(*weight, inexpressible.as_ref(), command)
+            }
             Action::Extend { by } => self.extend(*by, command),
             Action::Undo { .. } | Action::Triggers { .. } => Err(self.not_now(&command.action)),
         }
@@ -242,8 +244,13 @@ impl Draft<'_> {
         }
     }
 
-    /// By hand at most the step's own weight; it stays there until resumed.
-    fn set_weight_by_hand(&mut self, weight: Weight, command: &Override) -> Result<(), Reason> {
+    /// By hand at most the step's own weight, and one that the target can express; it stays there until resumed.
+    fn set_weight_by_hand(
+        &mut self,
+        weight: Weight,
+        inexpressible: Option<&Inexpressible>,
+        command: &Override,
+    ) -> Result<(), Reason> {
         let (Phase::Observing { .. } | Phase::Baking { .. }, Some(step)) =
             (self.unpaused(), self.state.step(self.policy))
         else {
@@ -252,6 +259,10 @@ impl Draft<'_> {
         let most = self.policy.weight_of(step);
         if weight > most {
             return Err(Reason::WeightTooHigh { asked: weight, most });
+        }
+        if let Some(Inexpressible { why, nearest }) = inexpressible {
+            let nearest = nearest.iter().copied().filter(|near| *near <= most).collect();
+            return Err(Reason::WeightInexpressible { asked: weight, nearest, why: why.clone() });
         }
         if weight > self.state.weight && !self.has_pods() {
             return Err(Reason::CanaryNotAvailable { available: 0, needed: 1 });

@@ -74,7 +74,10 @@ fn chances() -> impl Strategy<Value = Chance> {
         Just(Action::Abort),
         Just(Action::Retry),
         (0usize..5).prop_map(|to| Action::Skip { to: (to > 0).then_some(to) }),
-        (0u32..10_001).prop_map(|w| Action::SetWeight { weight: Weight::from_hundredths(w).unwrap() }),
+        (0u32..10_001, any::<bool>()).prop_map(|(w, fits)| Action::SetWeight {
+            weight: Weight::from_hundredths(w).unwrap(),
+            inexpressible: (!fits).then(|| Inexpressible { why: "too fine".into(), nearest: Vec::new() }),
+        }),
         Just(Action::Extend { by: Duration::from_secs(60) })
     ];
     prop_oneof![

@@ -13,6 +13,10 @@ pub(super) struct Story {
     pub all: Vec<Effect>,
 }
 
+fn by_hand(weight: Weight) -> Action {
+    Action::SetWeight { weight, inexpressible: None }
+}
+
 pub(super) fn policy() -> Policy {
     let step = |percent: f64| Step {
         weight: Weight::from_percent(percent).unwrap(),
@@ -378,9 +382,9 @@ fn pause_holds_and_still_aborts_and_resume_goes_on() {
 #[test]
 fn a_repeated_command_gets_the_first_answer_and_has_its_effect_once() {
     let mut story = Story::watched(policy());
-    let first = story.says("ann 1", Action::SetWeight { weight: percent(2.0) });
+    let first = story.says("ann 1", by_hand(percent(2.0)));
     let revision = story.state.revision;
-    let second = story.says("ann 1", Action::SetWeight { weight: percent(2.0) });
+    let second = story.says("ann 1", by_hand(percent(2.0)));
     assert_eq!(first, second);
     assert_eq!((story.state.revision, story.effects.len()), (revision, 0));
 }
@@ -398,14 +402,45 @@ fn a_command_for_another_revision_is_refused_with_both_numbers() {
 #[test]
 fn a_weight_by_hand_stays_below_the_steps_and_until_resumed() {
     let mut story = Story::watched(policy());
-    let refused = story.says("1", Action::SetWeight { weight: percent(6.0) });
+    let refused = story.says("1", by_hand(percent(6.0)));
     assert_eq!(refused.reason.to_string(), "weight 6 % is above this step's 5 %; promote or skip first");
-    assert!(story.says("2", Action::SetWeight { weight: percent(2.0) }).accepted);
+    assert!(story.says("2", by_hand(percent(2.0))).accepted);
     story.written();
     assert_eq!((story.phase(), story.state.weight), ("paused", percent(2.0)));
     assert!(story.says("3", Action::Resume).accepted);
     story.pods_ready(3);
     assert_eq!(story.asked_weights(), [5.0, 2.0, 5.0]);
+}
+
+#[test]
+fn a_weight_by_hand_that_the_target_cannot_express_is_refused_with_the_nearest_and_nothing_else_happens() {
+    let mut story = Story::watched(policy());
+    let before = story.state.clone();
+    let odd = |nearest: Vec<Weight>| Action::SetWeight {
+        weight: percent(4.9),
+        inexpressible: Some(Inexpressible { why: "its weights sum to 20".into(), nearest }),
+    };
+    // 10 % is above this step's 5 %, so it is no help.
+    let refused = story.says("1", odd(vec![percent(0.0), percent(5.0), percent(10.0)]));
+    let words = "weight 4.9 % is finer than the target can express; nearest to it are 0 % and 5 %";
+    assert_eq!((refused.accepted, refused.reason.to_string().as_str()), (false, words));
+    let unknown = story.says("2", odd(Vec::new())).reason.to_string();
+    assert_eq!(unknown, "weight 4.9 % cannot be written: its weights sum to 20");
+    let after = &story.state;
+    assert_eq!((&after.phase, after.weight, after.revision), (&before.phase, before.weight, before.revision));
+    assert_eq!(story.asked_weights(), [5.0]);
+}
+
+#[test]
+fn a_weight_by_hand_that_the_target_refuses_in_the_end_leaves_what_stands_there() {
+    let mut story = Story::watched(policy());
+    assert!(story.says("1", by_hand(percent(2.0))).accepted);
+    let id = story.outstanding(|e| matches!(e, Effect::SetTraffic { .. })).unwrap();
+    story.event(Event::EffectFailed { id, why: "too fine".into(), retrying: false });
+    assert_eq!((story.phase(), story.state.weight), ("paused", percent(5.0)));
+    assert_eq!(story.firing(), [AlertKind::NeedsAttention]);
+    assert!(story.says("2", Action::Resume).accepted);
+    assert_eq!((story.phase(), story.asked_weights()), ("observing", vec![5.0, 2.0]));
 }
 
 #[test]
@@ -624,7 +659,7 @@ fn a_restore_that_fails_for_good_is_told_once_and_a_second_abort_ends_it() {
 #[test]
 fn a_weight_by_hand_of_0_comes_back_only_with_pods() {
     let mut story = Story::watched(policy());
-    story.says("1", Action::SetWeight { weight: Weight::ZERO });
+    story.says("1", by_hand(Weight::ZERO));
     story.written();
     story.event(Event::WorkloadObserved { role: Role::Canary, wanted: 0, available: 0 });
     story.says("2", Action::Resume);

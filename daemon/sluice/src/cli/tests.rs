@@ -107,7 +107,7 @@ fn labels_narrow_all() {
 fn weights_spans_and_steps_reach_the_action() {
     let (_, body) = command("sluice set-weight checkout 2.5%");
     assert!(
-        matches!(body.action("set-weight"), Ok(Action::SetWeight { weight }) if weight.hundredths() == 250)
+        matches!(body.action("set-weight"), Ok(Action::SetWeight { weight, .. }) if weight.hundredths() == 250)
     );
     let (aim, body) = command("sluice set-weight --all 5");
     assert!(aim.name == "_all" && body.weight.is_some_and(|weight| weight.hundredths() == 500));

@@ -1,7 +1,9 @@
 //! Commands from people: to one rollout, or to all of them at once.
 
+use std::time::Duration;
+
 use futures::future::join_all;
-use sluice_rollout::{Action, Override, Phase, Reason, RolloutId, State, Timestamp};
+use sluice_rollout::{Action, Inexpressible, Override, Phase, Reason, RolloutId, State, Timestamp, Weight};
 use sluice_wire::{
     message::{Answer, Asked, Command},
     policy::{Policy, access},
@@ -23,6 +25,9 @@ use super::{
     views,
 };
 use crate::control::{Control, ControlError};
+
+/// How long a person's weight waits for what the target says to it.
+const TARGETS_WORD: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// `namespace` or `name` may be `_all`. Repeats are recognised by `key` in the rollout's own state. `sent`: when the
@@ -175,7 +180,11 @@ impl Daemon {
         if ended && wish.action == Action::Retry {
             return self.retry(handle.id.namespace(), handle.id.name(), wish).await;
         }
-        match handle.post.command(wish.order()).await {
+        let mut order = wish.order();
+        if let Action::SetWeight { weight, inexpressible } = &mut order.action {
+            *inexpressible = self::inexpressible(handle, *weight).await;
+        }
+        match handle.post.command(order).await {
             Some(answer) => answer,
             None => refused(format!("{} has just ended", handle.id)),
         }
@@ -277,6 +286,26 @@ impl Wish {
             action: self.action.clone(),
         }
     }
+}
+
+/// What the target says to a weight that it cannot express. A target that does not answer soon is no reason to refuse: then the
+/// write tells.
+async fn inexpressible(handle: &Handle, weight: Weight) -> Option<Inexpressible> {
+    // Nothing stands in the way of taking traffic away.
+    if weight.is_zero() {
+        return None;
+    }
+    let target = &handle.target;
+    let asked = async {
+        match target.check(&[weight]).await {
+            Err(error) if !error.retryable() => {
+                let nearest = target.nearest(weight).await.unwrap_or_default();
+                Some(Inexpressible { why: error.to_string(), nearest })
+            }
+            Ok(()) | Err(_) => None,
+        }
+    };
+    tokio::time::timeout(TARGETS_WORD, asked).await.unwrap_or_default()
 }
 
 /// In the words that every refusal of a command begins with.

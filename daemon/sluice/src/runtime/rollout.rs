@@ -63,6 +63,7 @@ pub struct Handle {
     pub post: Post,
     pub view: watch::Receiver<RolloutView>,
     pub policy: Arc<Policy>,
+    pub target: Arc<dyn Target>,
     pub stop: CancellationToken,
     /// Ends what is still done to target and pods, and nothing else.
     pub aftermath: CancellationToken,
@@ -156,7 +157,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         charter: charter.clone(),
         policy: policy.clone(),
         parts: parts.clone(),
-        target,
+        target: target.clone(),
         workloads,
         alerts,
         post: post.clone(),
@@ -205,7 +206,7 @@ pub fn begin(beginning: Beginning) -> Handle {
     let ended = stop.clone();
     tasks.spawn(owner.live(first, inbox, ended));
     tasks.close();
-    Handle { id: charter.id.clone(), post, view: views, policy, stop, aftermath, tasks }
+    Handle { id: charter.id.clone(), post, view: views, policy, target, stop, aftermath, tasks }
 }
 
 impl Owner {

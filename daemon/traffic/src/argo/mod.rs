@@ -195,6 +195,15 @@ impl Target for ArgoRollout {
         fitness::check(self.place(), &object, &rollout, &self.names, weights)
     }
 
+    /// Its controller stops at the weights of its own steps, and nowhere else.
+    async fn nearest(&self, weight: Weight) -> Result<Vec<Weight>, TargetError> {
+        let (_, rollout) = self.noticed().await?;
+        let all = || rollout.holds().into_iter().map(|hold| hold.weight).chain([Weight::ZERO]);
+        let below = all().filter(|hold| *hold < weight).max();
+        let above = all().filter(|hold| *hold > weight).min();
+        Ok(below.into_iter().chain(above).collect())
+    }
+
     async fn observe(&self) -> Result<Observed, TargetError> {
         self.observed(&self.object.get().await?)
     }

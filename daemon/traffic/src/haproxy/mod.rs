@@ -20,7 +20,7 @@ use sluice_rollout::{Fence, Weight};
 use sluice_wire::policy;
 
 use crate::poll::poll;
-use crate::{AbortMark, Observed, Target, TargetError, Unfit, Wanted};
+use crate::{AbortMark, Observed, Target, TargetError, Unfit, Wanted, share};
 use ledger::{Entry, Ledger};
 use runtime::{Address, Runtime};
 use weights::Arms;
@@ -183,6 +183,11 @@ impl Target for Haproxy {
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError> {
         weights.iter().try_for_each(|weight| self.arms().numbers(*weight).map(drop))?;
         self.observe().await.map(drop)
+    }
+
+    async fn nearest(&self, weight: Weight) -> Result<Vec<Weight>, TargetError> {
+        let arms = self.arms();
+        Ok(share::nearest(weight, |weight| arms.numbers(weight).ok()))
     }
 
     async fn observe(&self) -> Result<Observed, TargetError> {

@@ -43,7 +43,7 @@ use serde_json::Value;
 use sluice_rollout::{Fence, Weight};
 
 use crate::watches::Keep;
-use crate::{Observed, Target, TargetError, Wanted};
+use crate::{Observed, Target, TargetError, Wanted, share};
 use decide::{Decision, after_refusal, decide, releasing};
 use marks::Marks;
 use object::{ATTEMPTS, Change, Object, PatchFailure, Place};
@@ -52,6 +52,10 @@ use object::{ATTEMPTS, Change, Object, PatchFailure, Place};
 pub(crate) trait Kind: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Refuses a weight that the object as it is cannot express.
     fn check(&self, place: &Place, object: &DynamicObject, weight: Weight) -> Result<(), TargetError>;
+    /// The weights next to one that the object cannot express as it is.
+    fn nearest(&self, place: &Place, object: &DynamicObject, weight: Weight) -> Vec<Weight> {
+        share::nearest(weight, |weight| self.write(place, object, weight).ok())
+    }
     /// The canary's share, and the numbers for people. `meant` is the weight of our latest write: integers that are what we
     /// would write for it read back as it.
     fn read(
@@ -174,6 +178,10 @@ impl<K: Kind> Target for KubeTarget<K> {
         self.kind.write(place, &object, Weight::ZERO)?;
         self.kind.testers(place, &object, true)?;
         weights.iter().try_for_each(|weight| self.kind.check(place, &object, *weight))
+    }
+
+    async fn nearest(&self, weight: Weight) -> Result<Vec<Weight>, TargetError> {
+        Ok(self.kind.nearest(self.place(), &*self.read().await?, weight))
     }
 
     async fn observe(&self) -> Result<Observed, TargetError> {

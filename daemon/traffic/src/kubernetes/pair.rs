@@ -69,7 +69,7 @@ impl Backend {
 }
 
 /// Both numbers, canary first.
-type Parts = (u64, u64);
+pub(crate) type Parts = (u64, u64);
 
 /// As kept in our annotation. It is put back only in the same place, and only if it says the same share.
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
@@ -193,6 +193,12 @@ impl Pair {
 
 pub(crate) fn check(place: &Place, pairs: &[Pair], weight: Weight) -> Result<(), TargetError> {
     pairs.iter().try_for_each(|pair| pair.check(place, weight))
+}
+
+/// What would be written for a weight, if every pair can express it.
+pub(crate) fn numbers(place: &Place, pairs: &[Pair], weight: Weight) -> Option<Vec<Parts>> {
+    check(place, pairs, weight).ok()?;
+    Some(pairs.iter().map(|pair| pair.parts_for(weight)).collect())
 }
 
 /// The canary's share over all pairs. Where they disagree, the highest counts, unless it is no more than `meant`: then

@@ -192,6 +192,11 @@ impl Kind for Weighted {
         pair::check(place, &pairs, weight)
     }
 
+    fn nearest(&self, place: &Place, object: &DynamicObject, weight: Weight) -> Vec<Weight> {
+        let Ok(Found { pairs, .. }) = self.find(place, object) else { return Vec::new() };
+        share::nearest(weight, |weight| pair::numbers(place, &pairs, weight))
+    }
+
     fn read(
         &self,
         place: &Place,

@@ -302,6 +302,10 @@ impl Target for Replicas {
         self.target.check(weights).await
     }
 
+    async fn nearest(&self, weight: Weight) -> Result<Vec<Weight>, TargetError> {
+        self.target.nearest(weight).await
+    }
+
     async fn observe(&self) -> Result<Observed, TargetError> {
         self.see_stable().await?;
         self.target.observe().await
