@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub seq: u64,
     pub revision: u64,
     pub weight: Weight,
+    /// A write of the weight was asked for, and has not been confirmed.
+    pub writes: bool,
     pub done: bool,
     /// Stable is still the old version at its size of the start, and must stay so.
     pub holds_floor: bool,
@@ -36,7 +38,8 @@ impl Snapshot {
         let replacing =
             matches!(state.phase, Phase::Promoting { .. } | Phase::Reverting { .. } | Phase::Done { .. });
         let holds_floor = !replacing && !weight.is_zero();
-        Snapshot { epoch, seq, revision, weight, done: state.is_done(), holds_floor }
+        let writes = state.outstanding.iter().any(|one| matches!(one.effect, Effect::SetTraffic { .. }));
+        Snapshot { epoch, seq, revision, weight, writes, done: state.is_done(), holds_floor }
     }
 }
 

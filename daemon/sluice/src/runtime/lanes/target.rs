@@ -6,13 +6,14 @@ use futures::StreamExt;
 use sluice_metrics_adapters::Ask;
 use sluice_rollout::{DrainEnd, Effect, EffectId, Event, Fence, Numbered, ReadBack, Weight};
 use sluice_traffic::{Observed, TargetError, Wanted};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::runtime::{
     backoff::Backoff,
     boundary::{self, Boundary},
     clock::now,
-    edge::Edge,
+    edge::{Edge, Snapshot},
     fault::{self, Fault},
     post::Letter,
     troubles::Silent,
@@ -192,27 +193,101 @@ pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) 
 }
 
 async fn look(edge: &Edge, observed: Observed) {
-    let wanted = || edge.snapshot.borrow().weight;
-    if observed.canary == wanted() {
+    if observed.canary == edge.snapshot.borrow().weight {
         return edge.post.event(Event::TrafficObserved(read(&observed, false))).await;
     }
     edge.standing.send_modify(|standing| standing.rumour(observed.canary, now()));
-    // Two reads that follow each other and agree: a single one may have been overtaken by our own write.
-    let mut last = None;
+    let tell = |fresh: Observed| async move {
+        edge.standing.send_modify(|standing| standing.found(fresh.canary, now()));
+        edge.post.event(Event::TrafficObserved(read(&fresh, true))).await;
+    };
+    look_again(&edge.snapshot, || edge.target.observe(), tell).await;
+}
+
+/// Tells what two reads that follow each other agree about: a single one may have been overtaken by our own write. While a write
+/// of ours is on its way another weight decides nothing, and the watch tells it no second time when that write's late answer has
+/// come: so it is looked at, and told, until then.
+async fn look_again<O, T>(
+    snapshot: &watch::Receiver<Snapshot>,
+    observe: impl Fn() -> O,
+    tell: impl Fn(Observed) -> T,
+) where
+    O: Future<Output = Result<Observed, TargetError>>,
+    T: Future<Output = ()>,
+{
+    let (mut last, mut told) = (None, None);
     let mut backoff = Backoff::new(SECOND_LOOK, Duration::from_secs(5));
     loop {
         tokio::time::sleep(backoff.next()).await;
-        let fresh = match edge.target.observe().await {
+        let fresh = match observe().await {
             Ok(fresh) => fresh,
             Err(error) if error.retryable() => continue,
             // Deleted or unfit meanwhile: the watch tells that, too, and nothing can be compared.
             Err(_) => return,
         };
-        if fresh.canary == wanted() || last == Some(fresh.canary) {
-            edge.standing.send_modify(|standing| standing.found(fresh.canary, now()));
-            return edge.post.event(Event::TrafficObserved(read(&fresh, true))).await;
+        let Snapshot { weight, writes, .. } = *snapshot.borrow();
+        let found = Some(fresh.canary);
+        if fresh.canary == weight || (last == found && !writes) {
+            return tell(fresh).await;
         }
-        last = Some(fresh.canary);
-        backoff = Backoff::new(SECOND_LOOK, Duration::from_secs(5));
+        if last == found && told != found {
+            told = found;
+            tell(fresh).await;
+        }
+        if last != found {
+            backoff = Backoff::new(SECOND_LOOK, Duration::from_secs(5));
+        }
+        last = found;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn observed(percent: f64) -> Observed {
+        let canary = Weight::from_percent(percent).unwrap_or_default();
+        Observed { canary, written: String::new(), fence: None, abort: None }
+    }
+
+    fn wanted(percent: f64, writes: bool) -> Snapshot {
+        let weight = observed(percent).canary;
+        Snapshot { epoch: 1, seq: 1, revision: 1, weight, writes, done: false, holds_floor: false }
+    }
+
+    /// Somebody wrote 0 after our 10 % had landed and before its answer came: the watch told of both as one.
+    #[tokio::test(start_paused = true)]
+    async fn anothers_weight_is_told_again_once_our_own_writes_late_answer_has_come() {
+        let (sender, snapshot) = watch::channel(wanted(10.0, true));
+        let told = Mutex::new(Vec::new());
+        let tell = |fresh: Observed| {
+            let mut told = told.lock().unwrap();
+            told.push(fresh.canary.percent());
+            // The first time the machine cannot use it. Then the answer comes.
+            if told.len() == 1 {
+                sender.send_replace(wanted(10.0, false));
+            }
+            std::future::ready(())
+        };
+        look_again(&snapshot, || std::future::ready(Ok(observed(0.0))), tell).await;
+        assert_eq!(*told.lock().unwrap(), [0.0, 0.0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_weight_that_our_own_write_has_overtaken_is_nobodys() {
+        let (_sender, snapshot) = watch::channel(wanted(10.0, true));
+        let (reads, told) = (Mutex::new(vec![10.0, 5.0]), Mutex::new(Vec::new()));
+        let observe = || {
+            let next = reads.lock().unwrap().pop().unwrap_or(10.0);
+            std::future::ready(Ok(observed(next)))
+        };
+        let tell = |fresh: Observed| {
+            told.lock().unwrap().push(fresh.canary.percent());
+            std::future::ready(())
+        };
+        look_again(&snapshot, observe, tell).await;
+        assert_eq!(*told.lock().unwrap(), [10.0]);
     }
 }
