@@ -105,6 +105,8 @@ pub(crate) struct Names {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ArmNames {
     pub(crate) workload: Option<String>,
+    /// Its pods' names, as a regular expression.
+    pub(crate) pods: Option<String>,
     pub(crate) service: Option<String>,
     /// HAProxy's names of its servers.
     pub(crate) servers: Vec<String>,
@@ -118,16 +120,8 @@ impl Names {
             || [&spec.workloads.stable, &spec.workloads.canary].iter().any(|w| workload(w).is_some());
         let mut names = Names {
             namespace: in_kubernetes.then(|| policy.metadata.namespace.clone()),
-            stable: ArmNames {
-                workload: workload(&spec.workloads.stable),
-                service: stable_service,
-                servers: vec![],
-            },
-            canary: ArmNames {
-                workload: workload(&spec.workloads.canary),
-                service: canary_service,
-                servers: vec![],
-            },
+            stable: ArmNames::of(&spec.workloads.stable, stable_service),
+            canary: ArmNames::of(&spec.workloads.canary, canary_service),
             backend: None,
         };
         if let Target::Haproxy(haproxy) = &spec.target {
@@ -142,6 +136,17 @@ impl Names {
         match arm {
             Arm::Stable => &self.stable,
             Arm::Canary => &self.canary,
+        }
+    }
+}
+
+impl ArmNames {
+    fn of(run_by: &Workload, service: Option<String>) -> ArmNames {
+        ArmNames {
+            workload: workload(run_by),
+            pods: prometheus::pods_of(run_by),
+            service,
+            servers: Vec::new(),
         }
     }
 }

@@ -49,6 +49,7 @@ use self::{
 pub(crate) use self::{
     families::{Families, families},
     gauges::gauges,
+    preset::pods_of,
 };
 use crate::{
     Ask, Clock, Gauges, Http, Reading, Source, SourceError,

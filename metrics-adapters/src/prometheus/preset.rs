@@ -2,7 +2,7 @@
 //!
 //! | preset | requests | errors | told apart by |
 //! | --- | --- | --- | --- |
-//! | http | `http_requests_total` | `code=~"5.."` | pod names of the Deployment, else `app` |
+//! | http | `http_requests_total` | `code=~"5.."` | pod names of the workload, else `app` |
 //! | openTelemetry | `http_server_request_duration_seconds_count` | `http_response_status_code=~"5.."` | the same |
 //! | istio | `istio_requests_total{reporter="destination"}` | `response_code=~"5.."` | `destination_workload`, else `destination_service_name` |
 //! | traefik | `traefik_service_requests_total` | `code=~"5.."` | `service`, which holds namespace and Service |
@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use sluice_analyzers::Arm;
-use sluice_wire::policy::{Preset, Prometheus};
+use sluice_wire::policy::{Preset, Prometheus, Workload};
 
 use super::{
     families::Families,
@@ -27,9 +27,19 @@ use crate::{
     reading::arm_name,
 };
 
-/// A pod of a Deployment: its name, the hash of its template, five random characters. Kubernetes draws both without
-/// vowels, so `checkout` does not match the pods of `checkout-canary`.
-const POD_OF_DEPLOYMENT: &str = "-[bcdfghjklmnpqrstvwxz0-9]{5,10}-[bcdfghjklmnpqrstvwxz0-9]{5}";
+/// A workload's pods: its name, and what its controller puts behind it. `None` where somebody else runs them.
+pub(crate) fn pods_of(workload: &Workload) -> Option<String> {
+    let (name, behind) = match workload {
+        // The hash of the template, then five random characters. Kubernetes draws both without vowels, so `checkout` does not match
+        // the pods of `checkout-canary`.
+        Workload::Deployment(name) => (name, "-[bcdfghjklmnpqrstvwxz0-9]{5,10}-[bcdfghjklmnpqrstvwxz0-9]{5}"),
+        // The version's number in place of the hash. Its deployer's pod ends in `-deploy`.
+        Workload::DeploymentConfig(name) => (name, "-[0-9]+-[bcdfghjklmnpqrstvwxz0-9]{5}"),
+        Workload::StatefulSet(name) => (name, "-[0-9]+"),
+        Workload::External => return None,
+    };
+    Some(format!("{}{behind}", literal(name)))
+}
 
 /// What a preset knows beforehand.
 struct Known {
@@ -161,8 +171,8 @@ fn default_label(preset: Preset) -> &'static str {
 }
 
 fn by_pod_or_app(names: &ArmNames, arm: Arm) -> Result<Matcher, AskError> {
-    match (&names.workload, &names.service) {
-        (Some(workload), _) => like("pod", &format!("{}{POD_OF_DEPLOYMENT}", literal(workload))),
+    match (&names.pods, &names.service) {
+        (Some(pods), _) => like("pod", pods),
         (None, Some(service)) => Ok(Matcher::is("app", service)),
         (None, None) => Err(nameless(arm)),
     }

@@ -116,6 +116,22 @@ fn pods_of_a_deployment_are_told_by_their_names() {
 }
 
 #[test]
+fn every_kind_of_workload_names_its_pods_in_its_own_way() {
+    let checkout = [
+        ("deploymentConfig", ["checkout-canary-12-x2x4v", "checkout-12-x2x4v", "checkout-canary-12-deploy"]),
+        ("statefulSet", ["checkout-canary-12", "checkout-12", "checkout-canary-x2x4v"]),
+    ];
+    for (kind, [own, stables, nobodys]) in checkout {
+        let workloads = format!("{{stable: {{{kind}: checkout}}, canary: {{{kind}: checkout-canary}}}}");
+        let canary = canary(&workloads, ROUTE, "preset: http");
+        let matched = |name: &str| {
+            canary.requests.matchers.iter().filter(|m| m.label == "pod").all(|m| m.matches(name))
+        };
+        assert!(matched(own) && !matched(stables) && !matched(nobodys), "{kind}");
+    }
+}
+
+#[test]
 fn milliseconds_become_seconds() {
     assert_eq!(canary(DEPLOYMENTS, ROUTE, "preset: istio").buckets_per_second(), 1000.0);
     assert_eq!(canary(DEPLOYMENTS, ROUTE, "preset: traefik").buckets_per_second(), 1.0);
