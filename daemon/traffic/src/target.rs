@@ -11,7 +11,7 @@ use crate::kubernetes::routers::{
 };
 use crate::kubernetes::testers::{Door, Form as TestersForm};
 use crate::kubernetes::{KubeTarget, affinity, names, object::Object, selector, weighted::Weighted};
-use crate::openshift::OpenShiftRoute;
+use crate::openshift::{OpenShiftRoute, RouteVersions};
 use crate::workload::controller::Controller;
 use crate::{Clients, Target, TargetError, Unfit, argo, haproxy, in_place, replicas, webhook};
 
@@ -69,11 +69,12 @@ pub async fn connect(
     Ok(match form(target) {
         Form::Router(router) => {
             let router = Weighted { door: door(target, testers)?, ..*router };
-            let router = connect_router(router, target, namespace, clients).await?;
+            let object = connect_router(&router, target, namespace, clients).await?;
             if let policy::Target::OpenShiftRoute(route) = target {
+                let router = KubeTarget::new(RouteVersions::new(router, route), object);
                 return Ok(Arc::new(OpenShiftRoute::new(router, route, clients)));
             }
-            Arc::new(router)
+            Arc::new(KubeTarget::new(router, object).keeping_sessions(affinity_form(target)))
         }
         Form::Flip(flip) => Arc::new(selector::connect(flip, namespace, clients).await?),
         Form::Replicas(share) => Arc::new(replicas::connect(share, workloads, namespace, clients).await?),
@@ -85,17 +86,16 @@ pub async fn connect(
 }
 
 async fn connect_router(
-    router: Weighted,
+    router: &Weighted,
     target: &policy::Target,
     namespace: &str,
     clients: &Clients,
-) -> Result<KubeTarget<Weighted>, TargetError> {
+) -> Result<Object, TargetError> {
     let Some(name) = target.object() else {
         return Err(TargetError::NotAsNeeded(format!("target.{} names no object", router.word)));
     };
     let namespace = name.namespace.unwrap_or(namespace);
-    let object = Object::connect(clients, &router.kind, namespace, name.name).await?;
-    Ok(KubeTarget::new(router, object).keeping_sessions(affinity_form(target)))
+    Object::connect(clients, &router.kind, namespace, name.name).await
 }
 
 /// What is wrong with the block itself, and which of the policy's weights it can never express. Nothing outside is asked.

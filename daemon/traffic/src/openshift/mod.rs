@@ -4,6 +4,7 @@
 //!   adjusting   the arithmetic of `oc set route-backends`       pure
 //!   spread      the share that a weight comes to, by endpoints  pure
 //!   backends    a Route's backends: read, changed, written
+//!   versions    where a Route keeps its two versions: weights, or the one name in `to`      pure
 //!   target      the target, which warns where the share is not what was written
 //! ```
 
@@ -11,11 +12,13 @@ mod adjusting;
 mod backends;
 mod spread;
 mod target;
+mod versions;
 
 pub use adjusting::{Adjustment, AdjustmentError, Change};
 pub use backends::{Backends, connect as connect_backends};
 pub use spread::{Skew, shares, skew};
 pub(crate) use target::OpenShiftRoute;
+pub(crate) use versions::RouteVersions;
 
 /// One of a Route's backends, `to` first.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

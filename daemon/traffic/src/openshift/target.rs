@@ -7,22 +7,21 @@ use futures::stream::BoxStream;
 use sluice_rollout::{Fence, Weight};
 use sluice_wire::policy::PlainRoute;
 
-use super::{Skew, skew};
+use super::{RouteVersions, Skew, skew};
 use crate::kubernetes::KubeTarget;
-use crate::kubernetes::weighted::Weighted;
 use crate::workload::endpoints::ready_endpoints;
 use crate::{Clients, Observed, Target, TargetError, Wanted};
 
 #[derive(Debug)]
 pub(crate) struct OpenShiftRoute {
-    target: KubeTarget<Weighted>,
+    target: KubeTarget<RouteVersions>,
     stable: String,
     canary: String,
     clients: Clients,
 }
 
 impl OpenShiftRoute {
-    pub fn new(target: KubeTarget<Weighted>, route: &PlainRoute, clients: &Clients) -> Self {
+    pub fn new(target: KubeTarget<RouteVersions>, route: &PlainRoute, clients: &Clients) -> Self {
         let (stable, canary) = (route.stable.clone(), route.canary.clone());
         OpenShiftRoute { target, stable, canary, clients: clients.clone() }
     }
@@ -59,6 +58,10 @@ impl Target for OpenShiftRoute {
 
     async fn check(&self, weights: &[Weight]) -> Result<(), TargetError> {
         self.target.check(weights).await
+    }
+
+    async fn nearest(&self, weight: Weight) -> Result<Vec<Weight>, TargetError> {
+        self.target.nearest(weight).await
     }
 
     async fn observe(&self) -> Result<Observed, TargetError> {

@@ -2,6 +2,7 @@
 
 mod fences;
 mod httproute;
+mod route;
 mod routers;
 mod selector;
 mod testers;
