@@ -107,6 +107,43 @@ spec:
     )
 }
 
+pub(super) const ROUTE: &str = "
+apiVersion: route.openshift.io/v1
+kind: Route
+metadata: {name: checkout, labels: {team: shop}, annotations: {haproxy.router.openshift.io/timeout: 10s}}
+spec:
+  host: shop.example
+  port: {targetPort: 80}
+  to: {kind: Service, name: checkout, weight: 100}
+  alternateBackends: [{kind: Service, name: checkout-canary, weight: 0}]
+";
+
+/// Written out as OpenShift's API server keeps it: the CRD of the tests fills no defaults in.
+pub(super) fn deployment_config(name: &str, version: &str, replicas: u32) -> String {
+    format!(
+        "apiVersion: apps.openshift.io/v1
+kind: DeploymentConfig
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{app: {name}}}
+  triggers: [{{type: ConfigChange}}]
+  strategy: {{type: Rolling, rollingParams: {{timeoutSeconds: 600}}}}
+  template:
+    metadata: {{labels: {{app: {name}, version: {version}}}}}
+    spec:
+      containers:
+      - {{name: app, image: 'registry.example/checkout:{version}', imagePullPolicy: IfNotPresent, resources: {{}},
+          terminationMessagePath: /dev/termination-log, terminationMessagePolicy: File}}
+      dnsPolicy: ClusterFirst
+      restartPolicy: Always
+      schedulerName: default-scheduler
+      securityContext: {{}}
+      terminationGracePeriodSeconds: 30
+"
+    )
+}
+
 pub(super) fn service(name: &str, app: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{selector: {{app: {app}}}, ports: [{{port: 80}}]}}\n"

@@ -25,7 +25,7 @@ use sluice_rig::kube::{Watch, deployed_rights};
 use sluice_rig::nats::Release;
 use sluice_rig::prometheus::Targets;
 use sluice_rig::service::Behaviour;
-use sluice_rig::{Fleet, Kube, Load, Nats, NatsOptions, Prometheus};
+use sluice_rig::{DeploymentConfigs, Fleet, Kube, Load, Nats, NatsOptions, Prometheus};
 
 use sluice_wire::message::Told;
 
@@ -67,6 +67,8 @@ pub struct World {
     /// If it was asked for.
     pub prometheus: Option<Prometheus>,
     pub router: Router,
+    /// Where the shape has DeploymentConfigs.
+    _configs: Option<DeploymentConfigs>,
     links: Option<Links>,
     options: WorldOptions,
     prometheus_url: String,
@@ -88,6 +90,8 @@ impl World {
         }
         let namespace = kube.namespace(label).await?;
         let shape = options.shape;
+        let _configs =
+            if shape == Shape::Route { Some(servers::openshift(kube, &namespace).await?) } else { None };
         let release = options.nats.unwrap_or(Release::Latest);
         let nats = Nats::start(NatsOptions { release, ..NatsOptions::default() }).await?;
         let bus = Bus::connect(&nats.url()).await?;
@@ -120,6 +124,7 @@ impl World {
             routes,
             prometheus,
             router,
+            _configs,
             links,
             options,
             prometheus_url,

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sluice_rig::folder::Folder;
+use sluice_rig::kube::Crds;
 use sluice_rig::prometheus::Targets;
 use sluice_rig::{
-    Alertmanager, AlertmanagerOptions, ArgoRollouts, Inbox, Kube, Prometheus, PrometheusOptions,
+    Alertmanager, AlertmanagerOptions, ArgoRollouts, DeploymentConfigs, Inbox, Kube, Prometheus,
+    PrometheusOptions,
 };
 use tokio::sync::OnceCell;
 
@@ -42,6 +44,12 @@ pub async fn shared() -> Result<&'static Shared> {
 pub async fn argo_rollouts() -> Result<&'static ArgoRollouts> {
     static ARGO: OnceCell<ArgoRollouts> = OnceCell::const_new();
     ARGO.get_or_try_init(|| async { ArgoRollouts::start(Kube::shared().await?).await }).await
+}
+
+/// OpenShift's kinds, and in one namespace who makes pods of its DeploymentConfigs.
+pub async fn openshift(kube: &'static Kube, namespace: &str) -> Result<DeploymentConfigs> {
+    kube.install(Crds::Routers).await?;
+    DeploymentConfigs::play(kube, namespace).await
 }
 
 async fn start() -> Result<Shared> {

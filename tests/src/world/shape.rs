@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::WorldOptions;
 use super::manifests::{
-    ARGO_BLUE_GREEN, ARGO_CANARY, ARGO_ROLLOUT, DESTINATION_RULE, HASH, HTTP_ROUTE, POOL_GROUP,
-    VIRTUAL_SERVICE, by_subset, deployment, of_shop, pool_group, service,
+    ARGO_BLUE_GREEN, ARGO_CANARY, ARGO_ROLLOUT, DESTINATION_RULE, HASH, HTTP_ROUTE, POOL_GROUP, ROUTE,
+    VIRTUAL_SERVICE, by_subset, deployment, deployment_config, of_shop, pool_group, service,
 };
 
 /// Which kind of target.
@@ -28,6 +28,8 @@ pub enum Shape {
     Replicas,
     /// Avi's pool group in an annotation of the Service `checkout`. The versions change roles with every release.
     PoolGroup,
+    /// An OpenShift Route in front of two DeploymentConfigs, whose controller the rig plays.
+    Route,
 }
 
 impl Shape {
@@ -46,6 +48,7 @@ impl Shape {
             | Shape::Subsets
             | Shape::Service
             | Shape::PoolGroup
+            | Shape::Route
             | Shape::ArgoRollout => "app",
             Shape::ArgoBlueGreen => HASH,
             Shape::Replicas => "shop",
@@ -59,6 +62,7 @@ impl Shape {
             Shape::VirtualService | Shape::Subsets | Shape::ArgoRollout => "virtualservice",
             Shape::Service | Shape::PoolGroup | Shape::ArgoBlueGreen => "service",
             Shape::Replicas => "deployment",
+            Shape::Route => "routes.route.openshift.io",
         }
     }
 
@@ -75,6 +79,7 @@ impl Shape {
                 format!("/api/v1/namespaces/{namespace}/services")
             }
             Shape::Replicas => format!("/apis/apps/v1/namespaces/{namespace}/deployments"),
+            Shape::Route => format!("/apis/route.openshift.io/v1/namespaces/{namespace}/routes"),
         }
     }
 
@@ -88,6 +93,7 @@ impl Shape {
             Shape::Subsets => by_subset(),
             Shape::Service => service("checkout", self.stable_name()),
             Shape::ArgoBlueGreen | Shape::Replicas => of_shop("checkout"),
+            Shape::Route => ROUTE.to_owned(),
             Shape::PoolGroup => service("checkout", "checkout").replace(
                 "metadata: {name: checkout}",
                 &format!(
@@ -100,7 +106,7 @@ impl Shape {
             // The controller narrows both down to a version each.
             Shape::ArgoRollout => ["checkout", "checkout-canary"].map(of_shop).join("\n---\n"),
             Shape::ArgoBlueGreen => of_shop("checkout-preview"),
-            Shape::HttpRoute | Shape::VirtualService => {
+            Shape::HttpRoute | Shape::VirtualService | Shape::Route => {
                 [service("checkout", "checkout"), service("checkout-canary", "checkout-canary")]
                     .join("\n---\n")
             }
@@ -119,6 +125,11 @@ impl Shape {
                 ]
                 .join("\n---\n")
             }
+            Shape::Route => [
+                deployment_config(self.stable_name(), "v1", 3),
+                deployment_config(self.canary_name(), "v2", options.canary_replicas),
+            ]
+            .join("\n---\n"),
             Shape::Replicas => [
                 deployment(self.stable_name(), "v1", 3, "shop: checkout"),
                 deployment(self.canary_name(), "v2", options.canary_replicas, "shop: checkout"),
@@ -136,6 +147,7 @@ impl Shape {
             | Shape::Subsets
             | Shape::ArgoRollout
             | Shape::ArgoBlueGreen
+            | Shape::Route
             | Shape::PoolGroup => "checkout",
             Shape::Service => "checkout-blue",
             Shape::Replicas => "checkout-main",
@@ -149,6 +161,7 @@ impl Shape {
             | Shape::VirtualService
             | Shape::Subsets
             | Shape::ArgoRollout
+            | Shape::Route
             | Shape::PoolGroup => "checkout-canary",
             Shape::Service => "checkout-green",
             Shape::ArgoBlueGreen => "checkout-preview",
@@ -174,6 +187,7 @@ impl Shape {
                 "stable": "stable", "canary": "canary"}}),
             Shape::ArgoRollout | Shape::ArgoBlueGreen => json!({"argoRollout": pair}),
             Shape::PoolGroup => json!({"aviPoolGroup": pair}),
+            Shape::Route => json!({"openShiftRoute": pair}),
             Shape::Replicas => json!({"replicas": {"service": "checkout"}}),
             Shape::Service => json!({"service": {"name": "checkout",
                 "stable": {"app": self.stable_name()}, "canary": {"app": self.canary_name()}}}),
@@ -183,19 +197,24 @@ impl Shape {
     /// The policy's `workloads`.
     pub fn workloads(self) -> Value {
         let promote = match self {
-            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets | Shape::Replicas => "copyTemplate",
+            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets | Shape::Route | Shape::Replicas => {
+                "copyTemplate"
+            }
             Shape::Service | Shape::PoolGroup => "swap",
             // It runs both versions itself.
             Shape::ArgoRollout | Shape::ArgoBlueGreen => return Value::Null,
         };
-        json!({"stable": {"deployment": self.stable_name()}, "canary": {"deployment": self.canary_name()},
+        let kind = if self == Shape::Route { "deploymentConfig" } else { "deployment" };
+        json!({"stable": {kind: self.stable_name()}, "canary": {kind: self.canary_name()},
             "promote": promote, "scaleDownDelay": "1s"})
     }
 
     /// What such a target asks of the rest of the policy.
     pub(super) fn spec(self) -> Value {
         match self {
-            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets | Shape::PoolGroup => json!({}),
+            Shape::HttpRoute | Shape::VirtualService | Shape::Subsets | Shape::PoolGroup | Shape::Route => {
+                json!({})
+            }
             Shape::ArgoRollout => {
                 json!({"metrics": {"prometheus": {"labels": {"by": "rollouts_pod_template_hash"}}}})
             }
@@ -241,6 +260,11 @@ impl Shape {
                 let ratio = |at: usize| group["poolgroup"]["members"][at]["ratio"].as_u64().unwrap_or(0);
                 vec![("checkout".to_owned(), ratio(0)), ("checkout-canary".to_owned(), ratio(1))]
             }
+            Shape::Route => list("/spec/alternateBackends")
+                .iter()
+                .chain([&object["spec"]["to"]])
+                .map(|backend| (name(&backend["name"]), backend["weight"].as_u64().unwrap_or(100)))
+                .collect(),
             // The Service sends to all its pods alike.
             Shape::Replicas => vec![("checkout".to_owned(), 1)],
         }
@@ -265,6 +289,9 @@ impl Shape {
             Shape::PoolGroup => json!([{"op": "add", "path": "/metadata/annotations/avi_proxy",
                 "value": pool_group(canary.into(), stable.into())}]),
             Shape::Replicas => json!([add("/spec/replicas", canary)]),
+            Shape::Route => {
+                json!([add("/spec/to/weight", stable), add("/spec/alternateBackends/0/weight", canary)])
+            }
             // The selector is Argo's controller's.
             Shape::ArgoBlueGreen => json!([]),
             Shape::Service => {
@@ -298,6 +325,10 @@ impl Shape {
                 drop_if(&mut object["spec"]["selector"], |_| true, self.version_label());
             }
             Shape::Replicas => drop_if(&mut object["spec"], |_| true, "replicas"),
+            Shape::Route => {
+                drop_if(&mut object["spec"]["to"], ours, "weight");
+                each(&mut object, "/spec/alternateBackends", |backend| drop_if(backend, ours, "weight"));
+            }
             Shape::PoolGroup => {
                 let ratios: Vec<u64> = self.backends(&object).into_iter().map(|(_, ratio)| ratio).collect();
                 let text = object.pointer_mut("/metadata/annotations/avi_proxy");

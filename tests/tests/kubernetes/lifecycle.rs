@@ -17,7 +17,7 @@ async fn canary_gets(world: &World, version: &str) -> Result<()> {
 }
 
 /// The end of a rollout other than `before`.
-async fn next_end(
+pub(crate) async fn next_end(
     daemon: &Daemon,
     rollout: &str,
     before: &RolloutId,

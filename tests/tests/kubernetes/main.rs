@@ -14,6 +14,7 @@ mod harm;
 mod input;
 mod lifecycle;
 mod older;
+mod openshift;
 mod outages;
 mod outside;
 mod people;
