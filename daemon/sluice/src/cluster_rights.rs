@@ -5,14 +5,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use sluice_wire::policy::{Gate, GateKind, Policy, Target};
+use sluice_wire::policy::{Policy, Target};
 
 use crate::policy_files::Wrong;
 
 /// What the operator grants, by the word of `--cluster-policies-may`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Grant {
-    /// Gates with a `job`: they run an image in the policy's namespace, with any of its service accounts.
+    /// Gates and hooks with a `job`, and `workloads.replace: {custom: …}`: they run an image in the policy's namespace, with any of
+    /// its service accounts.
     Jobs,
     /// Any file below --secrets. Otherwise those in the folder of the policy's own namespace there.
     Secrets,
@@ -76,23 +77,11 @@ impl Rights {
 }
 
 fn jobs(policy: &Policy) -> Option<Wrong> {
-    let (field, gate) = first_job(policy)?;
+    let (field, who) = policy.jobs().into_iter().next()?;
     let why = format!(
-        "gate {} runs a Job, which policies in the cluster may not have here: put the policy into a file of the daemon, or start the daemon with --cluster-policies-may jobs",
-        gate.name
+        "{who} runs a Job, which policies in the cluster may not have here: put the policy into a file of the daemon, or start the daemon with --cluster-policies-may jobs"
     );
     Some((field, why))
-}
-
-fn first_job(policy: &Policy) -> Option<(String, &Gate)> {
-    let spec = &policy.spec;
-    let of_steps =
-        spec.steps.iter().enumerate().map(|(place, step)| (format!("steps[{place}].gates"), &step.gates));
-    let lists = [("gates".to_owned(), &spec.gates), ("promoteGates".to_owned(), &spec.promote_gates)];
-    lists.into_iter().chain(of_steps).find_map(|(list, gates)| {
-        let place = gates.iter().position(|gate| matches!(gate.kind, GateKind::Job(_)))?;
-        Some((format!("spec.{list}[{place}].job"), gates.get(place)?))
-    })
 }
 
 fn haproxy(policy: &Policy) -> Option<Wrong> {
@@ -128,6 +117,14 @@ mod tests {
     #[test]
     fn nothing_is_granted_by_itself_and_each_word_grants_its_own() {
         let job = json!({"gates": [{"name": "smoke", "job": {"image": "tests:1"}}]});
+        let hook = json!({"hooks": {"post": [{"name": "tests", "job": {"image": "tests:1"}}]}});
+        assert!(beyond(&[], &hook)[0].starts_with("spec.hooks.post[0].job: gate tests runs a Job"));
+        let custom = json!({"workloads": {"stable": {"deployment": "a"}, "canary": {"deployment": "b"},
+            "replace": {"custom": {"image": "deployer:1"}}}});
+        assert!(
+            beyond(&[], &custom)[0]
+                .starts_with("spec.workloads.replace.custom: workloads.replace runs a Job")
+        );
         let socket = json!({"target": {"haproxy":
             {"socket": "/run/haproxy/admin.sock", "backend": "shop", "stable": ["v1"], "canary": ["v2"]}}});
         let secret = json!({"metrics": {"prometheus": {"url": "http://prometheus:9090", "tokenFile": "prometheus"}},

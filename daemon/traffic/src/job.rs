@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sluice_wire::policy;
 
-use crate::kubernetes::object::{KindName, Object};
+use crate::kubernetes::object::{KindName, Object, PatchFailure};
+use crate::kubernetes::patch::{add, path};
 use crate::{Clients, TargetError};
 
 const JOB: KindName =
@@ -64,6 +65,25 @@ impl Question<'_> {
             job.create(&self.body(&job.place.name, next)?).await?;
         }
         wait(&job).await
+    }
+
+    /// None of its Jobs runs any more, nor a pod of one. Ends a Job by its own time limit: it has failed then, and goes with its log
+    /// as any other does.
+    pub async fn stopped(&self, clients: &Clients) -> Result<(), TargetError> {
+        let jobs = Object::connect(clients, &JOB, self.namespace, "").await?;
+        let label = format!("{QUESTION}={}", self.hash());
+        let all = jobs.list(&ListParams::default().labels(&label)).await?;
+        for running in all.iter().filter(|job| ended(job).is_none()) {
+            let job = jobs.sibling(running.metadata.name.as_deref().unwrap_or_default());
+            match job.patch(vec![add(path(["spec", "activeDeadlineSeconds"]), 1)]).await {
+                Ok(_) => wait(&job).await.map(drop)?,
+                Err(PatchFailure::Other(error)) => return Err(error),
+                Err(PatchFailure::Unprocessable(words)) => {
+                    return Err(TargetError::Refused(format!("{}: {words}", job.place.title())));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn hash(&self) -> String {

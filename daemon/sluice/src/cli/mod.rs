@@ -66,7 +66,7 @@ pub enum Verb {
     /// Four releases on loopback in under a minute; nothing installed, nothing configured.
     #[command(after_help = "Examples:\n  sluice demo\n  sluice demo -o json")]
     Demo(DemoOptions),
-    /// Announce a release, and follow it to its end with --wait.
+    /// Announce a release, and follow it to its end with --wait (OpenShift: `oc rollout latest`).
     #[command(
         after_help = "Examples:\n  sluice start checkout --version v2 --wait\n  sluice start shop/checkout --policy checkout.yaml --attempt v2-1 --wait --timeout 1h"
     )]

@@ -10,7 +10,7 @@ use sluice_traffic::TargetError;
 use sluice_wire::{
     cloudevent::CloudEvent,
     message::{ANNOUNCED, Announcement, Answer, CDEVENTS},
-    policy::{GateKind, OnNewRelease, Policy},
+    policy::{OnNewRelease, Policy},
     record::{Charter, Saved, VERSION},
     view::RolloutView,
 };
@@ -328,9 +328,10 @@ impl Daemon {
             });
         };
         let policy = Policy::from_json("data.policy", inline).map_err(|faults| faults.to_string())?;
-        if policy.all_gates().any(|gate| matches!(gate.kind, GateKind::Job(_))) {
-            let why = "data.policy: a gate with a job runs an image, which whoever may announce is not to choose; put the policy into a file";
-            return Err(why.to_owned());
+        if let Some((field, _)) = policy.jobs().first() {
+            return Err(format!(
+                "data.policy: {field}: a job runs an image, which whoever may announce is not to choose; put the policy into a file"
+            ));
         }
         let mut wrong = policy_files::wrong(&policy);
         wrong.extend(self.book.secrets_of_others(&policy));

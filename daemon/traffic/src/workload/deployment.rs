@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use sluice_rollout::{Fence, Role, RolloutId};
 
 use super::autoscaler::Autoscalers;
+use super::config;
 use super::controller::Controller;
 use super::pods::Pods;
 use super::promotion::{Progress, gitops_owner, images};
@@ -42,7 +43,7 @@ pub(crate) struct Deployment {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Remembered {
-    rollout: String,
+    pub(super) rollout: String,
     stable: u32,
     canary: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,12 +75,7 @@ impl Deployment {
 
     pub async fn check(&self) -> Result<(), TargetError> {
         let object = self.object.get().await?;
-        if object.data["spec"]["paused"] == true {
-            return Err(self
-                .object
-                .place
-                .unfit("spec.paused", "while it is paused nothing is rolled out; resume it"));
-        }
+        config::check_paused(&self.object.place, &object)?;
         self.autoscalers.of(self.controller.kind().kind, &self.object.place.name).await.map(drop)
     }
 
@@ -99,7 +95,7 @@ impl Deployment {
         let object = self.object.get().await?;
         match self.controller {
             Controller::Deployment => {}
-            Controller::DeploymentConfig => self.check_triggers(&object)?,
+            Controller::DeploymentConfig => config::check_triggers(&self.object.place, &object)?,
             Controller::StatefulSet => {
                 let why = "copyTemplate copies between Deployments and DeploymentConfigs only; write workloads.promote: swap or external";
                 return Err(self.object.place.unfit("spec.template", why));
@@ -114,29 +110,6 @@ impl Deployment {
         if object.data["spec"]["revisionHistoryLimit"] == 0 {
             let why = "0 keeps no former template to go back to; set at least 2";
             return Err(self.object.place.unfit("spec.revisionHistoryLimit", why));
-        }
-        Ok(())
-    }
-
-    /// A DeploymentConfig rolls a new template out when one of its triggers says so, and an image trigger would write its own image
-    /// over the one that is promoted.
-    fn check_triggers(&self, config: &DynamicObject) -> Result<(), TargetError> {
-        let place = &self.object.place;
-        let triggers = config.data["spec"]["triggers"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let of = |kind: &'static str| triggers.iter().filter(move |trigger| trigger["type"] == kind);
-        if of("ConfigChange").next().is_none() {
-            let why = format!(
-                "without ConfigChange nobody rolls its new template out; oc -n {} set triggers deploymentconfig/{} --from-config adds it",
-                place.namespace, place.name
-            );
-            return Err(place.unfit("spec.triggers", why));
-        }
-        if of("ImageChange").any(|trigger| trigger["imageChangeParams"]["automatic"] == true) {
-            let why = format!(
-                "an automatic ImageChange would write its own image over the promoted one; oc -n {} set triggers deploymentconfig/{} --manual (then --from-config) makes releases the policy's matter",
-                place.namespace, place.name
-            );
-            return Err(place.unfit("spec.triggers", why));
         }
         Ok(())
     }

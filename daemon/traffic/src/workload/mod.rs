@@ -4,13 +4,17 @@
 //!   Versions ─┬─ Arm: deployment   scale, floor, template      (autoscaler: its minimum is the floor; controller: which kind)
 //!             │       external     nothing to scale, nothing to see
 //!             ├─ promotion         which template stable gets, whether it has arrived    pure
+//!             ├─ replacing         a few at a time, all old ones first; custom: by a Job of the user's image
+//!             ├─ config            a DeploymentConfig's triggers, and the start of its next version
 //!             └─ endpoints         the canary's ready endpoints, live
 //! ```
 //!
 //! Every wish names the result and can be repeated; every write tests our fence on the object it changes.
 
 pub(crate) mod autoscaler;
+mod config;
 pub(crate) mod controller;
+mod custom;
 pub(crate) mod deployment;
 pub(crate) mod endpoints;
 mod external;
@@ -28,6 +32,7 @@ use sluice_wire::policy::{self, PromoteBy, Replace};
 
 use crate::{AtStart, Clients, Size, Sizes, TargetError, Workloads};
 use controller::Controller;
+use custom::Custom;
 use deployment::Deployment;
 use endpoints::Endpoints;
 use replacing::Source;
@@ -50,6 +55,7 @@ pub async fn connect_workloads(
         promote: workloads.promote,
         replace: workloads.replace.clone(),
         from_replica_set: workloads.from_replica_set.clone(),
+        clients: clients.clone(),
         canary_is_the_targets: matches!(target, policy::Target::Replicas(_)),
         endpoints: Endpoints::connect(target, namespace, clients).await?,
     }))
@@ -70,6 +76,7 @@ struct Versions {
     replace: Option<Replace>,
     /// In place of the canary's template.
     from_replica_set: Option<String>,
+    clients: Clients,
     /// Its pods are its weight: the target scales it, and nobody else.
     canary_is_the_targets: bool,
     endpoints: Option<Endpoints>,
@@ -151,6 +158,15 @@ impl Versions {
         Ok((stable, self.from_replica_set.as_deref().map_or(Source::Canary(canary), Source::History)))
     }
 
+    /// The Job that replaces stable, with both versions. An undo is none of its business.
+    fn custom(&self) -> Result<Option<Custom<'_>>, TargetError> {
+        let (Some(Replace::Custom(job)), None) = (&self.replace, &self.from_replica_set) else {
+            return Ok(None);
+        };
+        let (stable, canary) = self.both()?;
+        Ok(Some(Custom { stable, canary, job, clients: &self.clients }))
+    }
+
     fn deployments(&self) -> impl Iterator<Item = &Deployment> {
         [&self.stable, &self.canary].into_iter().filter_map(Arm::deployment)
     }
@@ -209,7 +225,14 @@ impl Workloads for Versions {
     }
 
     async fn raise_canary(&self, at_least: u32, fence: Fence) -> Result<(), TargetError> {
-        if self.canary_is_the_targets { Ok(()) } else { self.canary.floor(at_least, fence).await }
+        if self.canary_is_the_targets {
+            return Ok(());
+        }
+        if let Arm::Deployment(canary) = &self.canary {
+            // Its pods are to be of the template that is released.
+            canary.begin_version(fence).await?;
+        }
+        self.canary.floor(at_least, fence).await
     }
 
     async fn hold_stable(&self, floor: u32, fence: Fence) -> Result<(), TargetError> {
@@ -243,6 +266,9 @@ impl Workloads for Versions {
     async fn promote(&self, start: AtStart, fence: Fence) -> Result<(), TargetError> {
         match self.promote {
             PromoteBy::CopyTemplate => {
+                if let Some(custom) = self.custom()? {
+                    return custom.promote(fence).await;
+                }
                 let (stable, source) = self.replaced()?;
                 let emptied = matches!(self.replace, Some(Replace::Recreate(_)));
                 let at_least = if emptied { start.stable } else { 0 };
@@ -261,7 +287,12 @@ impl Workloads for Versions {
 
     async fn restore(&self, start: AtStart, fence: Fence) -> Result<(), TargetError> {
         match self.promote {
-            PromoteBy::CopyTemplate => self.both()?.0.restore(start, fence).await,
+            PromoteBy::CopyTemplate => {
+                if let Some(custom) = self.custom()? {
+                    custom.stop().await?;
+                }
+                self.both()?.0.restore(start, fence).await
+            }
             PromoteBy::External => {
                 let (stable, canary) = self.both()?;
                 stable.check_has_other_images_than(canary).await

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sluice_rollout::Fence;
 use sluice_wire::policy::{PodCount, Replace};
 
+use super::config::check_paused;
 use super::controller::Controller;
 use super::deployment::{
     AT_START, Deployment, FORMER, REVERTED, Remembered, count, grow_to, pods_hash, replicas,
@@ -42,7 +43,7 @@ impl Deployment {
                 let object = self.object.get().await?;
                 self.pods.are_left(self.controller, &self.object.place, &object).await.map(drop)
             }
-            Some(Replace::Rolling(_)) | None => Ok(()),
+            Some(Replace::Rolling(_) | Replace::Custom(_)) | None => Ok(()),
         }
     }
 
@@ -84,6 +85,7 @@ impl Deployment {
         fence: Fence,
     ) -> Result<(), TargetError> {
         let before = self.object.get().await?;
+        check_paused(&self.object.place, &before)?;
         let template = self.template_from(source, &before).await?;
         let former = match before.data["spec"]["template"] == template {
             true => None,
@@ -100,6 +102,7 @@ impl Deployment {
             Ok(change)
         };
         self.object.edit(fence, write).await?;
+        self.begin_version(fence).await?;
         self.wait_until_rolled_out().await
     }
 
@@ -139,6 +142,7 @@ impl Deployment {
             Ok(change)
         };
         self.object.edit(fence, write).await?;
+        self.begin_version(fence).await?;
         self.wait_until_rolled_out().await?;
         self.settle(fence).await
     }
@@ -189,7 +193,7 @@ pub(super) fn replace_template(
 }
 
 /// What was judged is what is promoted.
-fn check_unchanged(
+pub(super) fn check_unchanged(
     canary: &Deployment,
     stable: &DynamicObject,
     source: &DynamicObject,

@@ -146,7 +146,7 @@ fn keeps_none(workload: &str) -> TargetError {
 impl History {
     /// Oldest first.
     pub async fn read(&self) -> Result<Vec<Revision>, TargetError> {
-        self.revisions.history(&self.workload.get().await?).await
+        self.revisions.of(&self.workload.get().await?).await
     }
 
     /// The revision to go back to: the named one, or the latest before the present one that was not put back.
@@ -200,7 +200,7 @@ impl Revisions {
     /// The name of what keeps the workload's present template. It has to be there before the template is replaced. Of several (a
     /// DeploymentConfig that came back to one has two) the latest.
     pub async fn present(&self, place: &Place, workload: &DynamicObject) -> Result<String, TargetError> {
-        let history = self.history(workload).await?;
+        let history = self.of(workload).await?;
         history.into_iter().rev().find(|one| one.current).map(|one| one.kept_by).ok_or_else(|| {
             TargetError::Changed(format!(
                 "{} has no {} with its present template yet, so there would be nothing to go back to",
@@ -211,7 +211,7 @@ impl Revisions {
     }
 
     /// Oldest first.
-    async fn history(&self, workload: &DynamicObject) -> Result<Vec<Revision>, TargetError> {
+    pub async fn of(&self, workload: &DynamicObject) -> Result<Vec<Revision>, TargetError> {
         let all = self.all.list(&ListParams::default().labels(&self.keeper.selector(workload))).await?;
         let owned = all.iter().filter(|one| is_owned_by(one, workload));
         let present = without_nulls(workload.data["spec"]["template"].clone());

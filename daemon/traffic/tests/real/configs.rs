@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sluice_rig::{DeploymentConfigs, wait};
-use sluice_traffic::{AtStart, TargetError, Workloads, connect_history};
+use sluice_rollout::RolloutId;
+use sluice_traffic::{AtStart, Size, TargetError, Workloads, connect_history};
 use sluice_wire::policy::{
     self, InPlace, InPlaceKind, PodCount, PromoteBy, Recreate, Replace, Rolling, Workload,
 };
@@ -14,6 +15,7 @@ use crate::shop::{LIMIT, Shop, fence, rollout};
 
 const START: AtStart = AtStart { stable: 3, canary: 0, stable_min: None };
 const A: &str = "deploymentconfigs.apps.openshift.io/a";
+const B: &str = "deploymentconfigs.apps.openshift.io/b";
 
 /// Written out as OpenShift's API server keeps it: the CRD here fills no defaults in.
 fn config(name: &str, replicas: u32, image: &str) -> String {
@@ -152,14 +154,51 @@ async fn a_deployment_config_whose_triggers_are_in_the_way_is_refused_with_the_r
     let workloads = c.workloads(None, None).await;
     let automatic =
         json!([{"type": "ConfigChange"}, {"type": "ImageChange", "imageChangeParams": {"automatic": true}}]);
-    for (triggers, remedy) in [(json!([]), "--from-config"), (automatic, "--manual")] {
-        c.shop.edit(A, &json!({"spec": {"triggers": triggers}}).to_string()).await;
-        let refused = workloads.check().await.unwrap_err();
-        let TargetError::NotAsNeeded(words) = &refused else { panic!("{refused:?}") };
-        assert!(words.contains("spec.triggers") && words.contains(remedy), "{words}");
-    }
+    c.shop.edit(A, &json!({"spec": {"triggers": automatic}}).to_string()).await;
+    let refused = workloads.check().await.unwrap_err();
+    let TargetError::NotAsNeeded(words) = &refused else { panic!("{refused:?}") };
+    assert!(words.contains("spec.triggers") && words.contains("--manual"), "{words}");
     let paused = json!({"spec": {"paused": true, "triggers": [{"type": "ConfigChange"}]}});
     c.shop.edit(A, &paused.to_string()).await;
     let refused = workloads.check().await.unwrap_err().to_string();
     assert!(refused.contains("spec.paused") && refused.contains("resume it"), "{refused}");
+}
+
+#[tokio::test]
+async fn without_triggers_each_version_is_begun_as_oc_rollout_latest_does_it_and_not_while_it_is_paused() {
+    let c = configs("config-latest").await;
+    let none = json!({"spec": {"triggers": []}}).to_string();
+    for config in [A, B] {
+        c.shop.edit(config, &none).await;
+    }
+    let workloads = c.workloads(None, None).await;
+    workloads.check().await.unwrap();
+    workloads.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    // The pipeline's own edit begins nothing; the release does.
+    let image =
+        json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "checkout:3"}]);
+    c.shop.kubectl(&["patch", B, "--type=json", "--patch", &image.to_string()]).await;
+    for number in ["1.2", "1.3"] {
+        workloads.raise_canary(1, fence(number)).await.unwrap();
+    }
+    c.shop.kube.wait(&c.shop.namespace, B, "jsonpath={.status.updatedReplicas}=1", LIMIT).await.unwrap();
+    assert_eq!(c.shop.get(B).await["status"]["latestVersion"], 2, "what runs again begins nothing new");
+    let size = workloads.observe().await.unwrap().canary;
+    assert_eq!(size, Size { wanted: 1, available: 1 });
+
+    // The canary's template has changed since the start, so the rollout is another one.
+    workloads.at_start(&later(), None, fence("1.4")).await.unwrap();
+    workloads.promote(START, fence("1.5")).await.unwrap();
+    assert_eq!((c.image().await, c.field("/status/latestVersion").await), (json!("checkout:3"), json!(2)));
+    workloads.restore(START, fence("1.6")).await.unwrap();
+    assert_eq!((c.image().await, c.field("/status/latestVersion").await), (json!("checkout:1"), json!(3)));
+
+    c.shop.edit(A, r#"{"spec": {"paused": true}}"#).await;
+    let refused = workloads.promote(START, fence("1.7")).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.paused") && refused.contains("resume it"), "{refused}");
+    assert_eq!((c.image().await, c.field("/status/latestVersion").await), (json!("checkout:1"), json!(3)));
+}
+
+fn later() -> RolloutId {
+    RolloutId::new("shop", "checkout", "v3").unwrap()
 }

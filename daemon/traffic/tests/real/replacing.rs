@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use sluice_rig::kube::Seen;
+use sluice_rig::kube::stages::FAILS;
 use sluice_rig::page::Page;
+use sluice_rollout::RolloutId;
 use sluice_traffic::{Workloads, connect_history};
 use sluice_wire::policy::{self, PodCount, Policy, PromoteBy, Recreate, Replace, Rolling, Workload};
 
@@ -170,4 +172,45 @@ async fn a_named_revision_comes_back_and_one_that_is_not_there_is_told() {
         gone.contains("checkout-9") && gone.contains("is gone") && gone.contains("sluice revisions"),
         "{gone}"
     );
+}
+
+#[tokio::test]
+async fn a_job_of_the_users_image_replaces_stable_and_what_it_comes_to_is_looked_at() {
+    let v = versions("custom", PromoteBy::CopyTemplate).await;
+    let custom = |image: &str| {
+        let job = json!({"image": image, "args": ["--until=50%"], "timeout": "60s"});
+        Some(Replace::Custom(serde_json::from_value(job).unwrap()))
+    };
+    let failing = v.replaced(custom(FAILS), None).await;
+    failing.check().await.unwrap();
+    failing.at_start(&rollout(), None, fence("1.1")).await.unwrap();
+    let failed = failing.promote(START, fence("1.2")).await.unwrap_err().to_string();
+    assert!(failed.contains("the custom deployment failed") && failed.contains("logs job/"), "{failed}");
+    failing.restore(START, fence("1.3")).await.unwrap();
+    assert_eq!(v.image().await, "checkout:1");
+
+    let next = RolloutId::new("shop", "checkout", "v3").unwrap();
+    let deployer = v.replaced(custom("registry.example/deployer:1"), None).await;
+    deployer.at_start(&next, None, fence("2.1")).await.unwrap();
+    // The pods of these tests do nothing.
+    let idle = deployer.promote(START, fence("2.2")).await.unwrap_err().to_string();
+    assert!(idle.contains("it runs checkout:1 and not checkout:2"), "{idle}");
+    v.shop.kubectl(&["set", "image", "deployment/checkout", "app=checkout:2"]).await;
+    for number in ["2.3", "2.4"] {
+        deployer.promote(START, fence(number)).await.unwrap();
+    }
+    let selector = "--selector=sluice.dev/gate=workloadsreplacecustom";
+    let jobs = v.shop.kubectl(&["get", "jobs", selector, "--output=json"]).await;
+    let jobs: Value = serde_json::from_str(&jobs).unwrap();
+    assert_eq!(jobs["items"].as_array().unwrap().len(), 2, "one for each rollout");
+    let told = jobs["items"][0]["spec"]["template"]["spec"]["containers"][0]["env"].clone();
+    for (name, value) in [
+        ("OPENSHIFT_DEPLOYMENT_NAME", "checkout-canary"),
+        ("OPENSHIFT_DEPLOYMENT_NAMESPACE", v.shop.namespace.as_str()),
+        ("SLUICE_STABLE", "checkout"),
+    ] {
+        assert!(told.as_array().unwrap().contains(&json!({"name": name, "value": value})), "{told}");
+    }
+    deployer.restore(START, fence("2.5")).await.unwrap();
+    assert_eq!(v.image().await, "checkout:1", "what the Job has done is put back");
 }

@@ -9,6 +9,7 @@ use jiff::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Policy, Replace};
 use crate::units::Span;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -72,6 +73,40 @@ pub struct Job {
     /// A Job that runs for longer has failed.
     #[serde(default = "ten_minutes")]
     pub timeout: Span,
+}
+
+impl Policy {
+    /// Every list of gates, hooks included, with its field.
+    pub fn gate_lists(&self) -> Vec<(String, &Vec<Gate>)> {
+        let spec = &self.spec;
+        let steps = spec.steps.iter().enumerate();
+        let steps = steps.map(|(index, step)| (format!("spec.steps[{index}].gates"), &step.gates));
+        let hooks = spec.hooks.lists().into_iter();
+        let hooks = hooks.map(|(name, gates)| (format!("spec.hooks.{name}"), gates));
+        let before = [("spec.gates".to_owned(), &spec.gates)].into_iter();
+        let promotion = [("spec.promoteGates".to_owned(), &spec.promote_gates)];
+        before.chain(steps).chain(promotion).chain(hooks).collect()
+    }
+
+    /// Every gate of the policy, wherever it stands.
+    pub fn all_gates(&self) -> impl Iterator<Item = &Gate> {
+        self.gate_lists().into_iter().flat_map(|(_, gates)| gates)
+    }
+
+    /// What of the policy runs an image, with its field: `gate smoke` at `spec.gates[0].job`.
+    pub fn jobs(&self) -> Vec<(String, String)> {
+        let of = |(field, gates): (String, &Vec<Gate>)| -> Vec<(String, String)> {
+            let jobs = gates.iter().enumerate().filter(|(_, gate)| matches!(gate.kind, GateKind::Job(_)));
+            jobs.map(|(index, gate)| (format!("{field}[{index}].job"), format!("gate {}", gate.name)))
+                .collect()
+        };
+        let custom = match &self.spec.workloads.replace {
+            Some(Replace::Custom(_)) => Some("workloads.replace".to_owned()),
+            Some(Replace::Recreate(_) | Replace::Rolling(_)) | None => None,
+        };
+        let custom = custom.map(|who| ("spec.workloads.replace.custom".to_owned(), who));
+        self.gate_lists().into_iter().flat_map(of).chain(custom).collect()
+    }
 }
 
 /// Times without change, in a time zone of the IANA database.

@@ -277,6 +277,8 @@ impl Policy {
         let spec = &mut policy.spec;
         spec.workloads.from_replica_set = Some(replica_set.to_owned());
         (spec.strategy, spec.testers, spec.hooks) = (None, None, Hooks::default());
+        // No Job of the policy's has a part in it: stable's own strategy goes back.
+        spec.workloads.replace.take_if(|replace| matches!(replace, Replace::Custom(_)));
         spec.steps.clear();
         spec.gates.clear();
         spec.promote_gates.clear();

@@ -83,13 +83,7 @@ impl Policy {
 
     /// Freeze calendars that cannot be read, with their fields. (Time zones come from the host's database.)
     pub fn wrong_calendars(&self) -> Vec<(String, String)> {
-        let spec = &self.spec;
-        let steps = spec.steps.iter().enumerate();
-        let steps = steps.map(|(index, step)| (format!("spec.steps[{index}].gates"), &step.gates));
-        let all =
-            [("spec.gates".to_owned(), &spec.gates), ("spec.promoteGates".to_owned(), &spec.promote_gates)];
-        let gates = all.into_iter().chain(steps).chain(spec.hook_lists());
-        let wrong = gates.flat_map(|(field, gates)| {
+        let wrong = self.gate_lists().into_iter().flat_map(|(field, gates)| {
             gates.iter().enumerate().flat_map(move |(index, gate)| {
                 let below = format!("{field}[{index}].freeze");
                 let wrong = match &gate.kind {
@@ -124,17 +118,11 @@ impl Policy {
     /// Gate names are told apart by the machine, so they must differ.
     fn wrong_gates(&self) -> Vec<Wrong> {
         let mut seen = std::collections::BTreeSet::new();
-        let of = |field: String, gates: &'_ [Gate]| -> Vec<(String, String)> {
+        let of = |(field, gates): (String, &Vec<Gate>)| -> Vec<(String, String)> {
             let named = |(index, gate): (usize, &Gate)| (format!("{field}[{index}].name"), gate.name.clone());
             gates.iter().enumerate().map(named).collect()
         };
-        let steps = self.spec.steps.iter().enumerate();
-        let steps = steps.flat_map(|(i, step)| of(format!("spec.steps[{i}].gates"), &step.gates));
-        let all = of("spec.gates".to_owned(), &self.spec.gates)
-            .into_iter()
-            .chain(steps)
-            .chain(of("spec.promoteGates".to_owned(), &self.spec.promote_gates))
-            .chain(self.spec.hook_lists().flat_map(|(field, gates)| of(field, gates)));
+        let all = self.gate_lists().into_iter().flat_map(of);
         all.filter(|(_, name)| !seen.insert(name.clone()))
             .map(|(field, name)| (field, format!("gate name {name:?} is used twice; give each gate its own")))
             .collect()
@@ -184,7 +172,7 @@ impl Policy {
             in_place: spec.is_in_place(),
             replace: match spec.workloads.replace {
                 Some(Replace::Recreate(_)) => rollout::Replace::Recreate,
-                Some(Replace::Rolling(_)) | None => rollout::Replace::Rolling,
+                Some(Replace::Rolling(_) | Replace::Custom(_)) | None => rollout::Replace::Rolling,
             },
             hooks: rollout::Hooks { mid: gates(&spec.hooks.mid), post: gates(&spec.hooks.post) },
             pods_are_the_weight: matches!(spec.target, Target::Replicas(_)),
@@ -200,17 +188,6 @@ impl Policy {
         let max = length.saturating_mul(3).saturating_add(self.spec.limits.step.max.0);
         (self.spec.is_flip() || length > Duration::ZERO).then_some(rollout::Bake { weight, length, max })
     }
-
-    /// Every gate of the policy, wherever it stands.
-    pub fn all_gates(&self) -> impl Iterator<Item = &Gate> {
-        let spec = &self.spec;
-        let hooks = spec.hooks.lists().into_iter().flat_map(|(_, gates)| gates);
-        spec.gates
-            .iter()
-            .chain(spec.steps.iter().flat_map(|step| &step.gates))
-            .chain(&spec.promote_gates)
-            .chain(hooks)
-    }
 }
 
 impl super::Spec {
@@ -218,11 +195,6 @@ impl super::Spec {
         let may_flip = matches!(self.target, Target::ArgoRollout(_)) && self.steps.is_empty();
         let is_said = self.strategy == Some(Strategy::BlueGreen) && !self.is_in_place();
         matches!(self.target, Target::Service(_)) || may_flip || is_said
-    }
-
-    /// Hooks with their fields.
-    fn hook_lists(&self) -> impl Iterator<Item = (String, &Vec<Gate>)> {
-        self.hooks.lists().into_iter().map(|(name, gates)| (format!("spec.hooks.{name}"), gates))
     }
 
     /// 100 % less the holdback; 100 % for a flip.

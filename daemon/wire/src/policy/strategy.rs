@@ -19,6 +19,9 @@ pub enum Strategy {
     Rolling,
     /// No weights: all old pods go before the new ones begin. `target: {inPlace: …}`, `replace: {recreate: {}}`.
     Recreate,
+    /// No weights: a Job of your own image puts the new version in stable's place. `target: {inPlace: …}`, and
+    /// `replace: {custom: {image: …}}`, which is to be written.
+    Custom,
 }
 
 /// Hooks around stable's replacement, OpenShift's words: each is a gate (a `job`, a `webhook`, …) with a `failurePolicy`.
@@ -72,7 +75,7 @@ impl Spec {
             Some(Strategy::Recreate) => {
                 self.workloads.replace.get_or_insert_with(|| Replace::Recreate(Recreate::default()));
             }
-            Some(Strategy::Canary | Strategy::BlueGreen) | None => {}
+            Some(Strategy::Canary | Strategy::BlueGreen | Strategy::Custom) | None => {}
         }
     }
 
@@ -93,6 +96,7 @@ impl Spec {
             Some(Replace::Recreate(recreate)) => {
                 format!("replace: recreate, {} for each part", recreate.timeout)
             }
+            Some(Replace::Custom(job)) => format!("replace: a Job of {}, {} for it", job.image, job.timeout),
             Some(Replace::Rolling(rolling)) => format!(
                 "replace: rolling, maxSurge {}, maxUnavailable {}, {} for it",
                 rolling.max_surge, rolling.max_unavailable, rolling.timeout
@@ -107,6 +111,9 @@ impl Spec {
             Strategy::Rolling => {
                 format!("strategy rolling: no weights and nothing judged beside it, {promote}, {replace}")
             }
+            Strategy::Custom => {
+                format!("strategy custom: no weights and nothing judged beside it, {promote}, {replace}")
+            }
             Strategy::Recreate => {
                 format!("strategy recreate: no weights and nothing judged beside it, {promote}, {replace}")
             }
@@ -118,18 +125,23 @@ impl Spec {
         let mut wrong = Vec::new();
         let mut say = |field: &str, why: &str| wrong.push((field.to_owned(), why.to_owned()));
         let in_place = matches!(self.target, Target::InPlace(_));
-        let recreates = matches!(self.workloads.replace, Some(Replace::Recreate(_)));
+        let replace = self.workloads.replace.as_ref();
+        let recreates = matches!(replace, Some(Replace::Recreate(_)));
         match self.strategy {
-            Some(Strategy::Rolling | Strategy::Recreate) if !self.is_in_place() => say(
+            Some(Strategy::Rolling | Strategy::Recreate | Strategy::Custom) if !self.is_in_place() => say(
                 "spec.strategy",
-                "rolling and recreate have no weights: write target: {inPlace: {name: …}}, or strategy: canary and workloads.replace",
+                "rolling, recreate and custom have no weights: write target: {inPlace: {name: …}}, or strategy: canary and workloads.replace",
             ),
-            Some(Strategy::Rolling) if recreates => {
-                say("spec.workloads.replace", "says recreate and the strategy rolling: keep one of them")
+            Some(Strategy::Rolling) if !matches!(replace, Some(Replace::Rolling(_))) => {
+                say("spec.workloads.replace", "says otherwise than the strategy rolling: keep one of them")
             }
             Some(Strategy::Recreate) if !recreates => {
-                say("spec.workloads.replace", "says rolling and the strategy recreate: keep one of them")
+                say("spec.workloads.replace", "says otherwise than the strategy recreate: keep one of them")
             }
+            Some(Strategy::Custom) if !matches!(replace, Some(Replace::Custom(_))) => say(
+                "spec.workloads.replace",
+                "names no image that would do it: write replace: {custom: {image: …}}",
+            ),
             Some(Strategy::Canary | Strategy::BlueGreen) if in_place => say(
                 "spec.strategy",
                 "an inPlace target carries no weights: write rolling or recreate, or name the router",
@@ -232,6 +244,12 @@ mod tests {
         assert_eq!((recreate.bake, recreate.steps.len()), (None, 0));
         let rolling = parsed("rolling", IN_PLACE, BOTH, "").unwrap();
         assert_eq!(rolling.machine().replace, rollout::Replace::Rolling);
+        let own =
+            parsed("custom", IN_PLACE, &format!("{BOTH}, replace: {{custom: {{image: deployer}}}}"), "")
+                .unwrap();
+        assert_eq!(own.machine().limits.replace, Some(std::time::Duration::from_secs(600)));
+        assert!(own.spec.implied().unwrap().ends_with("replace: a Job of deployer, 10m for it"));
+        assert_eq!(own.jobs().len(), 1);
         let words = rolling.spec.implied().unwrap();
         assert!(words.contains("maxSurge 25%, maxUnavailable 25%, 10m"), "{words}");
         let again = serde_json::to_string(&rolling).unwrap();
@@ -241,11 +259,15 @@ mod tests {
     #[test]
     fn words_that_do_not_go_together_are_refused_with_the_remedy() {
         let rolling = |fields: &str| format!("{BOTH}, replace: {{rolling: {{{fields}}}}}");
+        let custom = format!("{BOTH}, replace: {{custom: {{image: deployer}}}}");
         for (strategy, target, workloads, more, expected) in [
             ("rolling", ROUTER, BOTH, "", "write target: {inPlace"),
             ("canary", IN_PLACE, BOTH, "", "carries no weights"),
             ("recreate", IN_PLACE, BOTH, "  steps: [{weight: 5}]\n", "leave `steps` out"),
             ("recreate", IN_PLACE, rolling("").as_str(), "", "keep one of them"),
+            ("custom", IN_PLACE, BOTH, "", "write replace: {custom: {image"),
+            ("custom", ROUTER, custom.as_str(), "", "write target: {inPlace"),
+            ("rolling", IN_PLACE, custom.as_str(), "", "keep one of them"),
             (
                 "rolling",
                 IN_PLACE,

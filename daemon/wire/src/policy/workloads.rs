@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Job;
 use crate::units::Span;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +68,10 @@ pub enum Replace {
     Recreate(Recreate),
     /// A few at a time.
     Rolling(Rolling),
+    /// A Job of your own image does it, as OpenShift's Custom strategy has it. It has to give stable the images of
+    /// `OPENSHIFT_DEPLOYMENT_NAME` (the canary's workload; stable's is `SLUICE_STABLE`); a Job that fails, or takes longer than its
+    /// `timeout`, is undone. Only in policies that are files.
+    Custom(Job),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -194,6 +199,7 @@ impl Replace {
         match self {
             Replace::Recreate(recreate) => recreate.timeout,
             Replace::Rolling(rolling) => rolling.timeout,
+            Replace::Custom(job) => job.timeout,
         }
     }
 }

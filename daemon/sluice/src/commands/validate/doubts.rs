@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sluice_analyzers::outlook::{Questions, outlook};
-use sluice_wire::policy::{Metrics, Policy, Preset, PromoteBy, Workload};
+use sluice_wire::policy::{Metrics, Policy, Preset, PromoteBy, Replace, Workload};
 use sluice_wire::units::Percent;
 
 use crate::cli::SECRETS;
@@ -14,7 +14,7 @@ const ERROR_SHARE: f64 = 0.01;
 
 /// Fields and what is doubtful about them.
 pub(super) fn of(policy: &Policy) -> Vec<(String, String)> {
-    let rules = [metrics, workloads, telling, baking];
+    let rules = [metrics, workloads, halfway, telling, baking];
     let mut doubts: Vec<_> =
         rules.iter().flat_map(|rule| rule(policy)).map(|(field, why)| (field.to_owned(), why)).collect();
     doubts.extend(secrets(policy));
@@ -60,6 +60,29 @@ fn workloads(policy: &Policy) -> Doubts {
     Vec::new()
 }
 
+/// OpenShift's deployer stops where its script says so; nobody here knows of that.
+fn halfway(policy: &Policy) -> Doubts {
+    let Some(Replace::Custom(job)) = &policy.spec.workloads.replace else { return Vec::new() };
+    let script = [job.command.as_slice(), &job.args].concat().join(" ");
+    let ends = |letter: char| letter.is_whitespace() || matches!(letter, ';' | '&' | '"' | '\'');
+    let stops: Vec<&str> = script
+        .split("--until")
+        .skip(1)
+        .filter_map(|rest| rest.trim_start_matches(['=', ' ']).split(ends).next())
+        .collect();
+    if stops.is_empty() {
+        return Vec::new();
+    }
+    let steps: Vec<String> =
+        stops.iter().filter_map(|stop| Some(format!("{{weight: {}}}", stop.strip_suffix('%')?))).collect();
+    let steps = if steps.is_empty() { "{weight: 50}".to_owned() } else { steps.join(", ") };
+    let why = format!(
+        "--until={} is a stop that only OpenShift's own deployer knows: write strategy: canary, a target that divides traffic or pods, and steps: [{steps}] (--until=pre and mid are hooks); see docs/targets/in-place.md",
+        stops.join(", --until=")
+    );
+    vec![("spec.workloads.replace.custom", why)]
+}
+
 fn telling(policy: &Policy) -> Doubts {
     if policy.spec.alerts.is_empty() {
         return vec![(
@@ -98,4 +121,30 @@ fn undecidable(policy: &Policy) -> Vec<(String, String)> {
     let rows = outlook(&plan, &traffic, &Questions::default());
     let doubts = plan::doubts(policy, &plan, &traffic, &rows).into_iter();
     doubts.map(|doubt| (format!("spec.steps[{}]", doubt.step - 1), doubt.why)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of_custom(script: &str) -> Vec<String> {
+        let custom = json!({"custom": {"image": "deployer", "command": ["/bin/sh", "-c", script]}});
+        let document = json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": {"name": "checkout"},
+            "spec": {"strategy": "custom", "target": {"inPlace": {"name": "a"}}, "metrics": {"prometheus": {"url": "http://p"}},
+                "workloads": {"stable": {"deployment": "a"}, "canary": {"deployment": "b"}, "replace": custom}}});
+        let policy = Policy::from_json("policy", &document).unwrap();
+        halfway(&policy).into_iter().map(|(_, why)| why).collect()
+    }
+
+    #[test]
+    fn a_halfway_stop_of_a_custom_deployer_is_told_as_the_step_that_it_is_here() {
+        let told = of_custom("set -e; openshift-deploy --until=50%; echo Halfway there; openshift-deploy");
+        assert!(told[0].starts_with("--until=50% ") && told[0].contains("steps: [{weight: 50}]"), "{told:?}");
+        let told = of_custom("openshift-deploy --until 25% && openshift-deploy --until=75%");
+        assert!(told[0].contains("steps: [{weight: 25}, {weight: 75}]"), "{told:?}");
+        assert!(of_custom("openshift-deploy --until=mid")[0].contains("mid are hooks"));
+        assert_eq!(of_custom("deploy"), [""; 0]);
+    }
 }
