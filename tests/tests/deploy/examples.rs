@@ -10,7 +10,9 @@ use crate::deploy;
 #[test]
 fn every_example_policy_is_sound_and_none_is_doubtful() -> Result<()> {
     story(async {
-        for folder in ["", "walkthrough/", "two-services/", "argo-rollouts/", "pipeline/"] {
+        for folder in
+            ["", "walkthrough/", "two-services/", "argo-rollouts/", "pipeline/", "openshift/", "avi/"]
+        {
             let folder = deploy(&format!("examples/{folder}policies")).display().to_string();
             let validated = cli::sluice(&["validate", "--strict", &folder, "-o", "json"], &[]).await?;
             ensure!(validated.code == 0, "{}", validated.text());
