@@ -7,6 +7,7 @@
 //! `cargo test -p sluice-tests --features real --test haproxy`; a missing server fails and says what to run.
 
 mod bad_input;
+mod boundaries;
 mod cluster;
 mod crashes;
 mod disk;

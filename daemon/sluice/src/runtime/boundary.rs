@@ -1,9 +1,10 @@
-//! The boundaries of the runtime's order at which a process may die, one list. A story on real servers
-//! (`tests/tests/kubernetes/boundaries.rs`) has the daemon die once at each of them, as by a power cut.
+//! The boundaries of the runtime's order at which a process may die, one list. Stories on real servers
+//! (`tests/tests/kubernetes/boundaries.rs`, and on the embedded bus `tests/tests/haproxy/boundaries.rs`) have the daemon die once
+//! at each of them, as by a power cut.
 //!
 //! In a build with debug assertions, and in no other, `$SLUICE_DIES` names a file: the daemon writes the list into it, and at
 //! every boundary that does not stand there as met it notes that, and ends at once. Started again, it gets as far as the next.
-//! `$SLUICE_DIES_AT` leaves all others out. A release build has neither variable in it, and no boundary does anything.
+//! `$SLUICE_DIES_AT` leaves out all that begin with none of its words, which commas part. A release build has neither variable in it, and no boundary does anything.
 //! So what is tested is the program as developers build it, with nothing switched on: the order is the shipped one.
 
 use sluice_rollout::Effect;
