@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use sluice_rig::fleet::Place;
 use sluice_rig::kube::Watch;
@@ -111,6 +111,16 @@ impl Shop {
     /// Waits until the API server has told of exactly these, in order: its news may be later than the rollout's end.
     pub async fn weights_were(&self, wanted: &[f64]) -> Result<()> {
         wait::until_equal("the weights", LIMIT, wanted.to_vec(), || async { Ok(self.weights()) }).await
+    }
+
+    /// Waits until the API server has told that it was opened, and last that it is shut.
+    pub async fn was_put_back(&self) -> Result<()> {
+        wait::until("weight 0 after others", LIMIT, || async {
+            let weights = self.weights();
+            ensure!(weights.starts_with(&[0.0, 10.0]) && weights.ends_with(&[0.0]), "{weights:?}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// Waits until a good number of requests in a row were divided as this weight says, as the pods counted them.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sluice_rig::{http, wait};
 use sluice_tests::{Daemon, LIMIT};
+use sluice_wire::view::RolloutView;
 
 use crate::gateway::Gateway;
 use crate::shop::{Shop, host};
@@ -27,6 +28,8 @@ pub async fn look(gateway: &Gateway, daemon: &Daemon, shop: &Shop) -> Result<()>
         ensure!(version == shop.name, "a request without the header was answered by {version}");
     }
     ensure!(shop.weights() == [0.0], "{:?}", shop.weights());
+    let asks = |view: &RolloutView| view.waits_for.as_deref() == Some("gate testers");
+    daemon.wait_for(&shop.rollout(), "to ask whether testers are content", asks).await?;
     let yes = daemon.cli(&["promote", &shop.rollout(), "--reason", "looks well"]).await?;
     ensure!(yes.code == 0, "{yes:?}");
     Ok(())
@@ -35,8 +38,7 @@ pub async fn look(gateway: &Gateway, daemon: &Daemon, shop: &Shop) -> Result<()>
 /// The route is as its owner wrote it, and testers are users like any others.
 pub async fn are_users_again(gateway: &Gateway, shop: &Shop) -> Result<()> {
     answers_testers(gateway, shop, &shop.name).await?;
-    ensure!(shop.rules() == Some(1), "the route has {:?} rules", shop.rules());
-    Ok(())
+    wait::until_equal("the route's rules", LIMIT, Some(1), || async { Ok(shop.rules()) }).await
 }
 
 async fn answers_testers(gateway: &Gateway, shop: &Shop, version: &str) -> Result<()> {
