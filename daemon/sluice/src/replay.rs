@@ -8,6 +8,7 @@
 //! The first difference ends it. What the record lacks is said and never passed over: a replay with gaps is not "equal".
 
 mod outcome;
+mod stored;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -23,6 +24,7 @@ use sluice_wire::{
 };
 
 pub use self::outcome::{Difference, Place, ReplayReport};
+use self::stored::{Before, Stored};
 use crate::judging::judge;
 
 /// Sessions before the present one whose last words may still come.
@@ -41,8 +43,7 @@ pub struct Replay {
     former: VecDeque<Session>,
     state: Option<State>,
     judged: Option<Resumed>,
-    /// States that were saved, with the epoch left out: a later session begins with the last one.
-    saved: Vec<Sum>,
+    stored: Stored,
     evidences: BTreeSet<Sum>,
     told: VecDeque<Event>,
     /// Whether evidence may come that no window of the record gave.
@@ -94,7 +95,7 @@ impl Replay {
             former: VecDeque::new(),
             state: None,
             judged: None,
-            saved: Vec::new(),
+            stored: Stored::default(),
             evidences: BTreeSet::new(),
             told: VecDeque::new(),
             told_lost: false,
@@ -237,28 +238,20 @@ impl Replay {
             ));
         }
         self.report.decided_by(taken);
-        if self.saved.is_empty() {
-            if taken.state.revision > 0 {
-                self.report.gap(
-                    place,
-                    format!("it begins with revision {}, not with the announcement", taken.state.revision),
-                );
+        let revision = taken.state.revision;
+        match self.stored.before(&taken.state) {
+            Before::Nothing if revision > 0 => {
+                self.report.gap(place, format!("it begins with revision {revision}, not with the announcement"));
             }
-        } else {
-            let found = as_handed_over(&taken.state);
-            match self.saved.iter().rposition(|saved| *saved == found) {
-                Some(at) if at + 1 == self.saved.len() => {}
-                Some(_) => self.report.note(place, format!(
-                    "taken up at revision {}, which is older than the last one saved: the store was restored from a copy",
-                    taken.state.revision
-                )),
-                None => self.report.gap(place, format!(
-                    "taken up at revision {}, a state that the record does not lead to: entries before it were lost with the daemon",
-                    taken.state.revision
-                )),
-            }
+            Before::Nothing | Before::Latest => {}
+            Before::Older => self.report.note(place, format!(
+                "taken up at revision {revision}, which is older than the last one saved: the store was restored from a copy",
+            )),
+            Before::Unknown => self.report.gap(place, format!(
+                "taken up at revision {revision}, a state that the record does not lead to: entries before it were lost with the daemon",
+            )),
         }
-        self.saved.push(as_handed_over(&taken.state));
+        self.stored.saved(&taken.state);
         self.state = Some(taken.state.clone());
         self.judged = None;
         self.told.clear();
@@ -370,8 +363,9 @@ impl Replay {
         if found != decided.state {
             return differs("the state (its SHA-256)", &decided.state, &found);
         }
-        if decided.saved {
-            self.saved.push(as_handed_over(state));
+        match decided.saved {
+            true => self.stored.saved(state),
+            false => self.stored.decided(state),
         }
         self.report.decisions += 1;
         self.state = Some(again.state);
@@ -410,17 +404,12 @@ impl Replay {
     fn synced(&mut self, synced: &Synced) {
         match synced {
             Synced::State(state) => {
-                self.saved.push(as_handed_over(state));
+                self.stored.saved(state);
                 self.state = Some((**state).clone());
             }
             Synced::Evidence(resumed) => self.watch(resumed.plan.clone(), resumed.evidence.clone()),
         }
     }
-}
-
-/// A new owner has a higher epoch, and numbers its effects from further on.
-fn as_handed_over(state: &State) -> Sum {
-    sum(&State { epoch: 0, seq: 0, ..state.clone() })
 }
 
 fn clock(at: Timestamp) -> String {

@@ -219,8 +219,12 @@ impl Head {
 impl Line {
     /// The line that follows one with the sum `before`; the first one of a session follows the empty sum.
     pub fn after(before: &str, n: u64, entry: &Entry) -> Result<Line, serde_json::Error> {
-        let entry = serde_json::value::to_raw_value(entry)?;
-        Ok(Line { n, sum: link(before, n, entry.get()), entry })
+        Ok(Line::with(before, n, serde_json::value::to_raw_value(entry)?))
+    }
+
+    /// The same with an [`Entry`] that is text already.
+    pub fn with(before: &str, n: u64, entry: Box<RawValue>) -> Line {
+        Line { n, sum: link(before, n, entry.get()), entry }
     }
 
     /// Whether it is as it was written, and follows a line with the sum `before`.
@@ -257,7 +261,7 @@ pub fn sum_of_bytes(bytes: &[u8]) -> Sum {
 }
 
 fn hex(bytes: &[u8]) -> Sum {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    data_encoding::HEXLOWER.encode(bytes)
 }
 
 /// Reads an exported record line by line.

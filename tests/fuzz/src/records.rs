@@ -6,12 +6,41 @@
 
 use std::sync::OnceLock;
 
-use sluice::replay::{Replay, ReplayReport, Stop};
+use sluice::{
+    judging::judge,
+    replay::{Replay, ReplayReport, Stop},
+};
 use sluice_wire::decisions::{self, Entry, Head, Line, Part, RecordReader, Sum};
 
-mod scribe;
+pub mod scribe;
 
-pub use scribe::genuine;
+use scribe::Scribe;
+
+/// A small genuine record: a canary that goes bad at its first step.
+const POLICY: &str = r#"
+apiVersion: sluice.dev/v1alpha1
+kind: RolloutPolicy
+metadata: {name: checkout, namespace: shop}
+spec:
+  target: {webhook: {url: "http://127.0.0.1:1/"}}
+  metrics: {scrape: {stable: ["http://127.0.0.1:1/metrics"], canary: ["http://127.0.0.1:1/metrics"]}}
+  analysis: {warmup: 0s}
+  steps: [{weight: 5}]
+  limits: {step: {min: 10s, max: 45m}}
+  bake: {for: 0s}
+"#;
+
+/// The whole export.
+pub fn genuine() -> String {
+    let mut scribe =
+        Scribe::new(POLICY, |plan, evidence, step, window| judge(plan, evidence, step, window).event);
+    scribe.begin();
+    for _ in 0..20 {
+        scribe.window(400, 10);
+    }
+    scribe.read_back();
+    scribe.text()
+}
 
 pub fn check(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else { return };

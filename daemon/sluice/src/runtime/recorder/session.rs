@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use serde_json::value::{RawValue, to_raw_value};
 use sluice_wire::decisions::{Decided, Entry, Judged, Line, Lost, Planned, Sum, VERSION, sum};
 use tokio::time::Instant;
 
@@ -80,9 +81,10 @@ impl Session {
     }
 
     fn entry(&mut self, entry: Entry, room: usize) -> Added {
-        let size = serde_json::to_vec(&entry).map_or(usize::MAX, |text| text.len());
-        if size <= MOST_ENTRY_BYTES && size <= room {
-            return Added { bytes: self.line(&entry), dropped: 0 };
+        let text = to_raw_value(&entry).ok();
+        let size = text.as_ref().map_or(usize::MAX, |text| text.get().len());
+        if let Some(text) = text.filter(|_| size <= MOST_ENTRY_BYTES && size <= room) {
+            return Added { bytes: self.text(text), dropped: 0 };
         }
         match entry {
             // The plan alone says less, and still all that judging rests on.
@@ -113,14 +115,24 @@ impl Session {
     }
 
     fn line(&mut self, entry: &Entry) -> usize {
-        let written = Line::after(&self.before, self.next, entry)
-            .and_then(|line| serde_json::to_string(&line).map(|text| (line.sum, text)));
-        let Ok((sum, text)) = written else {
+        match to_raw_value(entry) {
+            Ok(text) => self.text(text),
+            Err(_) => {
+                self.losses.lost(1);
+                0
+            }
+        }
+    }
+
+    /// An entry's text becomes the next line.
+    fn text(&mut self, entry: Box<RawValue>) -> usize {
+        let line = Line::with(&self.before, self.next, entry);
+        let Ok(text) = serde_json::to_string(&line) else {
             self.losses.lost(1);
             return 0;
         };
         self.next += 1;
-        self.before = sum;
+        self.before = line.sum;
         let bytes = text.len();
         self.bytes += bytes;
         self.lines.push(text);

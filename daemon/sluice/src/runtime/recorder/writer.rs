@@ -23,6 +23,8 @@ const WRITTEN_AT_ONCE: usize = 32;
 const FIRST_SWEEP: usize = 256;
 /// A store that failed is tried again after so long.
 const STORE_AGAIN: Duration = Duration::from_secs(2);
+/// The same at a stop, which does not wait for long.
+const SOON_AGAIN: Duration = Duration::from_millis(100);
 
 pub struct Writer {
     ledger: Ledger,
@@ -51,7 +53,7 @@ impl Writer {
                 message = inbox.recv() => match message {
                     Some(Message::Note { id, losses, note }) => self.take(&id, losses, note).await,
                     Some(Message::Close(done)) => {
-                        self.write_all().await;
+                        self.write_out().await;
                         // Whoever asked may have given up.
                         let _ = done.send(());
                     }
@@ -129,6 +131,15 @@ impl Writer {
         self.due = self.sessions.values().filter_map(|session| session.due).min();
         if let Some(due) = &mut self.due {
             *due = (*due).max(self.away_until);
+        }
+    }
+
+    /// The last chance: a store that failed just then is tried again. Whoever waits for it sets the limit.
+    async fn write_out(&mut self) {
+        self.write_all().await;
+        while !self.sessions.values().all(Session::is_written) {
+            tokio::time::sleep(SOON_AGAIN).await;
+            self.write_all().await;
         }
     }
 
