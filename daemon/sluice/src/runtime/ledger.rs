@@ -33,6 +33,8 @@ use super::{authority::Nonces, cluster::triggers::Triggered, fellows::Beat};
 
 /// How many attempts of a policy are remembered; older ones are deleted.
 const MOST_ATTEMPTS: usize = 20;
+/// Said of one of those that had still something to tell.
+pub const OUTLIVED: &str = "its policy has had so many releases since that nothing is kept of this one: what could not be told of its end is given up";
 /// A policy's attempts are changed by few daemons at once.
 const AMENDMENTS: usize = 10;
 /// More lines of history than a record keeps as not written yet.
@@ -53,7 +55,7 @@ pub struct Attempts {
     /// The newest announcement that was taken, by its place in the bus' stream.
     #[serde(default)]
     pub sequence: u64,
-    /// Older ones, whose charter and state are deleted at the next change: what failed is not forgotten.
+    /// Older ones, whose keys are deleted at the next change: what failed is not forgotten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     passed: Vec<RolloutId>,
 }
@@ -115,6 +117,13 @@ impl Ledger {
     pub async fn settle(&self, id: &RolloutId) -> Result<(), StoreError> {
         self.store.delete(&key("evidence", id)).await?;
         self.store.delete(&key("open", id)).await
+    }
+
+    /// Nothing is known of it any more. What it had yet to tell is given up: without its charter nobody takes it up.
+    pub async fn forget(&self, id: &RolloutId) -> Result<(), StoreError> {
+        self.store.delete(&key("charter", id)).await?;
+        self.store.delete(&key("state", id)).await?;
+        self.settle(id).await
     }
 
     /// Rollouts that have not settled.
@@ -198,8 +207,7 @@ impl Ledger {
                 return Ok(attempts);
             }
             for old in before.passed.iter().filter(|old| *old != id) {
-                self.store.delete(&self::key("charter", old)).await?;
-                self.store.delete(&self::key("state", old)).await?;
+                self.forget(old).await?;
             }
             attempts.passed.retain(|old| old == id);
             let passed = attempts.ids.len().saturating_sub(MOST_ATTEMPTS);

@@ -14,6 +14,8 @@ use super::{Daemon, Setup};
 use crate::control::Control;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Of this one nothing else was kept.
+const GONE: &str = "open/shop/gone/v2";
 
 fn policy(name: &str) -> String {
     json!({
@@ -70,6 +72,9 @@ async fn older_and_newer_records<B: Bus + Store + Doors + 'static>(bus: Arc<B>) 
     bus.init().await.unwrap();
     left(&*bus, "older", 1).await;
     let newer = left(&*bus, "newer", VERSION + 7).await;
+    let gone = RolloutId::new("shop", "gone", "v2").unwrap();
+    let gone = json!({"rollout": gone, "daemon": "one"}).to_string();
+    bus.put(GONE, Bytes::from(gone), 0).await.unwrap();
     let daemon = Daemon::start(Setup {
         bus: bus.clone(),
         store: bus.clone(),
@@ -110,6 +115,7 @@ async fn older_and_newer_records<B: Bus + Store + Doors + 'static>(bus: Arc<B>) 
     assert!(!refused.accepted, "{refused:?}");
     daemon.shutdown().await;
     assert_eq!(state(&*bus, "newer").await, newer, "it is not as it was");
+    assert_eq!(bus.get(GONE).await.unwrap(), None, "it is tried again for ever");
 }
 
 #[tokio::test(flavor = "multi_thread")]

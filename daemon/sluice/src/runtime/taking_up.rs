@@ -15,7 +15,7 @@ use super::{
     boundary::{self, Boundary},
     clock::now,
     fault::{self, Fault},
-    ledger::Open,
+    ledger::{OUTLIVED, Open},
     roll::Entry,
     standing::Standing,
 };
@@ -74,8 +74,13 @@ impl Daemon {
         if self.is_in_hand(id) {
             return Ok(false);
         }
+        let Some(charter) = self.parts.ledger.charter(id).await? else {
+            tracing::warn!(rollout = %id, "{OUTLIVED}");
+            self.parts.ledger.forget(id).await?;
+            return Ok(false);
+        };
+        // Between charter and state a beginning is under way.
         let gone = || StartError::Refused("its record is gone".into());
-        let charter = self.parts.ledger.charter(id).await?.ok_or_else(gone)?;
         let (saved, revision) = self.parts.ledger.load(id).await?.ok_or_else(gone)?;
         let former = saved.owner.daemon.clone();
         let anothers = !self.parts.alone && former != self.parts.daemon;

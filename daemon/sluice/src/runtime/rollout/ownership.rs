@@ -9,6 +9,7 @@ use super::{Leave, Owner};
 use crate::runtime::{
     fault::{self, Fault},
     lanes::alert_message,
+    ledger::OUTLIVED,
     post::Letter,
 };
 
@@ -20,6 +21,10 @@ impl Owner {
     /// Its alerts are the new owner's, too: here they are no longer kept up. But what on-call was told of a decision that
     /// never came into the store nobody else knows: that is over.
     pub(super) async fn disowned(&self, Leave::Disowned(why): Leave) {
+        if self.saved.state.is_done() && matches!(self.parts.ledger.load(&self.id).await, Ok(None)) {
+            // Nobody else will say that its alerts are over: the dispatcher here goes on trying.
+            return tracing::warn!(rollout = %self.id, "{OUTLIVED}");
+        }
         tracing::warn!(rollout = %self.id, why, "no longer ours: nothing more is done here");
         let mut ours = self.told_unsaved.clone();
         if !ours.is_empty() {
