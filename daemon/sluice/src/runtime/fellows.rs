@@ -166,7 +166,8 @@ impl Seen {
     }
 }
 
-fn weight(name: &str, policy: &str) -> [u8; 32] {
+/// Who has the highest of a policy has its rollouts.
+pub fn weight(name: &str, policy: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(name);
     hash.update([0]);

@@ -35,16 +35,27 @@ impl Shared {
         loses: Trouble,
         effect: impl FnOnce(&mut World) -> T,
     ) -> Result<T, Lost> {
-        let (wait, first) = {
+        let first = {
             let mut world = self.lock();
             let idle = world.lives.len() > 1 && !world.is_busy();
             world.called = world.clock;
-            (world.chance.u64(1..20), idle)
+            idle
         };
         if first {
             // From here on turns are short: whoever is behind comes up first.
             self.halt();
         }
+        self.call_aside(away, loses, effect).await
+    }
+
+    /// One that makes no turn short.
+    async fn call_aside<T>(
+        &self,
+        away: Trouble,
+        loses: Trouble,
+        effect: impl FnOnce(&mut World) -> T,
+    ) -> Result<T, Lost> {
+        let wait = self.lock().chance.u64(1..20);
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let dies = self.lock().dies_now();
         if dies == Some(false) {
@@ -94,7 +105,9 @@ impl World {
     fn dies_now(&mut self) -> Option<bool> {
         let left = self.life_mut()?.dies_in.as_mut()?;
         *left = left.saturating_sub(1);
-        (*left == 0).then(|| self.chance.bool())
+        let dies = *left == 0;
+        self.checks.cut |= dies;
+        dies.then(|| self.chance.bool())
     }
 
     fn is_unwell(&mut self) {
@@ -117,12 +130,21 @@ impl Shared {
         let called = self.call(Trouble::StoreAway, Trouble::StoreAnswersLost, effect).await;
         called.map_err(|lost| StoreError::Bus(unanswered(lost)))
     }
+
+    /// The same of these keys. Beats come and are looked at all the time: nobody acts in between them.
+    async fn about<T>(&self, below: &str, effect: impl FnOnce(&mut World) -> T) -> Result<T, StoreError> {
+        if !below.starts_with("daemon/") {
+            return self.store(effect).await;
+        }
+        let called = self.call_aside(Trouble::StoreAway, Trouble::StoreAnswersLost, effect).await;
+        called.map_err(|lost| StoreError::Bus(unanswered(lost)))
+    }
 }
 
 #[async_trait]
 impl Store for Shared {
     async fn get(&self, key: &str) -> Result<Option<(Bytes, StoreRevision)>, StoreError> {
-        self.store(|world| world.kept.keys.get(key).cloned()).await
+        self.about(key, |world| world.kept.keys.get(key).cloned()).await
     }
 
     async fn put(
@@ -131,7 +153,7 @@ impl Store for Shared {
         value: Bytes,
         expected: StoreRevision,
     ) -> Result<StoreRevision, StoreError> {
-        self.store(|world| {
+        self.about(key, |world| {
             let found = world.kept.keys.get(key).map_or(0, |(_, revision)| *revision);
             if found != expected {
                 return Err(StoreError::Conflict { key: key.to_owned() });
@@ -164,7 +186,7 @@ impl Store for Shared {
             value: value.clone(),
             revision: *revision,
         };
-        self.store(|world| below(world, prefix).map(entry).collect()).await
+        self.about(prefix, |world| below(world, prefix).map(entry).collect()).await
     }
 
     async fn append(&self, log: &str, line: Bytes) -> Result<(), StoreError> {

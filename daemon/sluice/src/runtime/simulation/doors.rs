@@ -22,6 +22,12 @@ impl Shared {
         self.call(Trouble::BusAway, Trouble::BusAnswersLost, effect).await.map_err(unanswered)
     }
 
+    /// The bucket of answers, whose leader is another than the streams'.
+    async fn answers<T>(&self, effect: impl FnOnce(&mut World) -> T) -> Result<T, BusError> {
+        let away = if self.lock().is(Trouble::AnswersAway) { Trouble::AnswersAway } else { Trouble::BusAway };
+        self.call(away, Trouble::BusAnswersLost, effect).await.map_err(unanswered)
+    }
+
     async fn next(&self, feed: Feed) -> Delivery {
         loop {
             let heard = self.mail().notified();
@@ -101,12 +107,15 @@ impl AckPort for StoredAck {
 
     async fn again(&self, after: Duration) -> Result<(), BusError> {
         let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
-        self.world.bus(|world| world.given_back(&self.consumer, self.sequence, after)).await
+        let given_back = self.world.bus(|world| world.given_back(&self.consumer, self.sequence, after)).await;
+        // Whoever waits for the next message has reckoned with this one later.
+        self.world.mail().notify_waiters();
+        given_back
     }
 
     async fn answer(&self, body: Bytes) -> Result<(), BusError> {
         self.world
-            .bus(|world| {
+            .answers(|world| {
                 checks::answering::answered(world, self.sequence, &self.subject, &body);
                 let user = self.subject.split('.').nth(2).unwrap_or_default().to_owned();
                 if !self.subject.starts_with(EVENT) {
@@ -228,6 +237,6 @@ impl Doors for Shared {
 
     async fn answer(&self, user: &str, message_id: &str) -> Result<Option<Bytes>, BusError> {
         let user = unescape(user).unwrap_or_else(|_| user.to_owned());
-        self.bus(|world| world.mail.answers.get(&(user, message_id.to_owned())).cloned()).await
+        self.answers(|world| world.mail.answers.get(&(user, message_id.to_owned())).cloned()).await
     }
 }

@@ -25,6 +25,7 @@ mod people;
 mod plan;
 mod process;
 mod seeds;
+mod stories;
 mod target;
 mod world;
 
@@ -32,11 +33,11 @@ use std::cell::RefCell;
 
 use sluice_rollout::Timestamp;
 
-use self::{process::Process, world::Shared};
+use self::{plan::Plan, process::Process, world::Shared};
 use super::fault::{self, Fault};
 
 /// The longest turn (ms) that a fine grain makes while nobody calls anything.
-const IDLE: i64 = 150;
+const IDLE: i64 = 500;
 /// Before this (ms) no run is over.
 const AT_LEAST: i64 = 3_000;
 
@@ -61,9 +62,16 @@ struct Run {
 }
 
 fn run(seed: u64, fault: Option<Fault>) -> Run {
+    planned(seed, fault, Plan::draw)
+}
+
+/// One run under this plan; what else happens by chance is the seed's.
+fn planned(seed: u64, fault: Option<Fault>, plan: impl FnOnce(&mut fastrand::Rng) -> Plan) -> Run {
     fault::with(fault, || {
         fastrand::seed(seed);
-        let world = Shared::new(seed);
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let plan = plan(&mut chance);
+        let world = Shared::with(plan, chance);
         let processes = live(&world);
         drop(processes);
         CLOCK.set(None);
@@ -108,9 +116,8 @@ fn go_on(world: &Shared, processes: &mut [Process]) {
 /// A clean stop: what waits is written.
 fn finish(world: &Shared, who: usize, process: &mut Process) {
     let until = {
-        let mut world = world.lock();
-        world.lives[who].stopping = true;
-        world.lives[who].local + 20_000
+        world.stop(who);
+        world.lock().lives[who].local + 20_000
     };
     while process.runs() && world.lock().lives[who].local < until {
         process.run(until);

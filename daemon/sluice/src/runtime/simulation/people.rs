@@ -63,11 +63,12 @@ fn one(world: &Shared, processes: &mut [Process], happening: Happening) {
             world.lives.iter_mut().for_each(|life| life.dies_in = Some(calls));
             world.kept.restores = true;
         }
-        Happening::Stops { who } => world.lock().live(who, |life| life.stopping = true),
+        Happening::Stops { who } => world.stop(who),
         Happening::Freezes { who, ms } => {
             let mut world = world.lock();
             let until = world.clock + ms;
             world.live(who, |life| life.frozen_until = Some(until));
+            world.checks.cut = true;
         }
         Happening::Copied => {
             let mut world = world.lock();
@@ -79,6 +80,11 @@ fn one(world: &Shared, processes: &mut [Process], happening: Happening) {
         }
         Happening::Says { door: Door::Http, key, action } => {
             if let Some(process) = processes.iter().find(|process| process.runs()) {
+                visit(world, process, key, action);
+            }
+        }
+        Happening::Says { door: Door::HttpOf(who), key, action } => {
+            if let Some(process) = processes.get(who).filter(|process| process.runs()) {
                 visit(world, process, key, action);
             }
         }
@@ -153,7 +159,7 @@ impl World {
                     body,
                 );
             }
-            Door::Asked | Door::Http => {
+            Door::Asked | Door::Http | Door::HttpOf(_) => {
                 let subject = person(REQUEST, USER, NAMESPACE, NAME, action);
                 if let Some(number) = self.ask(&subject, Vec::new(), body) {
                     self.checks.asked.insert(number, (format!("{USER} {key}"), action.to_owned()));

@@ -1,5 +1,7 @@
 //! What a seed draws: how many daemons there are, when which trouble begins and ends, and what people and their tools do.
 
+mod scenes;
+
 use sluice_wire::policy::OnNewRelease;
 
 /// When the troubles of a plan that is drawn are over.
@@ -27,10 +29,14 @@ pub enum Trouble {
     BusAnswersLost,
     /// Messages take seconds, and overtake each other.
     MailSlow,
+    /// Commands come in, and the bucket of their answers has no leader just now.
+    AnswersAway,
+    OnCallAway,
+    OnCallAnswersLost,
 }
 
 /// Losing the store is what most of the runtime's order is about.
-const TROUBLES: [Trouble; 12] = [
+const TROUBLES: [Trouble; 15] = [
     Trouble::StoreAway,
     Trouble::StoreAway,
     Trouble::StoreAway,
@@ -43,6 +49,9 @@ const TROUBLES: [Trouble; 12] = [
     Trouble::BusAway,
     Trouble::BusAnswersLost,
     Trouble::MailSlow,
+    Trouble::AnswersAway,
+    Trouble::OnCallAway,
+    Trouble::OnCallAnswersLost,
 ];
 
 /// A trouble and when it lasts.
@@ -64,6 +73,8 @@ pub enum Door {
     Asked,
     /// HTTP, at the first daemon that runs.
     Http,
+    /// The same at this one.
+    HttpOf(usize),
 }
 
 /// What cannot be read, or must not be taken.
@@ -146,9 +157,15 @@ impl Plan {
         let (bad, calm_from) = (Vec::from_iter(bad), CALM_FROM);
         let mut plan = Plan { daemons, on_new_release, grain, lasting, happenings, bad, calm_from };
         plan.announce(chance);
-        plan.trouble(chance);
-        plan.trouble_together(chance);
-        for number in 0..chance.u8(1..7) {
+        let most = if chance.u8(0..4) == 0 {
+            plan.scene(chance);
+            2
+        } else {
+            plan.trouble(chance);
+            plan.trouble_together(chance);
+            6
+        };
+        for number in 0..=chance.u8(0..most) {
             let at = chance.i64(0..CALM_FROM);
             plan.happen(number, at, chance);
         }
@@ -179,58 +196,6 @@ impl Plan {
             let whose = alone.then(|| chance.usize(0..self.daemons));
             self.lasting.push(Lasting { trouble, from, to: (from + length).min(CALM_FROM), whose });
         }
-    }
-
-    /// What seldom meets by chance: a canary that turns bad while the store is away and the daemon dies, a daemon that dies
-    /// while its first weight is on a slow way, an abort that nobody could note, and a former owner with a weight in hand.
-    fn trouble_together(&mut self, chance: &mut fastrand::Rng) {
-        let who = chance.usize(0..self.daemons);
-        if let Some((bad, _)) = self.bad.first().copied()
-            && chance.u8(0..3) == 0
-        {
-            let trouble = Trouble::StoreAway;
-            self.lasting.push(Lasting { trouble, from: bad - 3_000, to: bad + 30_000, whose: None });
-            if chance.bool() {
-                let dies = Happening::Dies { who, calls: chance.u32(1..12) };
-                self.happenings.push((bad + chance.i64(3_000..25_000), dies));
-            }
-        }
-        if chance.u8(0..3) == 0 {
-            let trouble = Trouble::TargetSlow;
-            self.lasting.push(Lasting { trouble, from: 10_000, to: 40_000, whose: None });
-            let dies = Happening::Dies { who, calls: chance.u32(1..4) };
-            self.happenings.push((chance.i64(15_050..16_500), dies));
-        }
-        if chance.u8(0..8) == 0 {
-            self.abort_that_only_the_target_knows(chance);
-        }
-        if self.daemons > 1 && chance.bool() {
-            self.stand_still_with_a_weight_in_hand(who, chance);
-        }
-    }
-
-    /// A person aborts a canary with traffic while the store is away, and all die before it is back.
-    fn abort_that_only_the_target_knows(&mut self, chance: &mut fastrand::Rng) {
-        let at = chance.i64(18_000..35_000);
-        let trouble = Trouble::StoreAway;
-        self.lasting.push(Lasting { trouble, from: at, to: at + 25_000, whose: None });
-        let (key, action) = ("on the way".to_owned(), "abort");
-        let says = Happening::Says { door: Door::Asked, key, action };
-        self.happenings.push((at + chance.i64(0..5_000), says));
-        for who in 0..self.daemons {
-            let dies = Happening::Dies { who, calls: chance.u32(1..4) };
-            self.happenings.push((at + chance.i64(6_000..12_000), dies));
-        }
-    }
-
-    /// One daemon cannot reach the target, stands still, and wakes up when another may have the rollout: what it wants to
-    /// write still stands before its eyes.
-    fn stand_still_with_a_weight_in_hand(&mut self, who: usize, chance: &mut fastrand::Rng) {
-        let at = chance.i64(3_000..40_000);
-        let still = at + chance.i64(10_000..20_000);
-        let (trouble, whose) = (Trouble::TargetAway, Some(who));
-        self.lasting.push(Lasting { trouble, from: at, to: still + 1_000, whose });
-        self.happenings.push((still, Happening::Freezes { who, ms: chance.i64(10_000..25_000) }));
     }
 
     fn happen(&mut self, number: u8, at: i64, chance: &mut fastrand::Rng) {

@@ -29,7 +29,7 @@ use crate::runtime::{
     parts::Parts, policies::PolicyBook, recorder::Records,
 };
 
-const POLICY: &str = r#"{"apiVersion":"sluice.dev/v1alpha1","kind":"RolloutPolicy","metadata":{"name":"checkout","namespace":"shop"},"spec":{"target":{"webhook":{"url":"http://127.0.0.1:1/"}},"workloads":{"stable":{"deployment":"checkout"},"canary":{"deployment":"checkout-canary"},"promote":"copyTemplate"},"metrics":{"scrape":{"stable":["http://127.0.0.1:1/metrics"],"canary":["http://127.0.0.1:1/metrics"]}},"analysis":{"warmup":"0s","risk":{"badRequests":200,"within":"60s","share":"2%"}},"steps":[{"weight":20},{"weight":50}],"limits":{"step":{"min":"10s","max":"5m"},"drain":"5s"},"bake":{"for":"15s","holdback":"10%"},"alerts":[{"webhook":{"url":"http://127.0.0.1:1/"}}]}}"#;
+const POLICY: &str = r#"{"apiVersion":"sluice.dev/v1alpha1","kind":"RolloutPolicy","metadata":{"name":"checkout","namespace":"shop"},"spec":{"target":{"webhook":{"url":"http://127.0.0.1:1/"}},"workloads":{"stable":{"deployment":"checkout"},"canary":{"deployment":"checkout-canary"},"promote":"copyTemplate","scaleDownDelay":"10s"},"metrics":{"scrape":{"stable":["http://127.0.0.1:1/metrics"],"canary":["http://127.0.0.1:1/metrics"]}},"analysis":{"warmup":"0s","risk":{"badRequests":200,"within":"60s","share":"2%"}},"steps":[{"weight":20},{"weight":50}],"limits":{"step":{"min":"10s","max":"5m"},"drain":"5s"},"bake":{"for":"15s","holdback":"10%"},"alerts":[{"webhook":{"url":"http://127.0.0.1:1/"}}]}}"#;
 
 thread_local! {
     /// Reading it takes as long as a good part of a run.
@@ -157,7 +157,7 @@ async fn live(world: Shared, slot: Arc<Mutex<Option<Arc<Daemon>>>>) {
             tokio::select! {
                 biased;
                 () = daemon.displaced() => world.note("gives way".into()),
-                () = told_to_stop(&world) => {}
+                () = world.stopped() => {}
             }
             daemon.shutdown().await;
             world.note("has stopped".into());
@@ -165,12 +165,6 @@ async fn live(world: Shared, slot: Arc<Mutex<Option<Arc<Daemon>>>>) {
         Err(error) => world.note(format!("cannot start: {error}")),
     }
     world.die().await;
-}
-
-async fn told_to_stop(world: &Shared) {
-    while !world.lock().life().is_some_and(|life| life.stopping) {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
 }
 
 /// Whoever holds the source keeps it alive.

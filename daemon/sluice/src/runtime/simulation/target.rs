@@ -135,7 +135,11 @@ impl Target for Shared {
     }
 
     async fn observe(&self) -> Result<Observed, TargetError> {
-        self.target(|world| world.observed()).await
+        self.target(|world| {
+            checks::read(world);
+            world.observed()
+        })
+        .await
     }
 
     async fn apply(&self, wanted: &Wanted) -> Result<Observed, TargetError> {
@@ -278,7 +282,7 @@ impl Sink for Shared {
     }
 
     async fn send(&self, alerts: &[Alert]) -> Result<(), SinkError> {
-        let called = self.call(Trouble::BusAway, Trouble::BusAnswersLost, |world| {
+        let called = self.call(Trouble::OnCallAway, Trouble::OnCallAnswersLost, |world| {
             alerts.iter().for_each(|alert| checks::telling::alerted(world, alert));
         });
         called.await.map_err(|lost| match lost {

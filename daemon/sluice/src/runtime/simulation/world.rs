@@ -41,6 +41,8 @@ struct Both {
     mail: Notify,
     /// The daemon has died, or others are to have their turn.
     halts: Vec<Notify>,
+    /// The daemon is told to stop.
+    stops: Vec<Notify>,
 }
 
 /// One daemon's process.
@@ -165,15 +167,10 @@ pub struct World {
 }
 
 impl Shared {
-    pub fn new(seed: u64) -> Shared {
-        let mut chance = fastrand::Rng::with_seed(seed);
-        let plan = Plan::draw(&mut chance);
-        Shared::with(plan, chance)
-    }
-
     pub fn with(plan: Plan, chance: fastrand::Rng) -> Shared {
         let lives = (0..plan.daemons).map(|_| Life::default()).collect();
-        let halts = (0..plan.daemons).map(|_| Notify::new()).collect();
+        let each = || (0..plan.daemons).map(|_| Notify::new()).collect();
+        let (halts, stops) = (each(), each());
         let sizes =
             Sizes { stable: Size { wanted: 3, available: 3 }, canary: Size { wanted: 1, available: 1 } };
         let mut world = World {
@@ -199,7 +196,7 @@ impl Shared {
         };
         let drawn = format!("drawn: {:?}", world.plan);
         world.note(drawn);
-        let both = Both { world: Mutex::new(world), news: Notify::new(), mail: Notify::new(), halts };
+        let both = Both { world: Mutex::new(world), news: Notify::new(), mail: Notify::new(), halts, stops };
         Shared { both: Arc::new(both), who: None }
     }
 
@@ -257,6 +254,26 @@ impl Shared {
     pub fn halt(&self) {
         if let Some(halt) = self.who.and_then(|who| self.both.halts.get(who)) {
             halt.notify_one();
+        }
+    }
+
+    /// Tells a daemon to stop.
+    pub fn stop(&self, who: usize) {
+        if let Some(life) = self.lock().lives.get_mut(who).filter(|life| life.runs()) {
+            life.stopping = true;
+        }
+        if let Some(stop) = self.both.stops.get(who) {
+            stop.notify_one();
+        }
+    }
+
+    /// Until this daemon is told to stop.
+    pub async fn stopped(&self) {
+        while !self.lock().life().is_some_and(|life| life.stopping) {
+            match self.who.and_then(|who| self.both.stops.get(who)) {
+                Some(stop) => stop.notified().await,
+                None => std::future::pending().await,
+            }
         }
     }
 

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use sluice_bus::Feed;
 use sluice_rollout::{Outcome, Phase};
 use sluice_wire::{alert::AlertStatus, record::Saved, subject::DEAD};
 
-use super::{super::world::World, record};
+use super::{
+    super::{mail::Mail, world::World},
+    record,
+};
 
 pub fn check(world: &mut World, starts: u32) {
     let states: Vec<_> = world.kept.states.values().cloned().collect();
@@ -18,6 +22,7 @@ pub fn check(world: &mut World, starts: u32) {
     unfinished(world);
     announced(world);
     commanded(world);
+    answered(world);
     thrown(world);
     alerts(world);
     record::all(world);
@@ -79,6 +84,19 @@ fn commanded(world: &mut World) {
         let subject = world.mail.stored.get(&sequence);
         let subject = subject.map(|stored| stored.subject.clone()).unwrap_or_default();
         world.broken(4, &format!("message {sequence} ({subject}) is not acknowledged by {consumer}"));
+    }
+}
+
+/// Whoever asks later what came of a stored command finds the answer.
+fn answered(world: &mut World) {
+    let Mail { stored, answers, dead, .. } = &world.mail;
+    let silent = stored.iter().find(|(_, one)| {
+        let user = one.subject.split('.').nth(2).unwrap_or_default().to_owned();
+        let told = answers.contains_key(&(user, one.id.clone()));
+        one.feed == Feed::Overrides && !told && !dead.iter().any(|(subject, _)| *subject == one.subject)
+    });
+    if let Some((sequence, subject)) = silent.map(|(sequence, one)| (*sequence, one.subject.clone())) {
+        world.broken(4, &format!("message {sequence} ({subject}) was acknowledged and never answered"));
     }
 }
 

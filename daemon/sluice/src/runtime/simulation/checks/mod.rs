@@ -45,6 +45,8 @@ const SETTLED_AFTER: i64 = 12_000;
 #[derive(Debug, Default)]
 pub struct Watch {
     pub announced: BTreeSet<String>,
+    /// Attempts that the store knows no more: newer ones took their place.
+    pub forgotten: BTreeSet<String>,
     /// Sequences of what nobody can read.
     pub thrown: BTreeSet<u64>,
     /// Questions by number: key and action.
@@ -56,6 +58,8 @@ pub struct Watch {
     /// When the weight changed, or was in doubt.
     pub moves: Vec<i64>,
     pub restored: bool,
+    /// A daemon died, or stood still.
+    pub cut: bool,
     pub owners: BTreeMap<String, Vec<owning::Owned>>,
     /// Of each rollout, the latest owner whose write was taken.
     pub landed: BTreeMap<String, usize>,
@@ -68,6 +72,8 @@ pub struct Watch {
     bad_since: Option<i64>,
     marked_since: Option<i64>,
     drifted_since: Option<i64>,
+    /// Which start of which daemon has read an abort's mark of which rollout at the target.
+    marks_read: BTreeSet<(Option<usize>, u32, String)>,
     /// Rollouts that abort without the store knowing.
     unsaved_abort: BTreeSet<String>,
     /// When trouble with the target or the source was last about.
@@ -84,6 +90,11 @@ pub fn latest(world: &World) -> Option<Arc<Saved>> {
 pub fn sent(world: &mut World, wanted: &Wanted) {
     let attempt = wanted.rollout.attempt().to_owned();
     owning::sends(world, &attempt);
+    let reader = (world.who, world.start(), wanted.rollout.to_string());
+    if wanted.abort.is_none() && !wanted.weight.is_zero() && world.checks.marks_read.contains(&reader) {
+        let weight = wanted.weight;
+        world.broken(5, &format!("weight {weight} was sent by who had read an abort's mark at the target"));
+    }
     let durable = world.kept.states.get(&attempt).cloned();
     let aborting = durable.as_ref().is_some_and(|saved| saved.state.is_aborting());
     if wanted.abort.is_some() && !aborting {
@@ -99,6 +110,14 @@ pub fn sent(world: &mut World, wanted: &Wanted) {
     }
     if aborting && wanted.weight > world.router.weight {
         world.broken(2, &format!("weight {} was sent after the abort", wanted.weight));
+    }
+}
+
+/// The target was read by whoever acts.
+pub fn read(world: &mut World) {
+    if let Some(mark) = &world.router.mark {
+        let reader = (world.who, world.start(), mark.rollout.clone());
+        world.checks.marks_read.insert(reader);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Invariant 6: two daemons never act on one rollout, and nobody takes one from a daemon that lives.
 
 use sluice_rollout::Fence;
-use sluice_wire::record::Saved;
+use sluice_wire::record::{Owner, Saved};
 
 use super::super::{
     plan::NAMES,
@@ -20,7 +20,16 @@ pub struct Owned {
 
 impl Owned {
     fn is(&self, other: &Owned) -> bool {
-        (&self.daemon, &self.incarnation, self.epoch) == (&other.daemon, &other.incarnation, other.epoch)
+        self.is_process_of(other) && self.epoch == other.epoch
+    }
+
+    /// The same start of the same daemon.
+    pub fn is_process_of(&self, other: &Owned) -> bool {
+        (&self.daemon, &self.incarnation) == (&other.daemon, &other.incarnation)
+    }
+
+    pub fn is_of(&self, owner: &Owner) -> bool {
+        (&self.daemon, &self.incarnation, self.epoch) == (&owner.daemon, &owner.incarnation, owner.epoch)
     }
 }
 

@@ -9,11 +9,15 @@ use sluice_wire::{
     record::{Charter, HistoryLine},
 };
 
-use super::super::{
-    people::{NAME, NAMESPACE},
-    world::{EPOCH_MS, World},
+use super::{
+    super::{
+        people::{NAME, NAMESPACE},
+        plan::Trouble,
+        world::{EPOCH_MS, World},
+    },
+    owning::Owned,
 };
-use crate::replay::{Replay, Stop};
+use crate::replay::{Replay, ReplayReport, Stop};
 
 /// What caused a weight to rise, by the reasons' codes: a verdict, a person, or a weight that was allowed before.
 const PERMITS: [&str; 3] = ["step-passed", "bake-passed", "override"];
@@ -39,12 +43,16 @@ fn entries(batches: &[(u64, Bytes)]) -> impl Iterator<Item = Entry> {
 /// Every record of the run.
 pub fn all(world: &mut World) {
     let records = std::mem::take(&mut world.kept.records);
-    for (key, batches) in &records {
+    let forgotten = world.checks.forgotten.clone();
+    let is_known = |name: &str| !forgotten.contains(name.rsplit(['/', '.']).next().unwrap_or_default());
+    for (key, batches) in records.iter().filter(|(key, _)| is_known(key)) {
         replayed(world, key, batches);
-        windows(world, batches);
+        let entries: Vec<Entry> = entries(batches).collect();
+        taken_twice(world, key, &entries);
+        windows(world, entries);
     }
     let logs = std::mem::take(&mut world.kept.logs);
-    for (log, lines) in &logs {
+    for (log, lines) in logs.iter().filter(|(log, _)| is_known(log)) {
         let lines: Vec<HistoryLine> =
             lines.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect();
         history(world, log, lines);
@@ -61,25 +69,65 @@ fn replayed(world: &mut World, key: &str, batches: &[(u64, Bytes)]) {
         }
         return;
     };
-    let replay = || -> Result<u64, Stop> {
+    let replay = || -> Result<ReplayReport, Stop> {
         let mut replay = Replay::new(&charter)?;
         for (_, raw) in batches {
             replay.batch(&batch(std::str::from_utf8(raw).unwrap_or_default())?)?;
         }
-        Ok(replay.finish().windows)
+        Ok(replay.finish())
     };
     match replay() {
-        Ok(windows) => world.note(format!("{key}: {windows} windows came out the same")),
+        Ok(report) => {
+            world.note(format!("{key}: {} windows came out the same", report.windows));
+            if let Some(gap) = report.gaps.first().filter(|_| !may_lack(world)) {
+                world.broken(11, &format!("nothing was cut off, and {key} has a gap: {gap:?}"));
+            }
+        }
         // An older copy of the store knows nothing of the attempt that the record's first sessions tell of; it is begun anew.
         Err(Stop::Different(_)) if world.checks.restored => {}
         Err(stop) => world.broken(11, &format!("{key}: {stop}")),
     }
 }
 
+/// Whether a daemon died with its last lines, or could not write them.
+fn may_lack(world: &World) -> bool {
+    let stores = [Trouble::StoreAway, Trouble::StoreAnswersLost];
+    world.checks.cut
+        || world.checks.restored
+        || world.plan.lasting.iter().any(|one| stores.contains(&one.trouble))
+}
+
+/// Invariant 6: who has a rollout in hand does not take it up a second time.
+fn taken_twice(world: &mut World, key: &str, entries: &[Entry]) {
+    let attempt = key.rsplit('/').next().unwrap_or_default();
+    let Some(owners) = world.checks.owners.get(attempt).filter(|_| !world.checks.restored) else { return };
+    let mut taken = entries.iter().filter_map(|entry| match entry {
+        Entry::Taken(taken) => owners.iter().position(|owner| owner.is_of(&taken.owner)),
+        Entry::Planned(_)
+        | Entry::Resumed(_)
+        | Entry::Judged(_)
+        | Entry::Decided(_)
+        | Entry::Lost(_)
+        | Entry::Synced(_) => None,
+    });
+    let mut before = taken.next();
+    let mut again = None;
+    for next in taken {
+        let first = before.replace(next).unwrap_or(next);
+        let between = owners.get(first.min(next)..=first.max(next)).unwrap_or_default();
+        if first != next && between.windows(2).all(|pair| pair[0].is_process_of(&pair[1])) {
+            again = between.last().cloned();
+        }
+    }
+    if let Some(Owned { daemon, epoch, .. }) = again {
+        world.broken(6, &format!("{daemon} took {attempt} up again under epoch {epoch}, and had it in hand"));
+    }
+}
+
 /// The windows that the last evidence was made of, in their order.
-fn judged(batches: &[(u64, Bytes)]) -> Vec<Window> {
+fn judged(entries: Vec<Entry>) -> Vec<Window> {
     let mut judged: Vec<(Sum, Window)> = Vec::new();
-    for entry in entries(batches) {
+    for entry in entries {
         match entry {
             Entry::Judged(one) => judged.push((one.evidence, one.window)),
             Entry::Resumed(resumed) => {
@@ -97,9 +145,9 @@ fn judged(batches: &[(u64, Bytes)]) -> Vec<Window> {
 
 /// No window counts twice, and none is lost that the source still has: each counts what the source counted between its
 /// two samples, it begins where the one before ended, and only at a change of the weight something is left out.
-fn windows(world: &mut World, batches: &[(u64, Bytes)]) {
+fn windows(world: &mut World, entries: Vec<Entry>) {
     let mut ends: BTreeMap<Arm, (u32, i64)> = BTreeMap::new();
-    for window in judged(batches) {
+    for window in judged(entries) {
         for pod in &window.pods {
             let (from, to) = pod.sampled_ms.unwrap_or((window.start_ms, window.end_ms));
             let place = usize::from(pod.arm == Arm::Canary);

@@ -56,10 +56,13 @@ pub fn saved(world: &mut World, key: &str) {
     }
 }
 
-/// A state is no longer in the store.
+/// A state is no longer in the store: of that attempt nothing is asked any more. (Its history and its record go by the limits
+/// of their streams.)
 pub fn forgotten(world: &mut World, key: &str) {
-    if let Some(attempt) = attempt(key) {
-        world.kept.states.remove(&attempt);
+    let Some(attempt) = attempt(key) else { return };
+    if world.kept.states.remove(&attempt).is_some() {
+        world.checks.announced.remove(&attempt);
+        world.checks.forgotten.insert(attempt);
     }
 }
 
