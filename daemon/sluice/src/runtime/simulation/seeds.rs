@@ -115,8 +115,10 @@ fn the_same_seed_tells_the_same_story() {
 fn every_deliberate_fault_is_found() {
     let mut missed = Vec::new();
     let named = std::env::var("SLUICE_FAULT").ok();
-    let is_wanted = |fault: &Fault| named.as_ref().is_none_or(|named| *named == format!("{fault:?}"));
-    for fault in fault::ALL.into_iter().filter(is_wanted) {
+    let is_meant = |fault: &Fault| named.as_ref().is_none_or(|named| *named == format!("{fault:?}"));
+    let meant: Vec<Fault> = fault::ALL.into_iter().filter(is_meant).collect();
+    assert!(!meant.is_empty(), "no fault has this name: {named:?}; there are {:?}", fault::ALL);
+    for fault in meant {
         let (began, found) = (Instant::now(), Mutex::new(None));
         each(0..MOST_SEEDS_A_FAULT, Some(fault), |seed, run| {
             let broken = run.broken.is_some();
