@@ -1,5 +1,7 @@
 //! What `status`, `watch`, `history` and the HTTP API show of a rollout.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,7 +51,7 @@ pub struct RolloutView {
     /// The report of the analyzers: evidence against its bars for every metric; `clockOffsetSeconds` where the source's clock
     /// is not ours.
     #[serde(default)]
-    pub evidence: Value,
+    pub evidence: Arc<Value>,
     pub owner: Option<String>,
     /// The cluster whose daemons act on it, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]

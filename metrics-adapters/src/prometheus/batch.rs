@@ -230,8 +230,7 @@ fn merge<'a>(owned: &[(usize, &'a Selector)]) -> (Selector, Vec<&'a str>) {
         }
         differing.push(matcher.label.as_str());
         let pattern: Vec<String> = values.iter().map(|(op, value)| alternative(*op, value)).collect();
-        // Each alternative was compiled before; together they can only be too large, and then all are asked for.
-        matchers.extend(Matcher::new(&matcher.label, Op::Like, &pattern.join("|")));
+        matchers.push(Matcher::to_be_asked(&matcher.label, pattern.join("|")));
     }
     (Selector { matchers }, differing)
 }

@@ -13,7 +13,7 @@
 //! what never reached the pod (no healthy upstream) is not the pod's error; its `response_code="0"` is a client that left.
 //! A Traefik or HAProxy instance counts for all pods behind it: its own name stands for the pod's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use sluice_analyzers::Arm;
 use sluice_wire::policy::{Preset, Prometheus, Workload};
@@ -41,11 +41,15 @@ pub(crate) fn pods_of(workload: &Workload) -> Option<String> {
     Some(format!("{}{behind}", literal(name)))
 }
 
+/// Statuses of a server's own errors, as a regular expression.
+const SERVER_ERROR: &str = "5..";
+
 /// What a preset knows beforehand.
 struct Known {
     requests: &'static str,
     fixed: &'static [(&'static str, &'static str)],
-    errors: (&'static str, Op, &'static str),
+    /// The label, and its value or [`SERVER_ERROR`].
+    errors: (&'static str, &'static str),
     buckets: Option<&'static str>,
     namespace: Option<&'static str>,
     pod_labels: &'static [&'static str],
@@ -59,7 +63,7 @@ fn known(preset: Preset) -> Known {
         Preset::Http => Known {
             requests: "http_requests_total",
             fixed: &[],
-            errors: ("code", Op::Like, "5.."),
+            errors: ("code", SERVER_ERROR),
             buckets: Some("http_request_duration_seconds_bucket"),
             namespace: Some("namespace"),
             pod_labels: pods,
@@ -67,14 +71,14 @@ fn known(preset: Preset) -> Known {
         },
         Preset::OpenTelemetry => Known {
             requests: "http_server_request_duration_seconds_count",
-            errors: ("http_response_status_code", Op::Like, "5.."),
+            errors: ("http_response_status_code", SERVER_ERROR),
             buckets: Some("http_server_request_duration_seconds_bucket"),
             ..known(Preset::Http)
         },
         Preset::Istio => Known {
             requests: "istio_requests_total",
             fixed: &[("reporter", "destination")],
-            errors: ("response_code", Op::Like, "5.."),
+            errors: ("response_code", SERVER_ERROR),
             buckets: Some("istio_request_duration_milliseconds_bucket"),
             namespace: Some("destination_workload_namespace"),
             pod_labels: pods,
@@ -83,7 +87,7 @@ fn known(preset: Preset) -> Known {
         Preset::Traefik => Known {
             requests: "traefik_service_requests_total",
             fixed: &[],
-            errors: ("code", Op::Like, "5.."),
+            errors: ("code", SERVER_ERROR),
             buckets: Some("traefik_service_request_duration_seconds_bucket"),
             namespace: None,
             pod_labels: &["pod"],
@@ -91,7 +95,7 @@ fn known(preset: Preset) -> Known {
         },
         Preset::Haproxy => Known {
             requests: "haproxy_server_http_responses_total",
-            errors: ("code", Op::Is, "5xx"),
+            errors: ("code", "5xx"),
             buckets: None,
             pod_labels: &["server", "pod"],
             ..known(Preset::Traefik)
@@ -208,8 +212,15 @@ fn errors(block: &Prometheus, known: &Known) -> Result<Vec<Matcher>, AskError> {
     if !given.is_empty() {
         return Ok(given);
     }
-    let (label, op, value) = known.errors;
-    Matcher::new(label, op, value).map(|matcher| vec![matcher]).map_err(|why| AskError::new(FIELD, why))
+    let (label, value) = known.errors;
+    if value != SERVER_ERROR {
+        return Ok(vec![Matcher::is(label, value)]);
+    }
+    /// Compiled once for all rollouts.
+    static COMPILED: LazyLock<Result<Matcher, String>> =
+        LazyLock::new(|| Matcher::new("", Op::Like, SERVER_ERROR));
+    let compiled = COMPILED.clone().map_err(|why| AskError::new(FIELD, why))?;
+    Ok(vec![compiled.of(label)])
 }
 
 const FIELD: &str = "spec.metrics.prometheus.labels";

@@ -4,7 +4,7 @@
 //! refused with its place. Source: Prometheus, "Querying basics", time series selectors; its regular expressions are
 //! RE2's and anchored at both ends.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use regex::Regex;
 
@@ -20,7 +20,8 @@ pub(crate) struct Matcher {
     pub(crate) op: Op,
     pub(crate) value: String,
     /// Only for `=~` and `!~`.
-    pattern: Option<Regex>,
+    /// Shared by clones: a compiled expression is large, and each clone of a `Regex` grows a scratch space of its own.
+    pattern: Option<Arc<Regex>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +98,19 @@ impl Matcher {
     pub(crate) fn new(label: &str, op: Op, value: &str) -> Result<Matcher, String> {
         let pattern = match op {
             Op::Is | Op::Not => None,
-            Op::Like | Op::Unlike => Some(anchored(value)?),
+            Op::Like | Op::Unlike => Some(Arc::new(anchored(value)?)),
         };
         Ok(Matcher { label: label.to_owned(), op, value: value.to_owned(), pattern })
+    }
+
+    /// The same of another label.
+    pub(crate) fn of(self, label: &str) -> Matcher {
+        Matcher { label: label.to_owned(), ..self }
+    }
+
+    /// An expression for a query's text alone, made of alternatives that were compiled each: here it matches nothing.
+    pub(crate) fn to_be_asked(label: &str, value: String) -> Matcher {
+        Matcher { label: label.to_owned(), op: Op::Like, value, pattern: None }
     }
 
     /// A missing label counts as empty, as it does in Prometheus.

@@ -24,7 +24,7 @@ pub async fn perform(
     let mut view = client.status(&aim).await?;
     if view.outcome.is_some() && view.evidence.is_null() {
         // Evidence is let go with the end; the record still leads to it.
-        view.evidence = replay::evidence(client, &aim).await?;
+        view.evidence = replay::evidence(client, &aim).await?.into();
     }
     if screen.json() {
         screen.value(&as_json(&view))?;

@@ -1,11 +1,12 @@
 //! Rollouts as they stand, and what happened to them.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use serde_json::Value;
 use sluice_rollout::RolloutId;
 use sluice_wire::decisions::RecordPage;
 use sluice_wire::record::HistoryLine;
@@ -55,7 +56,7 @@ pub(super) async fn list(
     let mut views: Vec<RolloutView> =
         house.control.rollouts().await.into_iter().filter(wanted).take(most).collect();
     if !listing.evidence {
-        views.iter_mut().for_each(|view| view.evidence = Value::Null);
+        views.iter_mut().for_each(|view| view.evidence = Arc::default());
     }
     Ok(Json(views))
 }

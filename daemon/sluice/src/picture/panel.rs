@@ -1,5 +1,6 @@
 //! One rollout in full.
 
+use serde::Deserialize;
 use sluice_analyzers::{Finding, Report};
 use sluice_wire::view::RolloutView;
 
@@ -129,7 +130,7 @@ fn clock(view: &RolloutView) -> Option<Line> {
 
 /// The analyzers' report in a view, if there is one.
 pub(super) fn report(view: &RolloutView) -> Option<Report> {
-    serde_json::from_value(view.evidence.clone()).ok()
+    Report::deserialize(view.evidence.as_ref()).ok()
 }
 
 fn bars(finding: &Finding) -> Line {

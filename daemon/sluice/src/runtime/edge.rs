@@ -43,8 +43,7 @@ impl Snapshot {
     }
 }
 
-/// What the lanes of one rollout share.
-#[derive(Clone)]
+/// What the lanes of one rollout share; there is one of it.
 pub struct Edge {
     pub id: RolloutId,
     pub charter: Arc<Charter>,
@@ -57,7 +56,7 @@ pub struct Edge {
     pub recorder: Recorder,
     pub snapshot: watch::Receiver<Snapshot>,
     /// The analyzers' latest report.
-    pub report: watch::Receiver<Value>,
+    pub report: watch::Receiver<Arc<Value>>,
     pub observation: watch::Sender<Observation>,
     /// Since when the weight stands.
     pub standing: watch::Sender<Standing>,

@@ -319,7 +319,7 @@ async fn look_up(daemon: &Daemon, namespace: &str, name: &str, action: &str, bod
             let matching: Vec<_> = views
                 .into_iter()
                 .filter(|view| here(namespace) || view.rollout.namespace() == namespace)
-                .map(|view| RolloutView { evidence: Value::Null, ..view })
+                .map(|view| RolloutView { evidence: Arc::default(), ..view })
                 .take(MOST_LISTED)
                 .collect();
             answer_bytes(&matching)

@@ -55,7 +55,6 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, stream::BoxStream};
-use serde_json::Value;
 use sluice_alerts::{Exchange, Settings as AlertSettings};
 use sluice_bus::{Bus, Doors, Store};
 use sluice_metrics_adapters::{Http, Sources};
@@ -435,5 +434,5 @@ fn ended_view(
     saved: &sluice_wire::record::Saved,
 ) -> Option<RolloutView> {
     let policy: Policy = serde_json::from_str(&charter.policy).ok()?;
-    Some(views::view(charter, &policy, saved, &Value::Null, ("", &Troubles::none())))
+    Some(views::view(charter, &policy, saved, &Arc::default(), ("", &Troubles::none())))
 }

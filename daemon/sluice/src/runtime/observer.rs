@@ -2,7 +2,7 @@
 //! the windows is kept with how far each pod was counted, so that after a crash the gap is read as one window and
 //! nothing counts twice.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,12 +43,12 @@ struct Kept {
 }
 
 pub struct Observer {
-    edge: Edge,
+    edge: Arc<Edge>,
     hub: Hub,
     ask: Ask,
     kept: Option<Kept>,
     wanted: watch::Receiver<Observation>,
-    report: watch::Sender<Value>,
+    report: watch::Sender<Arc<Value>>,
     last_verdict: Option<Verdict>,
     complaints: Vec<String>,
     saved: tokio::time::Instant,
@@ -56,7 +56,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub fn new(edge: Edge, ask: Ask, hub: Hub, report: watch::Sender<Value>) -> Observer {
+    pub fn new(edge: Arc<Edge>, ask: Ask, hub: Hub, report: watch::Sender<Arc<Value>>) -> Observer {
         let wanted = edge.observation.subscribe();
         let saved = tokio::time::Instant::now();
         Observer {
@@ -74,14 +74,16 @@ impl Observer {
     }
 
     /// Runs until the rollout's end.
-    pub async fn run(mut self) {
-        self.resume().await;
+    /// On the heap, and so is what takes long, while it runs: a rollout mostly waits, thousands do, and a future has room for
+    /// each move of what it holds.
+    pub async fn run(mut self: Box<Self>) {
+        Box::pin(self.resume()).await;
         loop {
             let wanted = *self.wanted.borrow_and_update();
             let wait = match wanted {
                 Observation::None => Duration::from_secs(3600),
-                Observation::Baseline => self.baseline().await,
-                Observation::Step { step, weight } => self.window(step, weight).await,
+                Observation::Baseline => Box::pin(self.baseline()).await,
+                Observation::Step { step, weight } => Box::pin(self.window(step, weight)).await,
             };
             tokio::select! {
                 biased;
@@ -221,7 +223,7 @@ impl Observer {
         let judged = Judged { step, window, event: event.clone(), evidence: Sum::new() };
         self.edge.recorder.judged(judged, &kept.plan, &kept.evidence);
         if let Some(report) = report {
-            self.report.send_replace(self.told(&report));
+            self.report.send_replace(self.told(&report).into());
         }
         self.tell(verdict, event).await;
     }
@@ -248,7 +250,7 @@ impl Observer {
     fn tell_report(&self) {
         if let Some(kept) = &self.kept {
             let report = analyzers::report(&kept.plan, &kept.evidence);
-            self.report.send_replace(self.told(&report));
+            self.report.send_replace(self.told(&report).into());
         }
     }
 

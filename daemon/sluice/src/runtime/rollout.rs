@@ -107,9 +107,9 @@ struct Owner {
     /// Effects that wait until the decision has been saved.
     held: Vec<Numbered>,
     lanes: Lanes,
-    edge: Edge,
+    edge: Arc<Edge>,
     snapshot: watch::Sender<Snapshot>,
-    report: watch::Receiver<Value>,
+    report: watch::Receiver<Arc<Value>>,
     view: watch::Sender<RolloutView>,
     changes: tokio::sync::broadcast::Sender<RolloutView>,
     last_reason: String,
@@ -141,18 +141,18 @@ pub fn begin(beginning: Beginning) -> Handle {
     } = beginning;
     let (post, inbox) = post::open();
     let (snapshot, snapshots) = watch::channel(Snapshot::of(&saved.state));
-    let (report, reports) = watch::channel(Value::Null);
+    let (report, reports) = watch::channel(Arc::new(Value::Null));
     let (observation, _) = watch::channel(Observation::None);
     let (standing, _) = watch::channel(standing);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let aftermath = stop.child_token();
     let machine = policy.machine();
     let troubles = Troubles::none();
-    let first_view = views::view(&charter, &policy, &saved, &Value::Null, ("", &troubles));
+    let first_view = views::view(&charter, &policy, &saved, &Arc::default(), ("", &troubles));
     let (view, views) = watch::channel(first_view);
     let taken = Taken::of(&charter, saved.owner.clone(), saved.state.clone(), now());
     let recorder = parts.records.session(&charter.id, taken);
-    let edge = Edge {
+    let edge = Arc::new(Edge {
         id: charter.id.clone(),
         charter: charter.clone(),
         policy: policy.clone(),
@@ -167,21 +167,21 @@ pub fn begin(beginning: Beginning) -> Handle {
         observation,
         standing,
         troubles,
-    };
+    });
     parts.meters.phase(None, Some(saved.state.phase.name()));
     former_alerts::hand_on(&edge, &saved.state);
     let lanes = Lanes::start(&edge, &tasks, &stop, &aftermath);
     let hub = parts.sources.connect(&policy.spec.metrics).map(|source| parts.hubs.of(source));
     match hub {
         Ok(hub) => {
-            let observer = Observer::new(edge.clone(), ask, hub, report);
+            let observer = Box::new(Observer::new(edge.clone(), ask, hub, report));
             let ended = stop.clone();
             tasks.spawn(async move { ended.run_until_cancelled(observer.run()).await });
         }
         Err(error) => tracing::error!(rollout = %charter.id, %error, "metrics cannot be read"),
     }
     let pen = parts.historian.pen();
-    let owner = Owner {
+    let owner = Box::new(Owner {
         id: charter.id.clone(),
         parts,
         policy: policy.clone(),
@@ -202,7 +202,7 @@ pub fn begin(beginning: Beginning) -> Handle {
         changes,
         last_reason: String::new(),
         pen,
-    };
+    });
     let ended = stop.clone();
     tasks.spawn(owner.live(first, inbox, ended));
     tasks.close();
@@ -211,7 +211,8 @@ pub fn begin(beginning: Beginning) -> Handle {
 
 impl Owner {
     /// One letter after the other, until the rollout has settled, another owner has it, or the daemon stops.
-    async fn live(mut self, first: Event, mut inbox: Inbox, stop: CancellationToken) {
+    /// On the heap, and so is each order while it is carried out: see [`Observer::run`].
+    async fn live(mut self: Box<Self>, first: Event, mut inbox: Inbox, stop: CancellationToken) {
         let mut next = Some(Letter::Event(first));
         let mut reports = self.report.clone();
         let mut troubles = self.edge.troubles.changes();
@@ -219,9 +220,9 @@ impl Owner {
         store_again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if let Some(letter) = next.take()
-                && let Err(leave) = self.order(letter, &mut inbox).await
+                && let Err(leave) = Box::pin(self.order(letter, &mut inbox)).await
             {
-                self.disowned(leave).await;
+                Box::pin(self.disowned(leave)).await;
                 break;
             }
             let settled = self.saved.state.is_settled()
@@ -243,8 +244,8 @@ impl Owner {
                 () = stop.cancelled() => break,
                 letter = inbox.urgent.recv() => letter,
                 _ = store_again.tick(), if waits => {
-                    if let Err(leave) = self.catch_up(&mut inbox).await {
-                        self.disowned(leave).await;
+                    if let Err(leave) = Box::pin(self.catch_up(&mut inbox)).await {
+                        Box::pin(self.disowned(leave)).await;
                         break;
                     }
                     // From its end on: a store that is slow to refuse must not keep the other letters waiting for good.

@@ -1,5 +1,7 @@
 //! Words and pictures of a state: the view of `status`, the answer to a command.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use sluice_rollout::{
     AlertKind, Answered, Effect, Observation, Phase, Policy as Machine, PromoteStage, Reason, Replicas,
@@ -21,7 +23,7 @@ pub fn view(
     charter: &Charter,
     policy: &Policy,
     saved: &Saved,
-    report: &Value,
+    report: &Arc<Value>,
     (reason, troubles): (&str, &Troubles),
 ) -> RolloutView {
     let state = &saved.state;
@@ -79,7 +81,7 @@ pub fn left_alone(id: &RolloutId, why: &str) -> RolloutView {
         changed: Timestamp::default(),
         watched_seconds: None,
         needed_seconds: None,
-        evidence: Value::Null,
+        evidence: Arc::default(),
         owner: None,
         cluster: None,
         deadline: None,

@@ -6,7 +6,7 @@ mod telling;
 mod watching;
 mod workload;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::future::BoxFuture;
 use sluice_rollout::{Effect, EffectId, Lane, Numbered};
@@ -29,19 +29,19 @@ pub struct Lanes {
     publish: mpsc::Sender<Numbered>,
     alert: mpsc::Sender<Numbered>,
     watching: mpsc::Sender<Numbered>,
-    edge: Edge,
+    edge: Arc<Edge>,
     outran: Option<EffectId>,
 }
 
 impl Lanes {
     /// Starts the lanes and the watches; they end with `stop`, those that touch target and pods with `aftermath`.
     pub fn start(
-        edge: &Edge,
+        edge: &Arc<Edge>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
         aftermath: &CancellationToken,
     ) -> Lanes {
-        let lane = |stop: &CancellationToken, perform: fn(Edge, Numbered) -> BoxFuture<'static, ()>| {
+        let lane = |stop: &CancellationToken, perform: fn(Arc<Edge>, Numbered) -> BoxFuture<'static, ()>| {
             let (sender, inbox) = mpsc::channel(QUEUE);
             let (edge, stop) = (edge.clone(), stop.clone());
             tasks.spawn(async move {

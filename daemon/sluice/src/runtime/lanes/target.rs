@@ -1,6 +1,9 @@
 //! The target lane: weights are written until they are read back; going down nothing gives up.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 use sluice_metrics_adapters::Ask;
@@ -24,7 +27,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(150);
 /// A canary that has served nobody for so long, by its source's samples, has drained: a shorter pause is a busy machine's.
 const AT_REST_MS: i64 = 2_000;
 
-pub(super) async fn perform(edge: Edge, job: Numbered) {
+pub(super) async fn perform(edge: Arc<Edge>, job: Numbered) {
     match &job.effect {
         Effect::SetTraffic { weight, abort } => set(&edge, job.id, *weight, abort.clone(), &job.effect).await,
         Effect::ReleaseTraffic => release(&edge, job.id, &job.effect).await,
@@ -151,7 +154,7 @@ fn read(observed: &Observed, fresh: bool) -> ReadBack {
 }
 
 /// Every state that the target takes, whoever caused it. What differs from what is wanted gets a second, fresh look.
-pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) {
+pub(super) fn watch(edge: &Arc<Edge>, tasks: &TaskTracker, stop: &CancellationToken) {
     let edge = edge.clone();
     let stop = stop.clone();
     tasks.spawn(async move {

@@ -1,6 +1,6 @@
 //! The telling lanes: events on the bus, alerts to on-call. Neither waits for the other, and nothing waits for them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use sluice_alerts::{Delivery, Receipt};
@@ -26,7 +26,7 @@ use crate::runtime::{
 const TOLD_SOON: Duration = Duration::from_secs(2);
 
 /// At least once, under one id: a repeat is recognised by the stream and by whoever listens.
-pub(super) async fn publish(edge: Edge, job: Numbered) {
+pub(super) async fn publish(edge: Arc<Edge>, job: Numbered) {
     let report = edge.report.borrow().clone();
     let Some((subject, event)) = published(&edge.charter, job.id, &job.effect, &report) else { return };
     let headers = [("Content-Type".to_owned(), "application/cloudevents+json".to_owned())];
@@ -100,7 +100,7 @@ pub fn notice_name(notice: &Notice) -> &'static str {
 }
 
 /// Told when every receiver has it; a receiver that never will have it is logged and does not hold up the rollout's end.
-pub(super) async fn alert(edge: Edge, job: Numbered) {
+pub(super) async fn alert(edge: Arc<Edge>, job: Numbered) {
     let receipt = match &job.effect {
         Effect::Alert { kind, summary, since } => {
             edge.alerts.fire(message(&edge, *kind, AlertStatus::Firing, summary, *since))

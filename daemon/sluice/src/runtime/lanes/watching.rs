@@ -1,6 +1,6 @@
 //! Timers, gates and what is observed: the latest wish of a kind replaces the former.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sluice_rollout::{Effect, EffectId, Event, Numbered, TimerId, Timestamp};
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -14,7 +14,11 @@ use crate::runtime::{
     gates,
 };
 
-pub(super) fn start(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) -> mpsc::Sender<Numbered> {
+pub(super) fn start(
+    edge: &Arc<Edge>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> mpsc::Sender<Numbered> {
     let (sender, mut inbox) = mpsc::channel::<Numbered>(QUEUE);
     let (edge, stop) = (edge.clone(), stop.clone());
     tasks.spawn(async move {
@@ -42,7 +46,7 @@ impl Drop for Task {
 }
 
 impl Pending {
-    fn take(&mut self, edge: &Edge, job: Numbered) {
+    fn take(&mut self, edge: &Arc<Edge>, job: Numbered) {
         boundary::met_by(Boundary::EffectBegins, &job.effect);
         match job.effect {
             Effect::WakeAt { timer, at } => {
@@ -65,7 +69,7 @@ impl Pending {
     }
 }
 
-async fn wake(edge: Edge, id: EffectId, timer: TimerId, at: Timestamp) {
+async fn wake(edge: Arc<Edge>, id: EffectId, timer: TimerId, at: Timestamp) {
     // The wall clock may be set while we sleep: look again at least once a minute.
     loop {
         let left = at.since(now());

@@ -1,6 +1,6 @@
 //! The workload lane: sizes and templates. The canary's endpoints are watched here too.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use sluice_rollout::{Effect, EffectId, Event, Fence, Numbered, Replicas, Role, Weight};
@@ -19,7 +19,7 @@ use crate::runtime::{
 /// How long a canary under traffic may be without a ready endpoint.
 const GRACE: Duration = Duration::from_secs(2);
 
-pub(super) async fn perform(edge: Edge, job: Numbered) {
+pub(super) async fn perform(edge: Arc<Edge>, job: Numbered) {
     match job.effect {
         Effect::ScaleWorkload { role, replicas } => scale(&edge, &job, role, replicas).await,
         Effect::EmptyWorkload => {
@@ -104,9 +104,9 @@ fn gives_up(effect: &Effect) -> bool {
     !matches!(effect, Effect::RestoreWorkload)
 }
 
-async fn template<F, R>(edge: &Edge, job: &Numbered, work: F)
+async fn template<F, R>(edge: &Arc<Edge>, job: &Numbered, work: F)
 where
-    F: Fn(Edge, AtStart, Fence) -> R,
+    F: Fn(Arc<Edge>, AtStart, Fence) -> R,
     R: Future<Output = Result<(), TargetError>>,
 {
     let fence = edge.fence(job.id);
@@ -168,7 +168,7 @@ async fn tell(edge: &Edge, sizes: Sizes) {
     edge.post.event(of(Role::Canary, sizes.canary)).await;
 }
 
-pub(super) fn watch(edge: &Edge, tasks: &TaskTracker, stop: &CancellationToken) {
+pub(super) fn watch(edge: &Arc<Edge>, tasks: &TaskTracker, stop: &CancellationToken) {
     let (sizes, endpoints) = (edge.clone(), edge.clone());
     let (first, second) = (stop.clone(), stop.clone());
     tasks.spawn(async move {
