@@ -64,7 +64,8 @@ pub enum GaugeMethod {
 pub struct Threshold {
     /// A gauge by name, or `errors` for the canary's share of failed requests.
     pub name: String,
-    /// What the daemon reads where no gauge of that name has a query; see there.
+    /// What the daemon reads where no gauge of that name has a query; see there. A condition is an expression, too: with
+    /// `max: 0`, `(P99 > bool 0.5) * (RATE > bool 10)` fails where both hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
