@@ -1,8 +1,11 @@
 //! Taking up what a start before this one left.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use sluice_bus::StoreError;
 use sluice_rollout::{Effect, Event, Fence, RolloutId, State};
 use sluice_traffic::Observed;
@@ -30,15 +33,23 @@ const NUMBERS_LEFT_OUT: u64 = 100;
 impl Daemon {
     /// Takes up what an earlier start of this daemon left, and knows again how the others ended.
     pub(super) async fn take_up(&self) -> anyhow::Result<()> {
-        for id in self.parts.ledger.latest().await? {
+        let latest = self.parts.ledger.latest().await?;
+        let own = |open: &Open| self.parts.alone || open.daemon == self.parts.daemon;
+        let open = self.parts.ledger.open_rollouts().await?.into_iter().filter(own);
+        let left: BTreeSet<RolloutId> = open.map(|open| open.rollout).collect();
+        let over: Vec<RolloutId> = latest.into_iter().filter(|id| !left.contains(id)).collect();
+        // Those that run do not wait for what is only looked up.
+        tokio::join!(self.look_up_each(over), self.take_up_each(left.into_iter().collect()));
+        Ok(())
+    }
+
+    async fn look_up_each(&self, over: Vec<RolloutId>) {
+        let each = over.into_iter().map(|id| async move {
             if let Ok(Some(view)) = self.view_of(&id).await {
                 self.rollouts.enter(id.namespace(), id.name(), Entry::Ended(Arc::new(view)));
             }
-        }
-        let open = self.parts.ledger.open_rollouts().await?;
-        let own = |open: &Open| self.parts.alone || open.daemon == self.parts.daemon;
-        self.take_up_each(open.into_iter().filter(own).map(|open| open.rollout).collect()).await;
-        Ok(())
+        });
+        stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
     }
 
     /// What cannot be taken up now (a server that is away, say) is tried again with what waits.
@@ -53,7 +64,7 @@ impl Daemon {
                 }
             }
         });
-        futures::stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
+        stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
         self.parts.meters.left(self.left().len());
     }
 
