@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sluice_rollout::{Outcome, RolloutId, Timestamp, Verdict, Weight};
 
@@ -50,10 +50,19 @@ pub struct RolloutView {
     pub deadline: Option<Timestamp>,
     /// The report of the analyzers: evidence against its bars for every metric; `clockOffsetSeconds` where the source's clock
     /// is not ours.
-    #[serde(default)]
+    #[serde(default, serialize_with = "as_itself", deserialize_with = "shared")]
+    #[schemars(with = "Value")]
     pub evidence: Arc<Value>,
     pub owner: Option<String>,
     /// The cluster whose daemons act on it, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+}
+
+fn as_itself<S: Serializer>(evidence: &Arc<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    evidence.as_ref().serialize(serializer)
+}
+
+fn shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Arc::new)
 }

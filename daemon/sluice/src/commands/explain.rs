@@ -46,7 +46,7 @@ fn as_json(view: &RolloutView) -> Value {
     json!({
         "rollout": view.rollout, "phase": view.phase, "revision": view.revision, "weight": view.weight,
         "verdict": view.verdict, "reason": view.reason, "waitsFor": view.waits_for, "words": words,
-        "evidence": view.evidence, "alerts": view.alerts,
+        "evidence": *view.evidence, "alerts": view.alerts,
     })
 }
 

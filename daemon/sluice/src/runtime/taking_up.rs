@@ -1,9 +1,6 @@
 //! Taking up what a start before this one left.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use futures::{StreamExt, stream};
 use sluice_bus::StoreError;
@@ -33,23 +30,16 @@ const NUMBERS_LEFT_OUT: u64 = 100;
 impl Daemon {
     /// Takes up what an earlier start of this daemon left, and knows again how the others ended.
     pub(super) async fn take_up(&self) -> anyhow::Result<()> {
-        let latest = self.parts.ledger.latest().await?;
-        let own = |open: &Open| self.parts.alone || open.daemon == self.parts.daemon;
-        let open = self.parts.ledger.open_rollouts().await?.into_iter().filter(own);
-        let left: BTreeSet<RolloutId> = open.map(|open| open.rollout).collect();
-        let over: Vec<RolloutId> = latest.into_iter().filter(|id| !left.contains(id)).collect();
-        // Those that run do not wait for what is only looked up.
-        tokio::join!(self.look_up_each(over), self.take_up_each(left.into_iter().collect()));
-        Ok(())
-    }
-
-    async fn look_up_each(&self, over: Vec<RolloutId>) {
-        let each = over.into_iter().map(|id| async move {
+        let known = self.parts.ledger.latest().await?.into_iter().map(|id| async move {
             if let Ok(Some(view)) = self.view_of(&id).await {
                 self.rollouts.enter(id.namespace(), id.name(), Entry::Ended(Arc::new(view)));
             }
         });
-        stream::iter(each).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
+        stream::iter(known).buffer_unordered(TAKE_UP_AT_ONCE).collect::<()>().await;
+        let open = self.parts.ledger.open_rollouts().await?;
+        let own = |open: &Open| self.parts.alone || open.daemon == self.parts.daemon;
+        self.take_up_each(open.into_iter().filter(own).map(|open| open.rollout).collect()).await;
+        Ok(())
     }
 
     /// What cannot be taken up now (a server that is away, say) is tried again with what waits.
