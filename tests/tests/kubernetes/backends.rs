@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sluice_rig::kube::{Crds, deployed_rights};
 use sluice_rig::page::Page;
 use sluice_rig::{Kube, Nats, NatsOptions, wait};
+use sluice_rollout::Outcome;
 use sluice_tests::{Bus, Daemon, DaemonOptions, LIMIT, Output, PolicyText, cli, policy, story, world};
 use sluice_wire::view::RolloutView;
 
@@ -100,6 +101,15 @@ fn a_route_is_adjusted_by_message_while_no_rollout_runs() -> Result<()> {
         ensure!(busy.code == 1 && busy.stdout.contains("sluice abort"), "{busy:?}");
         let kept = weights(kube, &namespace).await?;
         ensure!(kept == [100, 0], "{kept:?}");
+
+        // Approved and reverted, both by message. Nobody tells of the service, so it gets no traffic before.
+        let approved = bus.request("ann", &shop, "promote", json!({"reason": "seen by QA"})).await?;
+        ensure!(approved.accepted, "{approved:?}");
+        daemon.wait_for(&shop, "to go on", |view| view.phase == "preparing").await?;
+        bus.command("ann", &shop, "abort", json!({"reason": "not today"})).await?;
+        let ended = daemon.wait_for_end(&shop).await?;
+        ensure!(ended.outcome == Some(Outcome::Failed) && ended.reason.contains("not today"), "{ended:?}");
+        ensure!(weights(kube, &namespace).await? == [100, 0]);
         Ok(())
     })
 }

@@ -53,9 +53,14 @@ fn stable_is_recreated_between_its_hooks_and_an_undo_goes_back_past_what_was_put
             "hooks": {"pre": hook("pre", "ok"), "mid": hook("mid", "ok"), "post": hook("post", "ok")}}));
         let strict = in_place(json!({"strategy": "rolling", "hooks": {"post": hook("tests", "fails")},
             "workloads": {"replace": {"rolling": {"maxSurge": 1, "maxUnavailable": 0}}}}));
-        let mut strict = world.policy_value(strict);
-        strict["metadata"]["name"] = json!("strict");
-        let policies = vec![world.policy(usual), sluice_tests::PolicyText::of(&strict)];
+        let own = in_place(json!({"strategy": "custom",
+            "workloads": {"replace": {"custom": {"image": "registry.example/fails:1"}}}}));
+        let named = |name: &str, spec: Value| {
+            let mut policy = world.policy_value(spec);
+            policy["metadata"]["name"] = json!(name);
+            sluice_tests::PolicyText::of(&policy)
+        };
+        let policies = vec![world.policy(usual), named("strict", strict), named("own-deployer", own)];
         let deployments =
             world.kube.watch(&format!("/apis/apps/v1/namespaces/{}/deployments", world.namespace)).await?;
         let daemon = world.daemon_with(policies).await?;
@@ -112,6 +117,11 @@ fn stable_is_recreated_between_its_hooks_and_an_undo_goes_back_past_what_was_put
             line("checkout:v4")?.contains("put back") && line("checkout:v2")?.contains("current"),
             "{listed:?}"
         );
+
+        let own = format!("{}/own-deployer", world.namespace);
+        let failed = daemon.cli(&["start", &own, "--version", "v4", "--wait"]).await?;
+        ensure!(failed.code == 1 && failed.text().contains("the custom deployment failed"), "{failed:?}");
+        stands("v2").await?;
 
         let wrong = daemon.cli(&["undo", &rollout, "--to-revision", "99"]).await?;
         ensure!(wrong.code == 1 && wrong.text().contains("no revision 99"), "{wrong:?}");

@@ -35,10 +35,11 @@ spec:
 ";
 
 #[test]
-fn whoever_scales_stable_down_while_a_release_runs_finds_it_at_its_size_again() -> Result<()> {
+fn whoever_scales_stable_down_finds_it_at_its_size_again_and_a_weight_is_only_reported_where_the_policy_says_so()
+-> Result<()> {
     story(async {
         let world = World::open("scaled").await?;
-        let daemon = world.standing_at_ten(json!({})).await?;
+        let daemon = world.standing_at_ten(json!({"onDrift": "report"})).await?;
         let mark = world.kube.audit.mark()?;
         world.kubectl(&["scale", "deployment/checkout", "--replicas=1"]).await?;
         world.wait_field("deployment/checkout", "/spec/replicas", json!(3)).await?;
@@ -51,6 +52,15 @@ fn whoever_scales_stable_down_while_a_release_runs_finds_it_at_its_size_again() 
         })
         .await?;
         ensure!(ours.len() == 1, "one write puts it right: {ours:?}");
+
+        world.gitops_writes(0, 100).await?;
+        let asks = |view: &RolloutView| view.phase == "paused" && !view.alerts.is_empty();
+        daemon.wait_for(&world.rollout(), "to pause and ask a person", asks).await?;
+        world.wait_weights(&[0.0, 10.0, 0.0]).await?;
+        let resumed =
+            world.bus.request("ann", &world.rollout(), "resume", json!({"reason": "it was me"})).await?;
+        ensure!(resumed.accepted, "{resumed:?}");
+        world.wait_weights(&[0.0, 10.0, 0.0, 10.0]).await?;
         abort(&world, &daemon).await
     })
 }
