@@ -113,10 +113,13 @@ pub fn sent(world: &mut World, wanted: &Wanted) {
     }
 }
 
-/// The target was read by whoever acts.
+/// The target was read by whoever acts: what matters is what it reads before it is the owner. (Where the target cannot be read
+/// then, it refuses a higher weight itself.)
 pub fn read(world: &mut World) {
-    if let Some(mark) = &world.router.mark {
-        let reader = (world.who, world.start(), mark.rollout.clone());
+    let Some(mark) = world.router.mark.as_ref().map(|mark| mark.rollout.clone()) else { return };
+    let attempt = mark.rsplit('@').next().unwrap_or_default();
+    if owning::saved_effect(world, attempt).is_none() {
+        let reader = (world.who, world.start(), mark);
         world.checks.marks_read.insert(reader);
     }
 }

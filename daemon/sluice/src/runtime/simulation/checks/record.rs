@@ -102,6 +102,8 @@ fn taken_twice(world: &mut World, key: &str, entries: &[Entry]) {
     let attempt = key.rsplit('/').next().unwrap_or_default();
     let Some(owners) = world.checks.owners.get(attempt).filter(|_| !world.checks.restored) else { return };
     let mut taken = entries.iter().filter_map(|entry| match entry {
+        // One that has just settled may have been listed before.
+        Entry::Taken(taken) if taken.state.is_settled() => None,
         Entry::Taken(taken) => owners.iter().position(|owner| owner.is_of(&taken.owner)),
         Entry::Planned(_)
         | Entry::Resumed(_)
