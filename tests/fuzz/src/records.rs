@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_change_that_says_something_else_is_seen_as_one() {
         assert!(says_the_same(original()));
-        assert!(!says_the_same(&original().replacen("\"pod\":\"canary\"", "\"pod\":\"canarx\"", 1)));
+        assert!(!says_the_same(&original().replacen("\"pod\":\"c\"", "\"pod\":\"x\"", 1)));
         let shuffled: Vec<&str> = original().lines().take(1).chain(original().lines().skip(2)).collect();
         assert!(!says_the_same(&shuffled.join("\n")));
     }
