@@ -26,6 +26,9 @@ const GATE: &str = "sluice.dev/gate";
 /// How long a Job that has ended stays, with its log.
 const KEPT: Duration = Duration::from_secs(86_400);
 
+/// A Job whose time was set to end has ended within this, its pods' grace included; else that is told, and tried again.
+const ENDS_WITHIN: Duration = Duration::from_secs(90);
+
 /// What is asked of a Job.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
@@ -76,7 +79,16 @@ impl Question<'_> {
         for running in all.iter().filter(|job| ended(job).is_none()) {
             let job = jobs.sibling(running.metadata.name.as_deref().unwrap_or_default());
             match job.patch(vec![add(path(["spec", "activeDeadlineSeconds"]), 1)]).await {
-                Ok(_) => wait(&job).await.map(drop)?,
+                Ok(_) => match tokio::time::timeout(ENDS_WITHIN, wait(&job)).await {
+                    Ok(ended) => ended.map(drop)?,
+                    Err(_) => {
+                        let title = job.place.title();
+                        let why = format!(
+                            "{title}: still runs {ENDS_WITHIN:?} after its time was set to end; delete it"
+                        );
+                        return Err(TargetError::Pending(why));
+                    }
+                },
                 Err(PatchFailure::Other(error)) => return Err(error),
                 Err(PatchFailure::Unprocessable(words)) => {
                     return Err(TargetError::Refused(format!("{}: {words}", job.place.title())));

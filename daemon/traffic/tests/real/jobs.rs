@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use sluice_rig::kube::stages::FAILS;
+use sluice_rig::kube::stages::{FAILS, RUNS_ON};
 use sluice_traffic::job::{Question, Ran};
 use sluice_wire::policy::Job;
 use sluice_wire::units::Span;
 
-use crate::shop::Shop;
+use crate::shop::{LIMIT, Shop};
 
 fn job(image: &str) -> Job {
     Job {
@@ -60,4 +60,30 @@ async fn a_job_is_run_once_however_often_it_is_asked_and_a_retry_runs_another() 
         assert!(why.contains("logs job/sluice-bad-"), "{why}");
     }
     assert_eq!(jobs(&shop, "bad").await.len(), 2, "one, and one by the retry");
+}
+
+#[tokio::test]
+async fn a_job_that_still_runs_is_ended_before_what_it_does_is_undone() {
+    let shop = Shop::with_routers("jobs-stopped").await;
+    shop.bind("sluice-jobs").await;
+    let clients = shop.clients();
+    let stuck = Job { timeout: Span::from_secs(3_600), ..job(RUNS_ON) };
+    let asked = question(&shop, "stuck", &stuck, false);
+    let answer = tokio::spawn({
+        let (clients, namespace, job) = (shop.clients(), shop.namespace.clone(), stuck.clone());
+        async move {
+            let env = Vec::new();
+            let rollout = "shop/checkout@v2".to_owned();
+            let asked =
+                Question { namespace: &namespace, rollout, gate: "stuck", job: &job, env, again: false };
+            asked.answered(&clients).await
+        }
+    });
+    let made = || async { Ok((!jobs(&shop, "stuck").await.is_empty()).then_some(())) };
+    sluice_rig::wait::until("the Job", LIMIT, made).await.unwrap();
+    asked.stopped(&clients).await.unwrap();
+    let Ok(Ran::Failed(why)) = answer.await.unwrap() else { panic!("it ended well") };
+    assert!(why.contains("deadline"), "{why}");
+    asked.stopped(&clients).await.unwrap();
+    question(&shop, "never asked", &stuck, false).stopped(&clients).await.unwrap();
 }
